@@ -1,0 +1,474 @@
+//! The record of a build and the one place where its states change.
+//!
+//! ```text
+//! queued ─▶ building ─▶ pushing ─▶ published
+//!              │  └────────────────▶ built        (asked not to push)
+//!              └─▶ queued                          (worker lost, or handed back)
+//! any live state ─▶ failed | cancelled             terminal states never change
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use super::{BuildId, BuildSpec, Digest, ImageRef, NodeId, Owner, Timestamp, WorkerId};
+
+/// A build whose worker was lost this many times is not tried again.
+pub const MAX_CRASHES: u32 = 3;
+
+/// Where a build is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BuildState {
+    Queued,
+    Building,
+    Pushing,
+    Published,
+    Built,
+    Failed,
+    Cancelled,
+}
+
+impl BuildState {
+    pub const ALL: [Self; 7] =
+        [Self::Queued, Self::Building, Self::Pushing, Self::Published, Self::Built, Self::Failed, Self::Cancelled];
+
+    #[must_use]
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Published | Self::Built | Self::Failed | Self::Cancelled)
+    }
+
+    /// The name that clients see.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Building => "building",
+            Self::Pushing => "pushing",
+            Self::Published => "published",
+            Self::Built => "built",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StageName {
+    Build,
+    Push,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StageState {
+    Waiting,
+    Running,
+    Done,
+    Failed,
+    Cancelled,
+}
+
+/// One stage of the work, with its own start and end and the worker that did it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    pub name: StageName,
+    pub state: StageState,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    pub worker: Option<WorkerId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DestinationState {
+    Waiting,
+    Pushing,
+    Pushed,
+    Failed,
+}
+
+/// One place that the image is published to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destination {
+    pub image: ImageRef,
+    pub state: DestinationState,
+    pub digest: Option<Digest>,
+    pub error: Option<BuildError>,
+}
+
+/// Whose fault a failure is, and so what to do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    User,
+    Auth,
+    Registry,
+    Engine,
+    Limit,
+    Infra,
+    Internal,
+}
+
+/// Why a build, or one of its destinations, failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildError {
+    pub stage: StageName,
+    pub kind: ErrorKind,
+    /// Stable, in `snake_case`.
+    pub code: String,
+    /// Verbatim from the engine or the registry where it comes from them.
+    pub message: String,
+    pub dockerfile_line: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BuilderKind {
+    Buildkit,
+    Classic,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContextKind {
+    /// A Dockerfile alone: kept in the store, nothing on disk.
+    File,
+    Tar,
+    TarGz,
+    TarZst,
+    Zip,
+}
+
+/// What was uploaded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContextInfo {
+    pub kind: ContextKind,
+    /// Bytes as uploaded.
+    pub bytes: u64,
+    /// Entries that are not directories.
+    pub files: u64,
+    /// Lower-case hexadecimal SHA-256 of the uploaded bytes.
+    pub sha256: String,
+}
+
+/// What a client of the older path named, kept to be told back to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LegacyUpload {
+    pub repo: String,
+    pub file: String,
+}
+
+/// Everything that is known of a build. Holds no secret. The fence and the lease live beside it in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildRecord {
+    pub id: BuildId,
+    pub owner: Owner,
+    pub state: BuildState,
+    /// One line for people.
+    pub message: String,
+    pub spec: BuildSpec,
+    pub context: ContextInfo,
+    pub stages: Vec<Stage>,
+    pub destinations: Vec<Destination>,
+    pub builder: Option<BuilderKind>,
+    pub image_id: Option<Digest>,
+    pub size_bytes: Option<u64>,
+    pub node: Option<NodeId>,
+    pub worker: Option<WorkerId>,
+    /// How often the build was claimed; equals the fence of the newest claim.
+    pub attempt: u64,
+    /// How often a worker was lost while it had the build.
+    pub crashes: u32,
+    pub cancel_requested: bool,
+    pub error: Option<BuildError>,
+    pub legacy: Option<LegacyUpload>,
+    /// Whether the whole log stands in its archive, so that the hot copy may go.
+    pub log_archived: bool,
+    pub created_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+}
+
+/// A change that the state machine does not know.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a {from:?} build cannot become {to:?}")]
+pub struct IllegalTransition {
+    pub from: BuildState,
+    pub to: BuildState,
+}
+
+/// Where a claimed build goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptStart {
+    Build,
+    /// The image of an earlier attempt is on this very node: only the push is left.
+    Push,
+}
+
+/// What became of a build whose lease ended without being settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lapse {
+    Requeued,
+    Cancelled,
+    Poisoned,
+}
+
+impl BuildRecord {
+    #[must_use]
+    pub fn new(
+        id: BuildId,
+        owner: Owner,
+        spec: BuildSpec,
+        context: ContextInfo,
+        legacy: Option<LegacyUpload>,
+        now: Timestamp,
+    ) -> Self {
+        let stage = |name| Stage { name, state: StageState::Waiting, started_at: None, finished_at: None, worker: None };
+        let stages =
+            if spec.push { vec![stage(StageName::Build), stage(StageName::Push)] } else { vec![stage(StageName::Build)] };
+        let destinations = if spec.push { spec.images.clone() } else { Vec::new() }
+            .into_iter()
+            .map(|image| Destination { image, state: DestinationState::Waiting, digest: None, error: None })
+            .collect();
+        Self {
+            id,
+            owner,
+            state: BuildState::Queued,
+            message: "Build is queued".into(),
+            spec,
+            context,
+            stages,
+            destinations,
+            builder: None,
+            image_id: None,
+            size_bytes: None,
+            node: None,
+            worker: None,
+            attempt: 0,
+            crashes: 0,
+            cancel_requested: false,
+            error: None,
+            legacy,
+            log_archived: false,
+            created_at: now,
+            started_at: None,
+            finished_at: None,
+        }
+    }
+
+    /// Moves to `to` if the state machine allows it: the single `match` that knows all transitions.
+    fn go(&mut self, to: BuildState) -> Result<(), IllegalTransition> {
+        use BuildState::{Building, Built, Cancelled, Failed, Published, Pushing, Queued};
+        let legal = match (self.state, to) {
+            (Queued, Building | Pushing) | (Building, Pushing | Built) | (Pushing, Published) => true,
+            (Building | Pushing, Queued) => true,
+            (from, Failed | Cancelled) => !from.is_terminal(),
+            _ => false,
+        };
+        if !legal {
+            return Err(IllegalTransition { from: self.state, to });
+        }
+        self.state = to;
+        Ok(())
+    }
+
+    fn stage_mut(&mut self, name: StageName) -> Option<&mut Stage> {
+        self.stages.iter_mut().find(|stage| stage.name == name)
+    }
+
+    fn start_stage(&mut self, name: StageName, worker: &WorkerId, now: Timestamp) {
+        if let Some(stage) = self.stage_mut(name) {
+            *stage = Stage {
+                name,
+                state: StageState::Running,
+                started_at: Some(now),
+                finished_at: None,
+                worker: Some(worker.clone()),
+            };
+        }
+    }
+
+    fn end_running_stages(&mut self, state: StageState, now: Timestamp) {
+        for stage in self.stages.iter_mut().filter(|stage| stage.state == StageState::Running) {
+            stage.state = state;
+            stage.finished_at = Some(now);
+        }
+    }
+
+    /// A worker has claimed the build. `attempt` is the number of its claim.
+    ///
+    /// # Errors
+    /// When the build is not queued.
+    pub fn start_attempt(
+        &mut self,
+        worker: &WorkerId,
+        node: &NodeId,
+        attempt: u64,
+        now: Timestamp,
+    ) -> Result<AttemptStart, IllegalTransition> {
+        let image_here = self.image_id.is_some() && self.node.as_ref() == Some(node);
+        let start = if image_here && self.spec.push { AttemptStart::Push } else { AttemptStart::Build };
+        match start {
+            AttemptStart::Push => {
+                self.go(BuildState::Pushing)?;
+                self.message = "Image successfully built. To be published.".into();
+                self.start_stage(StageName::Push, worker, now);
+            }
+            AttemptStart::Build => {
+                self.go(BuildState::Building)?;
+                self.message = "Build is starting".into();
+                self.image_id = None;
+                self.size_bytes = None;
+                self.start_stage(StageName::Build, worker, now);
+            }
+        }
+        self.attempt = attempt;
+        self.worker = Some(worker.clone());
+        self.node = Some(node.clone());
+        self.started_at.get_or_insert(now);
+        Ok(start)
+    }
+
+    /// The image of an earlier attempt is gone from the node: the attempt starts over with the build.
+    ///
+    /// # Errors
+    /// When the build is not being pushed.
+    pub fn restart_build(&mut self, worker: &WorkerId, now: Timestamp) -> Result<(), IllegalTransition> {
+        self.go(BuildState::Queued)?;
+        self.go(BuildState::Building)?;
+        self.message = "Build is starting".into();
+        self.image_id = None;
+        self.size_bytes = None;
+        for stage in &mut self.stages {
+            *stage = Stage { name: stage.name, state: StageState::Waiting, started_at: None, finished_at: None, worker: None };
+        }
+        self.start_stage(StageName::Build, worker, now);
+        Ok(())
+    }
+
+    /// The image exists on the engine. Goes on to the push, or ends as `built` when none was asked for.
+    ///
+    /// # Errors
+    /// When the build is not in its build stage.
+    pub fn image_built(
+        &mut self,
+        image_id: Digest,
+        size_bytes: u64,
+        worker: &WorkerId,
+        now: Timestamp,
+    ) -> Result<(), IllegalTransition> {
+        if self.spec.push {
+            self.go(BuildState::Pushing)?;
+            self.message = "Image successfully built. To be published.".into();
+        } else {
+            self.go(BuildState::Built)?;
+            self.message = "Image successfully built.".into();
+            self.finished_at = Some(now);
+        }
+        self.end_running_stages(StageState::Done, now);
+        self.image_id = Some(image_id);
+        self.size_bytes = Some(size_bytes);
+        if self.spec.push {
+            self.start_stage(StageName::Push, worker, now);
+        }
+        Ok(())
+    }
+
+    /// Every destination holds the image.
+    ///
+    /// # Errors
+    /// When the build is not in its push stage.
+    pub fn published(&mut self, now: Timestamp) -> Result<(), IllegalTransition> {
+        self.go(BuildState::Published)?;
+        let mut hosts: Vec<&str> = self.destinations.iter().map(|d| d.image.host()).collect();
+        hosts.dedup();
+        self.message = format!("Docker Image is successfully pushed to {}", hosts.join(", "));
+        self.end_running_stages(StageState::Done, now);
+        self.finished_at = Some(now);
+        Ok(())
+    }
+
+    /// # Errors
+    /// When the build has ended already.
+    pub fn failed(&mut self, error: BuildError, now: Timestamp) -> Result<(), IllegalTransition> {
+        self.go(BuildState::Failed)?;
+        self.message = error.message.lines().next().unwrap_or_default().to_owned();
+        self.error = Some(error);
+        self.end_running_stages(StageState::Failed, now);
+        self.finished_at = Some(now);
+        Ok(())
+    }
+
+    /// # Errors
+    /// When the build has ended already.
+    pub fn cancelled(&mut self, now: Timestamp) -> Result<(), IllegalTransition> {
+        self.go(BuildState::Cancelled)?;
+        self.message = "Build was cancelled".into();
+        self.cancel_requested = true;
+        self.end_running_stages(StageState::Cancelled, now);
+        for destination in self.destinations.iter_mut().filter(|d| d.state == DestinationState::Pushing) {
+            destination.state = DestinationState::Waiting;
+        }
+        self.finished_at = Some(now);
+        Ok(())
+    }
+
+    /// Back into the queue, by a worker that stops or by the end of its lease.
+    ///
+    /// # Errors
+    /// When the build is not being worked on.
+    pub fn requeued(&mut self, why: &str) -> Result<(), IllegalTransition> {
+        // A claim that never got as far as its first write left the build in `queued`.
+        if self.state != BuildState::Queued {
+            self.go(BuildState::Queued)?;
+        }
+        self.message = why.to_owned();
+        for stage in self.stages.iter_mut().filter(|s| s.state == StageState::Running) {
+            *stage = Stage { name: stage.name, state: StageState::Waiting, started_at: None, finished_at: None, worker: None };
+        }
+        for destination in self.destinations.iter_mut().filter(|d| d.state == DestinationState::Pushing) {
+            destination.state = DestinationState::Waiting;
+        }
+        self.worker = None;
+        Ok(())
+    }
+
+    /// The lease ended without a word of the worker: count the crash, then requeue, or end the build
+    /// when its cancel was asked for or it has lost [`MAX_CRASHES`] workers.
+    ///
+    /// # Errors
+    /// When the build has ended already.
+    pub fn lapsed(&mut self, now: Timestamp) -> Result<Lapse, IllegalTransition> {
+        if self.cancel_requested {
+            self.cancelled(now)?;
+            return Ok(Lapse::Cancelled);
+        }
+        self.crashes += 1;
+        if self.crashes < MAX_CRASHES {
+            self.requeued("The worker was lost. The build waits for another one.")?;
+            return Ok(Lapse::Requeued);
+        }
+        let stage = self.current_stage();
+        self.failed(
+            BuildError {
+                stage,
+                kind: ErrorKind::Infra,
+                code: "poisoned".into(),
+                message: format!("{MAX_CRASHES} workers were lost while they had this build; it is not tried again"),
+                dockerfile_line: None,
+            },
+            now,
+        )?;
+        Ok(Lapse::Poisoned)
+    }
+
+    /// The stage that is running, or the one that would be next.
+    #[must_use]
+    pub fn current_stage(&self) -> StageName {
+        self.stages.iter().find(|s| !matches!(s.state, StageState::Done)).map_or(StageName::Push, |s| s.name)
+    }
+}
+
+#[cfg(test)]
+#[path = "build_tests.rs"]
+mod tests;

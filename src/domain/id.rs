@@ -1,0 +1,181 @@
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The id of a build: a UUIDv7, so that ids sort by the time of their making.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BuildId(Uuid);
+
+impl BuildId {
+    #[must_use]
+    #[allow(clippy::new_without_default, reason = "every call makes another id")]
+    pub fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl fmt::Display for BuildId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_hyphenated().fmt(f)
+    }
+}
+
+impl fmt::Debug for BuildId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Text that is not an id of the kind that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not {expected}")]
+pub struct InvalidId {
+    text: String,
+    expected: &'static str,
+}
+
+impl InvalidId {
+    fn new(text: &str, expected: &'static str) -> Self {
+        // A foreign text is quoted back to the caller: keep it short.
+        Self { text: text.chars().take(80).collect(), expected }
+    }
+}
+
+impl FromStr for BuildId {
+    type Err = InvalidId;
+
+    /// Accepts only the canonical form: 36 characters, lower case, hyphenated.
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let invalid = || InvalidId::new(text, "a build id (a UUID in lower case, with hyphens)");
+        let uuid = Uuid::try_parse(text).map_err(|_| invalid())?;
+        let id = Self(uuid);
+        if id.to_string() == text { Ok(id) } else { Err(invalid()) }
+    }
+}
+
+/// A content digest, `sha256:` and 64 lower-case hexadecimal digits (OCI image specification, "Digests").
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest(String);
+
+impl Digest {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Digest {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let hex = text.strip_prefix("sha256:").unwrap_or_default();
+        if hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidId::new(text, "a sha256 digest"))
+        }
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = InvalidId;
+
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        text.parse()
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> Self {
+        digest.0
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The number of a claim: it grows by one each time a build is claimed, and every write of a worker carries it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Fence(pub u64);
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
+
+        impl $name {
+            #[must_use]
+            pub fn new(name: impl Into<String>) -> Self {
+                Self(name.into())
+            }
+
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name! {
+    /// An engine, by the id that it gives itself: images live on the node that built them.
+    NodeId
+}
+name! {
+    /// One run of one worker process; new at each start.
+    WorkerId
+}
+
+impl WorkerId {
+    /// A name that no other worker has had or will have.
+    #[must_use]
+    pub fn unique() -> Self {
+        Self(format!("w-{}", Uuid::now_v7().simple()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_have_one_spelling() {
+        let id = BuildId::new();
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for bad in
+            [id.to_string().to_uppercase(), format!("{{{id}}}"), id.to_string().replace('-', ""), "x".into(), String::new()]
+        {
+            assert!(bad.parse::<BuildId>().is_err(), "{bad:?} must be refused");
+        }
+    }
+
+    #[test]
+    fn digests_are_checked() {
+        assert!(format!("sha256:{}", "a".repeat(64)).parse::<Digest>().is_ok());
+        for bad in ["", "sha256:", "sha512:aa", &format!("sha256:{}", "A".repeat(64)), &format!("sha256:{}", "a".repeat(63))] {
+            assert!(bad.parse::<Digest>().is_err(), "{bad:?} must be refused");
+        }
+    }
+}

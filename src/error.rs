@@ -1,0 +1,69 @@
+//! The one error of the service. What a client may know and what only the log may know are two things:
+//! every variant but [`Error::Internal`] is written for the client, and `Internal` is told to it only by its request's id.
+
+use std::time::Duration;
+
+/// One field of a request that is not as it must be.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct FieldError {
+    /// The part, query parameter or JSON field.
+    pub field: String,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+impl FieldError {
+    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { field: field.into(), message: message.into() }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Bad input; `code` is stable and names the kind of fault. All faults of a request are told together.
+    #[error("{}", .fields.iter().map(|f| format!("{}: {}", f.field, f.message)).collect::<Vec<_>>().join("; "))]
+    Invalid { code: &'static str, fields: Vec<FieldError> },
+    /// Does not exist for this caller.
+    #[error("there is no such {0}")]
+    NotFound(&'static str),
+    /// The object's state does not allow it.
+    #[error("{detail}")]
+    Conflict { code: &'static str, detail: String },
+    #[error("a valid token is needed")]
+    Unauthenticated,
+    #[error("{0}")]
+    Forbidden(String),
+    /// A limit was passed; `detail` names it and its value.
+    #[error("{detail}")]
+    TooLarge { code: &'static str, detail: String },
+    /// A part of the service is away for now.
+    #[error("{what} is not available")]
+    Unavailable {
+        what: String,
+        retry_after: Duration,
+        #[source]
+        source: Option<anyhow::Error>,
+    },
+    /// No room left on the disk.
+    #[error("the disk is full: {0}")]
+    StorageFull(String),
+    /// The client sends too slowly.
+    #[error("{0}")]
+    ClientTimeout(String),
+    /// A fault of ours.
+    #[error("internal error")]
+    Internal(#[from] anyhow::Error),
+}
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// One field, one fault.
+    pub fn invalid(code: &'static str, field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Invalid { code, fields: vec![FieldError::new(field, message)] }
+    }
+
+    pub fn internal(error: impl Into<anyhow::Error>) -> Self {
+        Self::Internal(error.into())
+    }
+}

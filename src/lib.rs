@@ -1,0 +1,12 @@
+//! Dockwright takes a Dockerfile or a build context over HTTP, builds it with a Docker Engine, publishes the image to a
+//! registry, and tells the truth about every stage while it does so.
+//!
+//! The folders follow a build's way: [`http`] → [`builds`] → [`context`] and [`store`] → [`worker`] → [`engine`] and
+//! [`registry`]; [`janitor`] cleans up behind, [`wiring`] puts the parts together. `docs/architecture.md` is the map.
+
+pub mod context;
+pub mod domain;
+pub mod engine;
+pub mod error;
+//STORE
+pub mod vault;

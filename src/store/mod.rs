@@ -1,0 +1,387 @@
+//! One truth, two backends, one contract.
+//!
+//! A build lives here as its [`BuildRecord`] plus an *envelope* that only the store writes: its revision (grows at every
+//! change of the record), the number of its last event, the fence of its newest claim, and the lease of that claim.
+//! Every change is ONE atomic, durable commit that compares the revision it was computed from; business
+//! rules stay in [`crate::domain`], and the backends stay small.
+//!
+//! What a commit keeps true, whatever the interleaving (each is a property in `tests/it/store_contract.rs`):
+//! - `state == queued` without a lease ⇔ the build stands in the queue, exactly once;
+//! - `building` or `pushing` ⇒ there is a lease (so: an owner and a deadline);
+//! - terminal ⇒ neither queue, lease nor sealed credentials;
+//! - events are numbered 1, 2, 3 … without gaps, and each change of a record appends one [`EventBody::State`] with the record;
+//! - a worker's write with a fence other than the newest, or after its lease was taken away, is refused as [`StoreError::Lost`].
+//!
+//! Leases are timed by the store's own clock. A notification only wakes a reader; it is never trusted to carry anything.
+
+pub mod redis;
+pub mod sqlite;
+mod wake;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{
+    BuildId, BuildRecord, BuildState, Digest, Event, Fence, ImageRef, LogLine, NodeId, Owner, Role, Scope, Timestamp, WorkerId,
+};
+
+pub use wake::{Topic, Waker, Wakes};
+
+/// Why the store did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The caller's claim is over: another worker has the build, or the build is gone.
+    #[error("the lease of this build was lost")]
+    Lost,
+    /// Refused by the rules of the domain (for example: the build has ended already).
+    #[error("{0}")]
+    Refused(String),
+    /// The backend cannot be reached or did not answer in time; the write may or may not have happened and can be repeated.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+    /// The disk below the store is full.
+    #[error("the store's disk is full")]
+    Full,
+    /// A stored value that this version does not understand, or a fault of ours.
+    #[error("the store failed: {0}")]
+    Internal(String),
+}
+
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// A build as it is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    pub record: BuildRecord,
+    /// Grows at every change of the record; what an `ETag` is made of.
+    pub revision: u64,
+    /// Number of the newest event.
+    pub last_seq: u64,
+    /// Fence of the newest claim; zero before the first.
+    pub fence: Fence,
+    /// Whether a claim is on it now.
+    pub leased: bool,
+}
+
+/// All that is written when a build is accepted.
+#[derive(Debug, Clone)]
+pub struct NewBuild {
+    pub record: BuildRecord,
+    /// The Dockerfile's text, at most [`crate::domain::limits::DOCKERFILE_BYTES`].
+    pub dockerfile: Vec<u8>,
+    /// The credentials, encrypted; erased when the build ends.
+    pub sealed: Option<Vec<u8>>,
+}
+
+/// A build in the hands of a worker.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// After the claim: state, attempt, worker and node are those of this claim.
+    pub stored: Stored,
+    pub fence: Fence,
+    pub start: crate::domain::AttemptStart,
+    pub sealed: Option<Vec<u8>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    Continue,
+    CancelRequested,
+    Lost,
+}
+
+/// On whose behalf a record is changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Guard {
+    /// The worker that holds this claim.
+    Lease(Fence),
+    /// A caller who may see the scope.
+    Scope(Scope),
+}
+
+/// A filter and a place in a list, newest first.
+#[derive(Debug, Clone)]
+pub struct ListQuery {
+    pub scope: Scope,
+    /// Narrows an admin's scope to one owner.
+    pub owner: Option<Owner>,
+    pub state: Option<BuildState>,
+    /// Builds with this destination: with `Some(tag)` exactly that one, else any tag of the repository.
+    pub image: Option<ImageFilter>,
+    /// Only builds older than this one (exclusive).
+    pub before: Option<BuildId>,
+    /// 1–200.
+    pub limit: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFilter {
+    /// `host/path`, normalised.
+    pub repository: String,
+    pub tag: Option<String>,
+}
+
+impl ImageFilter {
+    #[must_use]
+    pub fn matches(&self, image: &ImageRef) -> bool {
+        image.repository() == self.repository && self.tag.as_deref().is_none_or(|tag| tag == image.tag())
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Page {
+    pub items: Vec<Stored>,
+    /// Whether older ones that match are left.
+    pub more: bool,
+}
+
+/// What a lease that ran out came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reaped {
+    pub build: BuildId,
+    pub lapse: crate::domain::Lapse,
+}
+
+/// The work of removing a deleted build's image from the node that built it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removal {
+    pub build: BuildId,
+    pub node: NodeId,
+    pub image_id: Option<Digest>,
+}
+
+/// What the node found when it removed the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageRemoval {
+    Removed,
+    /// The engine had none.
+    Absent,
+    /// Our tag is gone; the image stays because something else uses it.
+    InUse,
+    /// The node has not answered yet; it removes the image when it is back.
+    Pending,
+}
+
+/// What `delete` took out.
+#[derive(Debug, Clone)]
+pub struct Deleted {
+    pub record: BuildRecord,
+    /// Present when a node may hold an image of the build.
+    pub removal: Option<Removal>,
+}
+
+/// An account's token, by the SHA-256 of its text; the text itself is stored nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    pub owner: Owner,
+    pub role: Role,
+    pub name: String,
+    pub created_at: Timestamp,
+}
+
+/// A worker process that said lately that it is alive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerInfo {
+    pub worker: WorkerId,
+    pub node: NodeId,
+    /// Builds it does at once.
+    pub slots: u32,
+    pub running: u32,
+    /// Whether its engine answered last time.
+    pub engine_ready: bool,
+    /// Engine version, for people.
+    pub engine: String,
+    pub seen_at: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QueueStats {
+    pub queued: u64,
+    pub running: u64,
+}
+
+/// How long an outcome of a removal, or a worker's sign of life, is kept.
+pub const OUTCOME_KEPT: Duration = Duration::from_secs(3600);
+
+/// The store, as one of its two backends.
+#[derive(Clone)]
+pub enum Store {
+    Sqlite(sqlite::SqliteStore),
+    Redis(redis::RedisStore),
+}
+
+/// Sends a call to whichever backend this is.
+macro_rules! each {
+    ($self:ident, $backend:ident => $call:expr) => {
+        match $self {
+            Store::Sqlite($backend) => $call,
+            Store::Redis($backend) => $call,
+        }
+    };
+}
+
+impl Store {
+    /// Accepts a build: record, job, Dockerfile, credentials and first event in one durable commit.
+    /// Repeating it with the same id changes nothing and answers what is stored.
+    pub async fn submit(&self, new: &NewBuild) -> Result<Stored> {
+        each!(self, b => b.submit(new).await)
+    }
+
+    pub async fn get(&self, scope: &Scope, id: BuildId) -> Result<Option<Stored>> {
+        each!(self, b => b.get(scope, id).await)
+    }
+
+    pub async fn dockerfile(&self, scope: &Scope, id: BuildId) -> Result<Option<Vec<u8>>> {
+        each!(self, b => b.dockerfile(scope, id).await)
+    }
+
+    pub async fn list(&self, query: &ListQuery) -> Result<Page> {
+        each!(self, b => b.list(query).await)
+    }
+
+    /// Takes the next build, if there is one: owners take turns; inside an owner the higher priority, then the older, goes first.
+    /// The lease runs from now, by the store's clock; the fence and the attempt grow by one. A build's
+    /// first event of the claim is durable before this answers.
+    pub async fn claim(&self, worker: &WorkerId, node: &NodeId, lease: Duration) -> Result<Option<Claim>> {
+        each!(self, b => b.claim(worker, node, lease).await)
+    }
+
+    /// Prolongs a lease from now; also one that has run out, as long as nobody has taken the build since.
+    pub async fn renew(&self, id: BuildId, fence: Fence, lease: Duration) -> Result<Renewal> {
+        each!(self, b => b.renew(id, fence, lease).await)
+    }
+
+    /// Changes a record by a rule of the domain. `change` may be called again when another change came between;
+    /// it sees the build as it is and the store's time. Appends one state event if the record differs afterwards.
+    /// `Ok(None)`: no such build in the guard's scope. A build that becomes `queued` goes back to the head of its owner's queue
+    /// and its lease ends; one that becomes terminal loses lease and credentials.
+    pub async fn update<F>(&self, id: BuildId, guard: &Guard, change: F) -> Result<Option<Stored>>
+    where
+        F: Fn(&mut BuildRecord, Timestamp, Leased) -> Result<()> + Send + Sync + 'static,
+    {
+        each!(self, b => b.update(id, guard, std::sync::Arc::new(change)).await)
+    }
+
+    /// Appends lines to the log. `batch` counts up from 1 within a claim; a batch that was written before is not written again.
+    /// Answers the number of the newest event.
+    pub async fn append_log(&self, id: BuildId, fence: Fence, batch: u64, lines: &[LogLine]) -> Result<u64> {
+        each!(self, b => b.append_log(id, fence, batch, lines).await)
+    }
+
+    /// Events with a number above `after`, in order, at most `limit`. `None`: no such build. Empty also when the hot copy
+    /// has expired (see [`Store::drop_hot_log`]).
+    pub async fn events(&self, scope: &Scope, id: BuildId, after: u64, limit: usize) -> Result<Option<Vec<Event>>> {
+        each!(self, b => b.events(scope, id, after, limit).await)
+    }
+
+    /// Marks the log as archived and removes the events. Refused unless the build is terminal.
+    pub async fn drop_hot_log(&self, id: BuildId) -> Result<()> {
+        each!(self, b => b.drop_hot_log(id).await)
+    }
+
+    /// Ended builds whose events are still hot and that ended before `before`, oldest first.
+    pub async fn unarchived(&self, before: Timestamp, limit: usize) -> Result<Vec<BuildId>> {
+        each!(self, b => b.unarchived(before, limit).await)
+    }
+
+    /// How many builds would be claimed before this one, if it is queued.
+    pub async fn position(&self, id: BuildId) -> Result<Option<u64>> {
+        each!(self, b => b.position(id).await)
+    }
+
+    /// Deals with every lease that has run out (see [`BuildRecord::lapsed`]).
+    pub async fn reap(&self) -> Result<Vec<Reaped>> {
+        each!(self, b => b.reap().await)
+    }
+
+    /// Takes out the record with its job, events, Dockerfile and credentials, and in the same commit leaves the removal of its image
+    /// to its node. `None`: no such build in the scope. A worker that still has it is told `Lost`.
+    pub async fn delete(&self, scope: &Scope, id: BuildId) -> Result<Option<Deleted>> {
+        each!(self, b => b.delete(scope, id).await)
+    }
+
+    /// Images that a node is still to remove.
+    pub async fn removals(&self, node: &NodeId) -> Result<Vec<Removal>> {
+        each!(self, b => b.removals(node).await)
+    }
+
+    /// The node has dealt with a removal; the outcome is kept for [`OUTCOME_KEPT`].
+    pub async fn removal_done(&self, removal: &Removal, outcome: ImageRemoval) -> Result<()> {
+        each!(self, b => b.removal_done(removal, outcome).await)
+    }
+
+    /// `None` while the removal is outstanding.
+    pub async fn removal_outcome(&self, id: BuildId) -> Result<Option<ImageRemoval>> {
+        each!(self, b => b.removal_outcome(id).await)
+    }
+
+    /// Which of these builds exist; for the janitor, that looks for what has no record.
+    pub async fn existing(&self, ids: &[BuildId]) -> Result<Vec<BuildId>> {
+        each!(self, b => b.existing(ids).await)
+    }
+
+    /// Takes a named lock for `ttl` by the store's clock; true when `holder` has it (again).
+    pub async fn lock(&self, key: &str, holder: &str, ttl: Duration) -> Result<bool> {
+        each!(self, b => b.lock(key, holder, ttl).await)
+    }
+
+    /// Gives a lock back; nothing happens when `holder` does not have it. Wakes those who wait on [`Topic::Locks`].
+    pub async fn unlock(&self, key: &str, holder: &str) -> Result<()> {
+        each!(self, b => b.unlock(key, holder).await)
+    }
+
+    pub async fn put_token(&self, hash: &[u8; 32], token: &TokenRecord) -> Result<()> {
+        each!(self, b => b.put_token(hash, token).await)
+    }
+
+    pub async fn token(&self, hash: &[u8; 32]) -> Result<Option<TokenRecord>> {
+        each!(self, b => b.token(hash).await)
+    }
+
+    /// Whether any token exists: if none does, this is a first start.
+    pub async fn has_tokens(&self) -> Result<bool> {
+        each!(self, b => b.has_tokens().await)
+    }
+
+    /// A worker's sign of life; `seen_at` is set by the store.
+    pub async fn put_worker(&self, info: &WorkerInfo) -> Result<()> {
+        each!(self, b => b.put_worker(info).await)
+    }
+
+    pub async fn remove_worker(&self, worker: &WorkerId) -> Result<()> {
+        each!(self, b => b.remove_worker(worker).await)
+    }
+
+    /// Workers seen within `within`.
+    pub async fn workers(&self, within: Duration) -> Result<Vec<WorkerInfo>> {
+        each!(self, b => b.workers(within).await)
+    }
+
+    pub async fn stats(&self) -> Result<QueueStats> {
+        each!(self, b => b.stats().await)
+    }
+
+    /// Answers when the backend can take a write.
+    pub async fn ping(&self) -> Result<()> {
+        each!(self, b => b.ping().await)
+    }
+
+    /// Plain-word warnings about settings with which an accepted build could be lost.
+    pub async fn warnings(&self) -> Result<Vec<String>> {
+        each!(self, b => b.warnings().await)
+    }
+
+    /// What wakes readers of this store.
+    #[must_use]
+    pub fn wakes(&self) -> &Wakes {
+        each!(self, b => b.wakes())
+    }
+}
+
+/// Whether a worker holds the build while it is changed.
+pub type Leased = bool;
+
+/// A rule of the domain, applied to a record inside a commit: the record, the store's time, whether it is leased.
+pub type Change = std::sync::Arc<dyn Fn(&mut BuildRecord, Timestamp, Leased) -> Result<()> + Send + Sync>;

@@ -1,0 +1,8 @@
+//! Integration tests with the real engine, registries and Redis, which `scripts/services up` starts.
+
+mod context;
+mod engine;
+mod registry;
+mod store_contract;
+mod store_model;
+mod support;

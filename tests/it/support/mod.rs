@@ -1,0 +1,39 @@
+//! Where the real parts are. Each answers or the test fails and says how to start it.
+
+use std::net::TcpStream;
+
+fn var(name: &str, default: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| default.to_owned())
+}
+
+fn must_listen(address: &str, what: &str) {
+    TcpStream::connect(address).unwrap_or_else(|e| panic!("{what} does not answer on {address} ({e}); start it with: scripts/services up"));
+}
+
+/// `host:port` of a registry without a password.
+pub fn registry() -> String {
+    let address = var("DOCKWRIGHT_TEST_REGISTRY", "127.0.0.1:5000");
+    must_listen(&address, "the registry");
+    address
+}
+
+/// `host:port`, user name and password of a registry that asks for them.
+pub fn private_registry() -> (String, String, String) {
+    let address = var("DOCKWRIGHT_TEST_PRIVATE_REGISTRY", "127.0.0.1:5001");
+    must_listen(&address, "the registry with a password");
+    let user = var("DOCKWRIGHT_TEST_PRIVATE_REGISTRY_USER", "robot");
+    // `?`, `>` and `~` make a base64 form with `+` and `/`, which a faulty client sends wrongly.
+    (address, user, var("DOCKWRIGHT_TEST_PRIVATE_REGISTRY_PASSWORD", "pass?>~?>~word"))
+}
+
+/// URL of a Redis server with AOF on. Tests keep apart by a key prefix of their own.
+pub fn redis_url() -> String {
+    let address = var("DOCKWRIGHT_TEST_REDIS", "127.0.0.1:6390");
+    must_listen(&address, "Redis");
+    format!("redis://{address}/")
+}
+
+/// A name that no other test uses, fit for a repository, an owner or a key prefix.
+pub fn unique(prefix: &str) -> String {
+    format!("{prefix}-{}", uuid::Uuid::new_v4().simple())
+}
