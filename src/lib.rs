@@ -8,5 +8,6 @@ pub mod context;
 pub mod domain;
 pub mod engine;
 pub mod error;
+pub mod registry;
 //STORE
 pub mod vault;
