@@ -7,7 +7,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::options::{Fault, Faults, Texts, names_local_host};
 use super::{Builds, TextPart};
-use crate::context::archive::{ArchiveLimits, Inspected, inspect};
+use crate::context::ContextError;
+use crate::context::archive::{ArchiveLimits, DockerfileAt, Inspected, inspect};
 use crate::context::dockerfile;
 use crate::context::storage::{Incoming, Received};
 use crate::domain::{BuildId, BuildRecord, BuildSpec, ContextInfo, ContextKind, LegacyUpload, Owner, Timestamp, limits};
@@ -77,7 +78,6 @@ impl Builds {
     /// # Errors
     /// [`Error::StorageFull`] when the disk has less room than the configured floor.
     pub async fn receive_context(&self) -> Result<Incoming> {
-        self.must_have_room()?;
         self.contexts.begin(self.policy.max_upload.0).await
     }
 
@@ -119,13 +119,13 @@ impl Builds {
         let Draft { texts, file, context, mut faults, .. } = draft;
         let (spec, sealed) = texts.spec(&self.policy, file.is_some(), context.is_some(), &mut faults);
         let inspected = match &context {
-            Some(received) => match self.inspect(received.path.clone(), &spec.dockerfile).await? {
+            Some(received) => match self.inspect(received.path().to_owned(), &spec).await? {
                 Ok(inspected) => Some(inspected),
-                Err(fault) if fault.too_large => return Err(Error::TooLarge { code: fault.code, detail: format!("context: {}", fault.detail) }),
-                Err(fault) => {
+                Err(ContextError::Refused(fault)) if !fault.too_large => {
                     faults.add(fault.code, "context", fault.detail);
                     None
                 }
+                Err(error) => return Err(error.into()),
             },
             None => None,
         };
@@ -154,17 +154,17 @@ impl Builds {
         }
     }
 
-    async fn inspect(&self, path: PathBuf, dockerfile: &str) -> Result<std::result::Result<Inspected, crate::context::ContextFault>> {
+    async fn inspect(&self, path: PathBuf, spec: &BuildSpec) -> Result<std::result::Result<Inspected, ContextError>> {
         let bounds = ArchiveLimits { expanded_bytes: self.policy.max_context.0, entries: self.policy.max_entries, ..ArchiveLimits::default() };
-        let dockerfile = dockerfile.to_owned();
-        tokio::task::spawn_blocking(move || inspect(&path, &bounds, &dockerfile)).await.map_err(Error::internal)
+        let (dockerfile, replaced) = (spec.dockerfile.clone(), spec.dockerfile_replaced);
+        tokio::task::spawn_blocking(move || inspect(&path, &bounds, DockerfileAt { path: &dockerfile, replaced })).await.map_err(Error::internal)
     }
 }
 
 fn info(file: Option<&[u8]>, context: Option<(&Received, &Inspected)>) -> ContextInfo {
     match context {
         Some((received, inspected)) => {
-            ContextInfo { kind: inspected.kind, bytes: received.bytes, files: inspected.files, sha256: received.sha256.clone() }
+            ContextInfo { kind: inspected.kind, bytes: received.bytes(), files: inspected.files, sha256: received.sha256().to_owned() }
         }
         None => {
             let bytes = file.unwrap_or_default();

@@ -91,6 +91,11 @@ pub trait Builder: Send + Sync {
     async fn build(&self, request: BuildRequest, context: ContextStream, lines: Lines) -> Result<BuiltImage>;
 }
 
+/// A whole engine.
+pub trait ContainerEngine: Engine + Builder + Images {}
+
+impl<T: Engine + Builder + Images> ContainerEngine for T {}
+
 /// What is left of an image after our tag was removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Untagged {

@@ -68,7 +68,12 @@ impl Janitor {
             while let Some(events) = self.store.events(&Scope::All, id, after, EVENTS).await? {
                 let Some(last) = events.last() else { break };
                 after = last.seq;
-                archive.write(events).await?;
+                let mut lines = Vec::new();
+                for event in &events {
+                    serde_json::to_writer(&mut lines, event)?;
+                    lines.push(b'\n');
+                }
+                archive = archive.append(lines).await?;
             }
             archive.finish().await?;
             self.store.drop_hot_log(id).await?;
@@ -81,7 +86,10 @@ impl Janitor {
     /// # Errors
     /// When the store or the disk fails.
     pub async fn orphans_once(&self) -> anyhow::Result<()> {
-        let ids = self.contexts.older_than(ORPHAN_AGE).await?;
+        // An id tells its own age: an upload of this moment may still be on its way into the store.
+        let settled = Timestamp::from_millis(Timestamp::now().as_millis() - i64::try_from(ORPHAN_AGE.as_millis()).unwrap_or(i64::MAX));
+        let mut ids = self.contexts.list_ids().await?;
+        ids.retain(|id| id.made_at() < settled);
         for orphan in without_record(&self.store, &ids).await? {
             tracing::info!(build = %orphan, "removing a context without a record");
             self.contexts.remove(orphan).await?;

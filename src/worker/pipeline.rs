@@ -9,9 +9,10 @@ use super::lease::{self, Stop};
 use super::log::Log;
 use super::sanitize::Redactor;
 use super::{Parts, publish};
-use crate::context::stream::{self, Assemble};
+use crate::context::archive::ArchiveLimits;
+use crate::context::stream::{self, Assemble, Source};
 use crate::domain::{
-    AttemptStart, BuildError, BuildId, BuildRecord, ContextKind, Credentials, Digest, ErrorKind, Fence, Scope, StageName, Timestamp,
+    AttemptStart, BuildError, BuildId, BuildRecord, BuilderKind, ContextKind, Credentials, Digest, ErrorKind, Fence, Scope, StageName, Timestamp,
     WorkerId, local_tag,
 };
 use crate::engine::{BuildRequest, BuiltImage, EngineError};
@@ -96,7 +97,7 @@ impl Job {
             Ok(())
         })
         .await?;
-        let context = self.context().await?;
+        let context = self.context(builder).await?;
         let spec = &self.record.spec;
         let request = BuildRequest {
             id: self.record.id,
@@ -116,22 +117,25 @@ impl Job {
         engine.build(request, context, self.log.lines()).await.map_err(fail)
     }
 
-    async fn context(&self) -> Result<crate::engine::ContextStream, Failure> {
+    async fn context(&self, builder: BuilderKind) -> Result<crate::engine::ContextStream, Failure> {
         let missing = |what: &str| Failure::Build(internal(StageName::Build, &format!("the stored {what} is not there")));
         let (id, spec) = (self.record.id, &self.record.spec);
         let dockerfile = match self.parts.store.dockerfile(&Scope::All, id).await {
             Ok(text) => text.ok_or(Failure::Lost)?,
             Err(error) => return Err(Failure::EngineAway(error.to_string())),
         };
+        // What was accepted is not judged anew by bounds that an operator may have lowered since.
+        let limits = ArchiveLimits { expanded_bytes: u64::MAX, entries: u64::MAX, ratio: u64::MAX };
+        let plan = Assemble { dockerfile: spec.dockerfile.clone(), builder, limits };
         if self.record.context.kind == ContextKind::File {
-            return Ok(stream::dockerfile_alone(&spec.dockerfile, dockerfile));
+            return Ok(stream::open(Source::Dockerfile(dockerfile), plan));
         }
         let path = self.parts.contexts.path(id);
         if !tokio::fs::try_exists(&path).await.unwrap_or(false) {
             return Err(missing("context"));
         }
         let replacement = spec.dockerfile_replaced.then_some(dockerfile);
-        Ok(stream::open(path, self.record.context.kind, Assemble { dockerfile: spec.dockerfile.clone(), replacement }))
+        Ok(stream::open(Source::Archive { path, replacement }, plan))
     }
 
     /// Changes the record under this claim's fence, and the copy here with it. While the store is away, it is tried again.
