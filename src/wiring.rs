@@ -13,7 +13,7 @@ use crate::builds::{Builds, Policy, RemoteRemoval, RemoteTags};
 use crate::config::{Config, StoreUrl};
 use crate::context::storage::ContextStorage;
 use crate::domain::{Credentials, Digest, ImageRef};
-use crate::engine::ContainerEngine;
+use crate::engine::{ContainerEngine, Ledger};
 use crate::engine::docker::Docker;
 use crate::http::{App, ServerLimits};
 use crate::janitor::{Janitor, NodeParts};
@@ -22,7 +22,7 @@ use crate::store::Store;
 use crate::store::redis::RedisStore;
 use crate::store::sqlite::SqliteStore;
 use crate::vault::Vault;
-use crate::worker::{Ledger, Parts, Worker, WorkerSettings};
+use crate::worker::{Parts, Worker, WorkerSettings};
 use crate::{http, janitor};
 
 /// The service, put together and not yet running.
@@ -46,7 +46,7 @@ const DATABASE: &str = "dockwright.db";
 pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
     Ok(match &config.store {
         StoreUrl::Sqlite => Store::Sqlite(SqliteStore::open(&config.data_dir.join(DATABASE))?),
-        StoreUrl::Redis(url) => Store::Redis(RedisStore::connect(url, &config.store_prefix).await?),
+        StoreUrl::Redis(url) => Store::Redis(RedisStore::connect(url, &config.store_prefix)?),
     })
 }
 
@@ -132,7 +132,7 @@ impl Service {
         if let Some(listener) = listener {
             tasks.spawn(http::serve(listener, http::router(self.app(&stop)), ServerLimits::default(), stop.clone()));
         }
-        let node = self.config.role.works().then(|| NodeParts { ledger: Arc::new(ledger.clone()), images: Arc::clone(&self.engine) as _ });
+        let node = self.config.role.works().then(|| NodeParts { ledger: ledger.clone(), images: Arc::clone(&self.engine) as _ });
         let cleaner = Janitor { store: self.store.clone(), contexts: self.contexts.clone(), keep_hot_log: self.config.keep_hot_log.0, node };
         tasks.spawn(janitor::run(Arc::new(cleaner), stop.clone()));
         if self.config.role.works() {

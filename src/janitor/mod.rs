@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::context::storage::ContextStorage;
 use crate::domain::{BuildId, Scope, Timestamp, local_tag};
-use crate::engine::Images;
+use crate::engine::{Images, Ledger};
 use crate::store::{Store, StoreError};
 
 /// Builds that one pass archives.
@@ -32,16 +32,8 @@ pub struct Janitor {
 
 /// The builds that may have left an image on this node, and the engine that has it.
 pub struct NodeParts {
-    pub ledger: Arc<dyn Entries>,
+    pub ledger: Ledger,
     pub images: Arc<dyn Images>,
-}
-
-/// A node's list of builds that may have left an image.
-pub trait Entries: Send + Sync {
-    /// # Errors
-    /// When the list cannot be read.
-    fn entries(&self) -> std::io::Result<Vec<BuildId>>;
-    fn strike(&self, id: BuildId);
 }
 
 impl Janitor {

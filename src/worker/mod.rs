@@ -3,7 +3,6 @@
 //! [`Worker::run`] is three thin loops: claims, removals of deleted builds' images, and the sign of life that `/readyz` shows.
 //! Everything a build goes through is in [`pipeline`].
 
-mod ledger;
 mod lease;
 mod log;
 mod pipeline;
@@ -20,12 +19,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::context::storage::ContextStorage;
 use crate::domain::{NodeId, WorkerId, local_tag};
-use crate::engine::{ContainerEngine, EngineInfo, Untagged};
+use crate::engine::{ContainerEngine, EngineInfo, Ledger, Untagged};
 use crate::registry::Publisher;
 use crate::store::{Claim, ImageRemoval, Removal, Store, StoreError, Topic, WorkerInfo};
 use crate::vault::Vault;
-
-pub use ledger::Ledger;
 
 /// How often a worker says that it is alive, and asks its engine the same.
 const PRESENCE: Duration = Duration::from_secs(1);

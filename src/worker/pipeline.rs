@@ -154,9 +154,10 @@ where
     F: Fn(&mut BuildRecord, Timestamp) -> Result<(), crate::domain::IllegalTransition> + Clone + Send + Sync + 'static,
 {
     let mut pause = Duration::from_millis(100);
+    let guard = Guard::Lease(fence);
     loop {
         let change = change.clone();
-        let written = parts.store.update(id, &Guard::Lease(fence), move |record, now, _| change(record, now).map_err(|e| StoreError::Refused(e.to_string())));
+        let written = parts.store.update(id, &guard, move |record, now, _| change(record, now).map_err(|e| StoreError::Refused(e.to_string())));
         match written.await {
             Ok(Some(stored)) => return Ok(stored.record),
             Ok(None) | Err(StoreError::Lost) => return Err(Failure::Lost),

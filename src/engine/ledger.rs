@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use crate::domain::{BuildId, NodeId};
-use crate::janitor::Entries;
 
 /// See the module.
 #[derive(Clone)]
@@ -40,11 +39,8 @@ impl Ledger {
         std::fs::File::create(self.dir.join(id.to_string())).map(drop)
     }
 
-}
-
-impl Entries for Ledger {
     /// Strikes an entry out; an entry that stays costs one look of the janitor.
-    fn strike(&self, id: BuildId) {
+    pub fn strike(&self, id: BuildId) {
         if let Err(error) = std::fs::remove_file(self.dir.join(id.to_string()))
             && error.kind() != std::io::ErrorKind::NotFound
         {
@@ -52,7 +48,7 @@ impl Entries for Ledger {
         }
     }
 
-    fn entries(&self) -> std::io::Result<Vec<BuildId>> {
+    pub fn entries(&self) -> std::io::Result<Vec<BuildId>> {
         let names = std::fs::read_dir(&self.dir)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         Ok(names.filter_map(|name| name.parse().ok()).collect())
     }
