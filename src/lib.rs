@@ -8,5 +8,5 @@ pub mod context;
 pub mod domain;
 pub mod engine;
 pub mod error;
-//STORE
+pub mod store;
 pub mod vault;

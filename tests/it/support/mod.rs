@@ -7,7 +7,8 @@ fn var(name: &str, default: &str) -> String {
 }
 
 fn must_listen(address: &str, what: &str) {
-    TcpStream::connect(address).unwrap_or_else(|e| panic!("{what} does not answer on {address} ({e}); start it with: scripts/services up"));
+    TcpStream::connect(address)
+        .unwrap_or_else(|e| panic!("{what} does not answer on {address} ({e}); start it with: scripts/services up"));
 }
 
 /// `host:port` of a registry without a password.
