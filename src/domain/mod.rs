@@ -9,6 +9,7 @@ mod event;
 mod id;
 mod image;
 pub mod limits;
+pub mod quantity;
 mod owner;
 mod spec;
 mod time;

@@ -14,7 +14,9 @@
 //!
 //! Leases are timed by the store's own clock. A notification only wakes a reader; it is never trusted to carry anything.
 
+mod contact;
 pub mod redis;
+mod rules;
 pub mod sqlite;
 mod wake;
 

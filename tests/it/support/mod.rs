@@ -1,5 +1,7 @@
 //! Where the real parts are. Each answers or the test fails and says how to start it.
 
+pub mod service;
+
 use std::net::TcpStream;
 
 fn var(name: &str, default: &str) -> String {
@@ -7,7 +9,8 @@ fn var(name: &str, default: &str) -> String {
 }
 
 fn must_listen(address: &str, what: &str) {
-    TcpStream::connect(address).unwrap_or_else(|e| panic!("{what} does not answer on {address} ({e}); start it with: scripts/services up"));
+    TcpStream::connect(address)
+        .unwrap_or_else(|e| panic!("{what} does not answer on {address} ({e}); start it with: scripts/services up"));
 }
 
 /// `host:port` of a registry without a password.
