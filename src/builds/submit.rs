@@ -139,7 +139,8 @@ impl Builds {
                 None
             }
             (None, None) => {
-                if !context_refused {
+                let file_refused = faults.0.iter().any(|fault| fault.field.field == "file");
+                if !context_refused && !file_refused {
                     faults.add("source_missing", "file", "send a Dockerfile as file, or an archive as context");
                 }
                 None
