@@ -50,6 +50,12 @@ pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
     })
 }
 
+/// The folder holds uploads and logs of all owners: nobody else on the machine may look in.
+fn make_private(dir: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
 /// The key that seals credentials.
 ///
 /// # Errors
@@ -65,7 +71,7 @@ impl Service {
     /// # Errors
     /// When a part of it cannot be opened. An engine that is away is no error: accepted builds wait for it.
     pub async fn open(config: Config) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(&config.data_dir).with_context(|| format!("cannot make the data folder {}", config.data_dir.display()))?;
+        make_private(&config.data_dir).with_context(|| format!("cannot make the data folder {}", config.data_dir.display()))?;
         let store = open_store(&config).await.context("cannot open the store")?;
         for warning in store.warnings().await.unwrap_or_default() {
             tracing::warn!("{warning}");

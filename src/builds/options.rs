@@ -7,7 +7,7 @@ use secrecy::SecretString;
 
 use super::Policy;
 use crate::domain::quantity::{Bytes, Cpus, Span};
-use crate::domain::{BuildSpec, Credentials, ImageRef, LOCAL_HOST, NetworkMode, Priority, limits};
+use crate::domain::{BuildSpec, Credentials, ImageRef, NetworkMode, Priority, limits};
 use crate::error::FieldError;
 
 /// Words in the name of a build argument that say that its value is a secret.
@@ -293,10 +293,4 @@ fn dockerfile_path(text: &str) -> Result<String, String> {
     let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
     let ok = path.len() <= limits::PATH_BYTES && !path.contains('\0') && path.split('/').all(plain);
     if ok { Ok(path.to_owned()) } else { Err(format!("{text:?} must be a relative path inside the context, without ..")) }
-}
-
-/// Whether a text names our own host, under which nobody may refer to images.
-#[must_use]
-pub fn names_local_host(text: &str) -> bool {
-    text.to_ascii_lowercase().contains(LOCAL_HOST)
 }

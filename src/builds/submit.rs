@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 
-use super::options::{Fault, Faults, Texts, names_local_host};
+use super::options::{Fault, Faults, Texts};
 use super::{Builds, TextPart};
 use crate::context::ContextError;
 use crate::context::archive::{ArchiveLimits, DockerfileAt, Inspected, inspect};
-use crate::context::dockerfile;
+use crate::context::dockerfile::{self, Outline};
 use crate::context::storage::{Incoming, Received};
 use crate::domain::{BuildId, BuildRecord, BuildSpec, ContextInfo, ContextKind, LegacyUpload, Owner, Timestamp, limits};
 use crate::error::{Error, FieldError, Result};
@@ -139,7 +139,8 @@ impl Builds {
                 None
             }
             (None, None) => {
-                if !context_refused {
+                let file_refused = faults.0.iter().any(|fault| fault.field.field == "file");
+                if !context_refused && !file_refused {
                     faults.add("source_missing", "file", "send a Dockerfile as file, or an archive as context");
                 }
                 None
@@ -181,25 +182,26 @@ fn check_dockerfile(text: &[u8], field: &str, spec: &BuildSpec, faults: &mut Fau
         Ok(outline) => outline,
         Err(fault) => return faults.add(fault.code, field, fault.message),
     };
-    if let Some(syntax) = outline.syntax.as_deref().filter(|syntax| !dockerfile::frontend_allowed(syntax)) {
-        faults.add("frontend_not_allowed", field, format!("the frontend {syntax:?} is not allowed; leave the # syntax= line out, or name docker/dockerfile"));
+    if let Some(frontend) = outline.foreign_frontend() {
+        let why = format!("line {}: the frontend {:?} is not allowed; leave the # syntax= line out, or name docker/dockerfile", frontend.line, frontend.image);
+        faults.add("frontend_not_allowed", field, why);
     }
-    for image in outline.images_expanded(&spec.build_args) {
-        if names_local_host(&image) {
-            faults.add("reserved_image", field, format!("{image}: images of the service's own host cannot be used as a base"));
-        }
+    if let Some(image) = outline.reserved_image(&spec.build_args) {
+        faults.add("reserved_image", field, format!("line {}: {} names the service's own host, whose images cannot be used", image.line, image.text));
     }
-    if let Some(target) = &spec.target
-        && !outline.has_stage(target)
-    {
+    if let Some(target) = spec.target.as_deref().filter(|target| !has_stage(&outline, target)) {
         faults.add("target_not_found", "target", format!("the Dockerfile has no build stage {target:?}"));
     }
-    if spec.has_limits()
-        && let Some((line, what)) = &outline.buildkit_only
-    {
-        let why = format!("line {line} of the Dockerfile uses {what}, which only BuildKit knows, and BuildKit ignores limits of memory and CPU");
+    if let Some(needs) = outline.buildkit_only.as_ref().filter(|_| spec.has_limits()) {
+        let why = format!("line {} of the Dockerfile uses {}, which only BuildKit knows, and BuildKit ignores limits of memory and CPU", needs.line, needs.what);
         faults.add("limits_need_classic", if spec.memory_bytes.is_some() { "memory" } else { "cpus" }, why);
     }
+}
+
+/// A stage is named, in any case of its letters, or counted from 0.
+fn has_stage(outline: &Outline, target: &str) -> bool {
+    let named = outline.stages.iter().any(|stage| stage.name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(target)));
+    named || target.parse::<usize>().is_ok_and(|index| index < outline.stages.len())
 }
 
 /// One error for all faults; it has the code of the fault where there is but one kind.

@@ -1,7 +1,6 @@
 //! The contract as OpenAPI, made from the handlers' own annotations, and a page to browse it that needs nothing from outside.
 
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::Router;
 use serde::Serialize;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi, ToSchema};
@@ -34,12 +33,9 @@ impl Modify for Authentication {
     }
 }
 
+/// `/api/openapi.json`, and `/api/docs` to browse it.
 pub fn routes() -> Router<App> {
-    let api = Api::openapi();
-    let json = api.clone();
-    Router::new()
-        .route("/api/openapi.json", get(move || std::future::ready(Json(json))))
-        .merge(SwaggerUi::new("/api/docs").external_url_unchecked("/api/openapi.json", serde_json::to_value(api).expect("serialises, because it is a tree of text")))
+    Router::new().merge(SwaggerUi::new("/api/docs").url("/api/openapi.json", Api::openapi()))
 }
 
 /// The parts of an upload, in any order.

@@ -23,6 +23,9 @@ pub struct Problem {
     pub errors: Vec<FieldError>,
     #[serde(skip)]
     retry_after: Option<u64>,
+    /// For the log alone.
+    #[serde(skip)]
+    cause: Option<String>,
 }
 
 impl Problem {
@@ -36,6 +39,7 @@ impl Problem {
             request_id: String::new(),
             errors: Vec::new(),
             retry_after: None,
+            cause: None,
         }
     }
 }
@@ -51,17 +55,16 @@ impl From<Error> for Problem {
             Error::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, "forbidden", detail),
             Error::UnsupportedMediaType(_) => Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail),
             Error::TooLarge { code, .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, code, detail),
-            Error::Unavailable { retry_after, source, .. } => {
-                tracing::warn!(detail, source = source.map(|s| s.to_string()), "unavailable");
-                Self { retry_after: Some(retry_after.as_secs().max(1)), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail) }
-            }
+            Error::Unavailable { retry_after, source, .. } => Self {
+                retry_after: Some(retry_after.as_secs().max(1)),
+                cause: source.map(|s| format!("{s:#}")),
+                ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+            },
             Error::StorageFull(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", detail),
             Error::ClientTimeout(_) => Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail),
             Error::Internal(cause) => {
-                let id = uuid::Uuid::now_v7();
-                // The client is told only the request's id; `fault` joins this line with its answer's.
-                tracing::error!(fault = %id, cause = format!("{cause:#}"), "internal error");
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "an internal error; the service's log has the rest under this request's id")
+                let told = "an internal error; the service's log has the rest under this request's id";
+                Self { cause: Some(format!("{cause:#}")), ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", told) }
             }
         }
     }
@@ -107,6 +110,9 @@ pub fn write_out(mut response: Response, request_id: &str) -> Response {
         }
         None => return response,
     };
+    if let Some(cause) = &problem.cause {
+        tracing::error!(request_id, status = problem.status, cause, "a request failed");
+    }
     let body = serde_json::to_vec(&Problem { request_id: request_id.to_owned(), ..problem }).expect("serialises, because it holds only text and numbers");
     let (mut parts, _) = response.into_parts();
     parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

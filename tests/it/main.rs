@@ -1,5 +1,7 @@
 //! Integration tests with the real engine, registries and Redis, which `scripts/services up` starts.
 
+mod bad_input;
+mod builds;
 mod context;
 mod engine;
 mod registry;

@@ -210,7 +210,11 @@ pub async fn tag_digest(image: &str, login: Option<(&str, &str)>) -> Option<Stri
         asked = asked.basic_auth(user, Some(password));
     }
     let answer = asked.send().await.expect("an answer of the registry");
-    answer.headers().get("docker-content-digest").filter(|_| answer.status().is_success()).map(|d| d.to_str().expect("text").to_owned())
+    answer
+        .headers()
+        .get("docker-content-digest")
+        .filter(|_| answer.status().is_success())
+        .map(|d| d.to_str().expect("text").to_owned())
 }
 
 /// What `docker ARGS` prints; for looking at the engine from outside the service.
