@@ -61,7 +61,9 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        humantime::parse_duration(text.trim()).map(Self).map_err(|_| format!("{text:?} is no span of time; write for example 90s or 15m"))
+        humantime::parse_duration(text.trim())
+            .map(Self)
+            .map_err(|_| format!("{text:?} is no span of time; write for example 90s or 15m"))
     }
 }
 
