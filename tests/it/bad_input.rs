@@ -45,11 +45,11 @@ async fn uploads_that_cannot_be_built() {
     refused(s, to(Form::new()), 400, "source_missing", "file").await;
     refused(s, to(dockerfile("")), 400, "dockerfile_empty", "file").await;
     refused(s, to(dockerfile("# only\n# comments\n")), 400, "dockerfile_empty", "file").await;
-    let problem = refused(s, to(dockerfile("FROM busybox\n\nFRUM x\n")), 400, "unknown_instruction", "file").await;
+    let problem = refused(s, to(dockerfile("FROM busybox\n\nFRUM x\n")), 400, "dockerfile_unknown_instruction", "file").await;
     assert!(problem["detail"].as_str().is_some_and(|d| d.contains("line 3") && d.contains("FRUM")), "{problem}");
-    refused(s, to(dockerfile("RUN true\n")), 400, "no_from", "file").await;
-    refused(s, to(dockerfile("FROM busybox\nRUN <<EOF\necho\n")), 400, "unterminated_heredoc", "file").await;
-    refused(s, to(dockerfile("%PDF-1.7\n\u{0}\u{1}binary")), 400, "not_a_dockerfile", "file").await;
+    refused(s, to(dockerfile("RUN true\n")), 400, "dockerfile_no_from", "file").await;
+    refused(s, to(dockerfile("FROM busybox\nRUN <<EOF\necho\n")), 400, "dockerfile_unterminated_heredoc", "file").await;
+    refused(s, to(dockerfile("%PDF-1.7\n\u{0}\u{1}binary")), 400, "dockerfile_not_text", "file").await;
     refused(s, to(dockerfile("# syntax=evil.example/frontend\nFROM busybox\n")), 400, "frontend_not_allowed", "file").await;
     refused(s, to(dockerfile("FROM dockwright.local/build:x\n")), 400, "reserved_image", "file").await;
     refused(s, to(context(tar(&[("a", "b")]))), 400, "dockerfile_missing", "context").await;

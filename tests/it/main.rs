@@ -4,6 +4,8 @@ mod bad_input;
 mod builds;
 mod context;
 mod engine;
+mod processes;
+mod reading;
 mod registry;
 mod store_contract;
 mod store_model;

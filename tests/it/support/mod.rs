@@ -1,5 +1,6 @@
 //! Where the real parts are. Each answers or the test fails and says how to start it.
 
+pub mod process;
 pub mod service;
 
 use std::net::TcpStream;
