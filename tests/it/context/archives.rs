@@ -65,6 +65,25 @@ fn context_zips_pass_with_modes_and_links() {
     assert_eq!(found.dockerfile.as_deref(), Some(&b"FROM x\n"[..]));
 }
 
+/// As programs write zips into a pipe: sizes after the data, and 64-bit ones where a file might have become large.
+#[test]
+fn context_zips_of_another_program_pass() {
+    use std::io::Write;
+    let mut out = Vec::new();
+    let mut writer = ::zip::ZipWriter::new_stream(&mut out);
+    let options = ::zip::write::SimpleFileOptions::default().compression_method(::zip::CompressionMethod::Deflated);
+    writer.start_file("Dockerfile", options).expect("starts");
+    writer.write_all(b"FROM x\n").expect("writes");
+    writer.start_file("run", options.unix_permissions(0o755).large_file(true)).expect("starts");
+    writer.write_all(&[b'x'; 3000]).expect("writes");
+    writer.add_directory("d", options).expect("adds");
+    writer.add_symlink("l", "/etc", options).expect("adds");
+    writer.finish().expect("finishes");
+    let found = found(&out);
+    assert_eq!((found.files, found.expanded_bytes), (3, 3007));
+    assert_eq!(found.dockerfile.as_deref(), Some(&b"FROM x\n"[..]));
+}
+
 #[test]
 fn context_without_a_dockerfile_says_so() {
     assert_eq!(found(&Tar::new().file("a", b"").end()).dockerfile, None);

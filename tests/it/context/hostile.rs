@@ -1,3 +1,5 @@
+use std::io::Write;
+
 use dockwright::context::archive::{ArchiveLimits, DockerfileAt, inspect};
 use dockwright::context::stream::{Assemble, Source, open};
 use dockwright::context::{ContextError, ContextFault};
@@ -242,6 +244,14 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
         }
         bytes
     })
+}
+
+#[test]
+fn context_zstd_that_would_take_too_much_memory_is_refused() {
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).expect("an encoder");
+    encoder.window_log(27).expect("128 MiB");
+    encoder.write_all(&ok().end()).expect("memory takes it");
+    assert_eq!(fault_of(&encoder.finish().expect("memory takes it")).code, "zstd_window");
 }
 
 proptest! {
