@@ -1,5 +1,7 @@
 //! Where the real parts are. Each answers or the test fails and says how to start it.
 
+pub mod redis;
+
 use std::net::TcpStream;
 
 fn var(name: &str, default: &str) -> String {
