@@ -2,6 +2,7 @@
 
 pub mod process;
 pub mod service;
+pub mod redis;
 
 use std::net::TcpStream;
 
