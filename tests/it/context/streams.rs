@@ -226,3 +226,20 @@ fn context_stream_ends_its_task_when_it_is_dropped() {
     drop(runtime);
     assert!(start.elapsed() < Duration::from_secs(1), "took {:?}", start.elapsed());
 }
+
+fn packed(folder: &str) -> Vec<u8> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/contexts").join(folder);
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append_dir_all(".", folder).expect("the fixture packs");
+    builder.into_inner().expect("memory takes it")
+}
+
+#[tokio::test]
+async fn context_fixtures_are_sent_as_their_ignore_files_say() {
+    let entries = sent(&packed("ignoring"), None, plan(BuilderKind::Buildkit)).await;
+    let files: Vec<_> = names(&entries).into_iter().filter(|name| !name.ends_with('/')).collect();
+    assert_eq!(files, [".dockerignore", "Dockerfile", "app/main.sh", "docs/README.md", "keep.log"]);
+    let plan = Assemble { dockerfile: "docker/prod.Dockerfile".into(), ..plan(BuilderKind::Buildkit) };
+    let entries = sent(&packed("own-ignore"), None, plan).await;
+    assert!(entries.contains_key("wanted.txt") && !entries.contains_key("unwanted.txt"), "{:?}", names(&entries));
+}
