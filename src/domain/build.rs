@@ -9,10 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    BuildError, BuildId, BuildSpec, ContextInfo, Destination, DestinationState, Digest, LegacyUpload, NodeId, Owner, Stage,
-    StageName, StageState, Timestamp, WorkerId,
-};
+use super::{BuildError, BuildId, BuildSpec, ContextInfo, Destination, DestinationState, Digest, ErrorKind, LegacyUpload, NodeId, Owner, Stage, StageName, StageState, Timestamp, WorkerId};
 
 /// A build whose worker was lost this many times is not tried again.
 pub const MAX_CRASHES: u32 = 3;

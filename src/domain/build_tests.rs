@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::{ContextKind, ErrorKind, NetworkMode, Priority};
+use crate::domain::{ContextKind, NetworkMode, Priority};
 
 fn record(push: bool) -> BuildRecord {
     let spec = BuildSpec {
