@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::lease::{self, Stop};
 use super::log::Log;
 use super::sanitize::Redactor;
-use super::{Parts, publish};
+use super::{Parts, blame, publish};
 use crate::context::archive::ArchiveLimits;
 use crate::context::stream::{self, Assemble, Source};
 use crate::domain::{
@@ -31,12 +31,19 @@ pub(super) struct Job {
     pub log: Log,
 }
 
-/// How the work on a claim ended.
+/// How the work on a claim succeeded. It is written only after the log's last line, for an ended build takes no more lines.
+#[derive(Debug)]
+enum Success {
+    Built(BuiltImage),
+    Published,
+}
+
+/// How the work on a claim failed.
 #[derive(Debug)]
 pub(super) enum Failure {
     Build(BuildError),
-    /// The engine went away; the build is not at fault.
-    EngineAway(String),
+    /// The engine or the store went away; the build is not at fault.
+    Away(String),
     /// The store refused a write: another has the build.
     Lost,
 }
@@ -58,8 +65,7 @@ pub(super) async fn run(parts: Arc<Parts>, worker: WorkerId, claim: Claim, hand_
             return Err(Failure::Build(internal(StageName::Build, "the credentials of this build cannot be opened with the present key")));
         }
         parts.ledger.enter(id).map_err(|e| Failure::Build(internal(StageName::Build, &format!("the data folder cannot be written: {e}"))))?;
-        let image = job.built_image(start).await?;
-        if job.record.spec.push { publish::publish(&mut job, &image).await } else { Ok(()) }
+        job.make(start).await
     };
     let ended = tokio::select! {
         biased;
@@ -70,22 +76,38 @@ pub(super) async fn run(parts: Arc<Parts>, worker: WorkerId, claim: Claim, hand_
 }
 
 impl Job {
-    /// The image of this build: made now, or by an earlier attempt on this very engine.
-    async fn built_image(&mut self, start: AttemptStart) -> Result<Digest, Failure> {
-        if start == AttemptStart::Push {
-            let there = self.parts.engine.image_id(&local_tag(self.record.id)).await.map_err(|e| failure(StageName::Push, e))?;
-            if let Some(image) = there.filter(|image| self.record.image_id.as_ref() == Some(image)) {
-                self.log.say("The image of an earlier attempt is still here: going on with the push").await;
-                return Ok(image);
+    /// Build and push, or as much of it as is left and was asked for.
+    async fn make(&mut self, start: AttemptStart) -> Result<Success, Failure> {
+        let image = match self.earlier_image(start).await? {
+            Some(image) => image,
+            None => {
+                let built = self.build().await?;
+                if !self.record.spec.push {
+                    return Ok(Success::Built(built));
+                }
+                let (worker, image) = (self.worker.clone(), built.id.clone());
+                self.write(move |record, now| record.image_built(built.id.clone(), built.size_bytes, &worker, now)).await?;
+                image
             }
-            self.log.say("The image of an earlier attempt is gone from the engine: building it again").await;
-            let worker = self.worker.clone();
-            self.write(move |record, now| record.restart_build(&worker, now)).await?;
+        };
+        publish::publish(self, &image).await?;
+        Ok(Success::Published)
+    }
+
+    /// The image that an earlier attempt made, if it is still on this very engine.
+    async fn earlier_image(&mut self, start: AttemptStart) -> Result<Option<Digest>, Failure> {
+        if start == AttemptStart::Build {
+            return Ok(None);
         }
-        let built = self.build().await?;
-        let (worker, image) = (self.worker.clone(), built.id.clone());
-        self.write(move |record, now| record.image_built(image.clone(), built.size_bytes, &worker, now)).await?;
-        Ok(built.id)
+        let there = self.parts.engine.image_id(&local_tag(self.record.id)).await.map_err(|e| failure(StageName::Push, e))?;
+        if let Some(image) = there.filter(|image| self.record.image_id.as_ref() == Some(image)) {
+            self.log.say("The image of an earlier attempt is still here: going on with the push").await;
+            return Ok(Some(image));
+        }
+        self.log.say("The image of an earlier attempt is gone from the engine: building it again").await;
+        let worker = self.worker.clone();
+        self.write(move |record, now| record.restart_build(&worker, now)).await?;
+        Ok(None)
     }
 
     async fn build(&mut self) -> Result<BuiltImage, Failure> {
@@ -97,7 +119,8 @@ impl Job {
             Ok(())
         })
         .await?;
-        let context = self.context(builder).await?;
+        let dockerfile = self.dockerfile().await?;
+        let context = self.context(builder, dockerfile.clone()).await?;
         let spec = &self.record.spec;
         let request = BuildRequest {
             id: self.record.id,
@@ -114,16 +137,23 @@ impl Job {
             credentials: self.credentials.iter().cloned().collect(),
             builder,
         };
-        engine.build(request, context, self.log.lines()).await.map_err(fail)
+        engine.build(request, context, self.log.lines()).await.map_err(|mut error| {
+            let text = String::from_utf8_lossy(&dockerfile);
+            error.dockerfile_line = error.dockerfile_line.or_else(|| blame::line_of_step(&text, &error.message));
+            fail(error)
+        })
     }
 
-    async fn context(&self, builder: BuilderKind) -> Result<crate::engine::ContextStream, Failure> {
-        let missing = |what: &str| Failure::Build(internal(StageName::Build, &format!("the stored {what} is not there")));
+    async fn dockerfile(&self) -> Result<Vec<u8>, Failure> {
+        match self.parts.store.dockerfile(&Scope::All, self.record.id).await {
+            Ok(text) => text.ok_or(Failure::Lost),
+            // The build is not at fault: it goes back to the queue.
+            Err(error) => Err(Failure::Away(error.to_string())),
+        }
+    }
+
+    async fn context(&self, builder: BuilderKind, dockerfile: Vec<u8>) -> Result<crate::engine::ContextStream, Failure> {
         let (id, spec) = (self.record.id, &self.record.spec);
-        let dockerfile = match self.parts.store.dockerfile(&Scope::All, id).await {
-            Ok(text) => text.ok_or(Failure::Lost)?,
-            Err(error) => return Err(Failure::EngineAway(error.to_string())),
-        };
         // What was accepted is not judged anew by bounds that an operator may have lowered since.
         let limits = ArchiveLimits { expanded_bytes: u64::MAX, entries: u64::MAX, ratio: u64::MAX };
         let plan = Assemble { dockerfile: spec.dockerfile.clone(), builder, limits };
@@ -132,7 +162,7 @@ impl Job {
         }
         let path = self.parts.contexts.path(id);
         if !tokio::fs::try_exists(&path).await.unwrap_or(false) {
-            return Err(missing("context"));
+            return Err(Failure::Build(internal(StageName::Build, "the stored context is not there")));
         }
         let replacement = spec.dockerfile_replaced.then_some(dockerfile);
         Ok(stream::open(Source::Archive { path, replacement }, plan))
@@ -176,30 +206,37 @@ where
 }
 
 /// Writes the end of the claim, after the log's last line, and leaves nothing behind in the engine.
-async fn settle(job: Job, ended: Result<Result<(), Failure>, Stop>, redactor: &Redactor) {
-    let Job { parts, record, fence, log, .. } = job;
+async fn settle(job: Job, ended: Result<Result<Success, Failure>, Stop>, redactor: &Redactor) {
+    let Job { parts, worker, record, fence, log, .. } = job;
     let id = record.id;
     let ended = match ended {
         Ok(Err(Failure::Lost)) => Err(Stop::Lost),
-        Ok(Err(Failure::EngineAway(why))) if record.attempt < MAX_ATTEMPTS => {
+        Ok(Err(Failure::Away(why))) if record.attempt < MAX_ATTEMPTS => {
             log.say(format!("{why}. The build goes back to the queue.")).await;
             Err(Stop::HandBack)
         }
-        Ok(Err(Failure::EngineAway(why))) => Ok(Err(engine_gone(record.current_stage(), &why))),
+        Ok(Err(Failure::Away(why))) => Ok(Err(engine_gone(record.current_stage(), &why))),
         Ok(Err(Failure::Build(error))) => Ok(Err(BuildError { message: redactor.clean(&error.message).into_owned(), ..error })),
-        Ok(Ok(())) => Ok(Ok(())),
+        Ok(Ok(success)) => Ok(Ok(success)),
         Err(stop) => Err(stop),
     };
     if matches!(ended, Err(Stop::Cancelled)) {
         log.say("Cancelled").await;
     }
     log.flush().await;
-    let keeps_image = record.image_id.is_some() && !matches!(ended, Err(Stop::Cancelled | Stop::Lost));
+    let keeps_image = match &ended {
+        Ok(Ok(_)) => true,
+        Ok(Err(_)) | Err(Stop::HandBack) => record.image_id.is_some(),
+        Err(Stop::Cancelled | Stop::Lost) => false,
+    };
     if !keeps_image && !matches!(ended, Err(Stop::Lost)) {
         forget_image(&parts, id).await;
     }
     let settled = match ended {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(Success::Published)) => write(&parts, id, fence, |record, now| record.published(now)).await.map(drop),
+        Ok(Ok(Success::Built(built))) => {
+            write(&parts, id, fence, move |record, now| record.image_built(built.id.clone(), built.size_bytes, &worker, now)).await.map(drop)
+        }
         Ok(Err(error)) => write(&parts, id, fence, move |record, now| record.failed(error.clone(), now)).await.map(drop),
         Err(Stop::Cancelled) => write(&parts, id, fence, |record, now| record.cancelled(now)).await.map(drop),
         Err(Stop::HandBack) => write(&parts, id, fence, |record, _| record.requeued("The worker stopped. The build waits for another one.")).await.map(drop),
@@ -229,7 +266,7 @@ async fn forget_if_deleted(parts: &Parts, id: BuildId) {
 
 pub(super) fn failure(stage: StageName, error: EngineError) -> Failure {
     if error.code == "engine_unavailable" {
-        return Failure::EngineAway(error.message);
+        return Failure::Away(error.message);
     }
     Failure::Build(BuildError { stage, kind: error.kind, code: error.code.into(), message: error.message, dockerfile_line: error.dockerfile_line })
 }

@@ -3,6 +3,7 @@
 pub mod client;
 pub mod gate;
 pub mod process;
+pub mod redis;
 pub mod service;
 
 use std::net::TcpStream;

@@ -22,7 +22,9 @@ impl Process {
     /// The same, with this environment on top.
     pub fn start_with(args: &[&str], data_dir: &Path, environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dockwright"));
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("DOCKWRIGHT_") && !name.starts_with("DOCKWRIGHT_TEST_")) {
+        for (name, _) in
+            std::env::vars().filter(|(name, _)| name.starts_with("DOCKWRIGHT_") && !name.starts_with("DOCKWRIGHT_TEST_"))
+        {
             command.env_remove(name);
         }
         command.envs(environment.iter().copied()).args(args).arg("--data-dir").arg(data_dir).args(["--min-free-disk", "1m"]);
