@@ -54,6 +54,8 @@ def follow(service, count, seconds):
     crowd = Crowd(service, build["id"], count)
     ready = time.clock_gettime(time.CLOCK_BOOTTIME)
     crowd.read_all(time.monotonic() + seconds + 60)
+    # The first connection has been idle for longer than the service keeps one.
+    connection = service.connect()
     service.ended(connection, build, "built")
     lags = crowd.lags(ready)
     service.ask(connection, "DELETE", f"/api/v1/builds/{build['id']}")

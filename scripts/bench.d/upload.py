@@ -77,9 +77,13 @@ def send(service, archive):
 
     def run():
         with socket.create_connection(("127.0.0.1", service.port), timeout=120) as connection, archive.open("rb") as file:
-            connection.sendall((request + head).encode())
-            connection.sendfile(file)
-            connection.sendall(tail.encode())
+            try:
+                connection.sendall((request + head).encode())
+                connection.sendfile(file)
+                connection.sendall(tail.encode())
+            except BrokenPipeError:
+                # Refused before its end; the answer says why.
+                pass
             return b"".join(iter(lambda: connection.recv(65536), b""))
 
     seconds, answer = timed(run)
