@@ -5,6 +5,18 @@
 //! meter    bytes and ratio, before they are read   gate       which entries may pass, all paths remembered
 //! ```
 //!
+//! | code | the upload … |
+//! |---|---|
+//! | `unknown_archive` `truncated_archive` `corrupt_archive` `trailing_data` | is no archive, ends too early, is damaged, or goes on after its end |
+//! | `path_escapes` `absolute_path` `path_through_link` `path_through_file` | has an entry whose path leaves the context, or would where it is unpacked |
+//! | `hard_link_outside` `device_node` `fifo` `sparse_file` `unsupported_entry` | has an entry that no context may have |
+//! | `duplicate_path` `ambiguous_header` `zip_names_differ` `zip_overlap` | would be read differently by different programs |
+//! | `invalid_path` `path_not_utf8` `path_too_long` | has an entry whose name cannot be |
+//! | `zip_encrypted` `zip_method` `zstd_window` | is packed in a way that cannot be read here |
+//! | `expanded_too_large` `compression_ratio` `too_many_entries` | is over a limit (413) |
+//! | `invalid_dockerfile_path` `dockerfile_is_directory` `dockerfile_is_link` `dockerfile_too_large` (413) | has no usable Dockerfile where it should be |
+//! | `invalid_dockerignore` `dockerignore_too_large` (413) | has an ignore file that Docker would refuse, or that is too long |
+//!
 //! What goes to the engine is written anew from the entries that passed (see [`super::stream`]), so a trick in a header that
 //! another program would read differently never gets there.
 

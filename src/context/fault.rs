@@ -44,6 +44,11 @@ impl ContextError {
         if error.kind() == io::ErrorKind::UnexpectedEof {
             return ContextFault::new("truncated_archive", "the archive ends in the middle: the upload is incomplete").into();
         }
+        // zstd's own words for a window that is larger than what it was allowed.
+        if error.to_string().contains("requires too much memory") {
+            let detail = "the archive needs more memory to decompress than is allowed: pack it with zstd -19, without --long";
+            return ContextFault::new("zstd_window", detail).into();
+        }
         match error.downcast::<ContextFault>() {
             Ok(fault) => fault.into(),
             Err(error) => ContextFault::new("corrupt_archive", format!("the archive is damaged: {error}")).into(),

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::lease::{self, Stop};
 use super::log::Log;
 use super::sanitize::Redactor;
-use super::{Parts, publish};
+use super::{Parts, blame, publish};
 use crate::context::archive::ArchiveLimits;
 use crate::context::stream::{self, Assemble, Source};
 use crate::domain::{
@@ -42,8 +42,8 @@ enum Success {
 #[derive(Debug)]
 pub(super) enum Failure {
     Build(BuildError),
-    /// The engine went away; the build is not at fault.
-    EngineAway(String),
+    /// The engine or the store went away; the build is not at fault.
+    Away(String),
     /// The store refused a write: another has the build.
     Lost,
 }
@@ -119,7 +119,8 @@ impl Job {
             Ok(())
         })
         .await?;
-        let context = self.context(builder).await?;
+        let dockerfile = self.dockerfile().await?;
+        let context = self.context(builder, dockerfile.clone()).await?;
         let spec = &self.record.spec;
         let request = BuildRequest {
             id: self.record.id,
@@ -136,16 +137,23 @@ impl Job {
             credentials: self.credentials.iter().cloned().collect(),
             builder,
         };
-        engine.build(request, context, self.log.lines()).await.map_err(fail)
+        engine.build(request, context, self.log.lines()).await.map_err(|mut error| {
+            let text = String::from_utf8_lossy(&dockerfile);
+            error.dockerfile_line = error.dockerfile_line.or_else(|| blame::line_of_step(&text, &error.message));
+            fail(error)
+        })
     }
 
-    async fn context(&self, builder: BuilderKind) -> Result<crate::engine::ContextStream, Failure> {
-        let missing = |what: &str| Failure::Build(internal(StageName::Build, &format!("the stored {what} is not there")));
+    async fn dockerfile(&self) -> Result<Vec<u8>, Failure> {
+        match self.parts.store.dockerfile(&Scope::All, self.record.id).await {
+            Ok(text) => text.ok_or(Failure::Lost),
+            // The build is not at fault: it goes back to the queue.
+            Err(error) => Err(Failure::Away(error.to_string())),
+        }
+    }
+
+    async fn context(&self, builder: BuilderKind, dockerfile: Vec<u8>) -> Result<crate::engine::ContextStream, Failure> {
         let (id, spec) = (self.record.id, &self.record.spec);
-        let dockerfile = match self.parts.store.dockerfile(&Scope::All, id).await {
-            Ok(text) => text.ok_or(Failure::Lost)?,
-            Err(error) => return Err(Failure::EngineAway(error.to_string())),
-        };
         // What was accepted is not judged anew by bounds that an operator may have lowered since.
         let limits = ArchiveLimits { expanded_bytes: u64::MAX, entries: u64::MAX, ratio: u64::MAX };
         let plan = Assemble { dockerfile: spec.dockerfile.clone(), builder, limits };
@@ -154,7 +162,7 @@ impl Job {
         }
         let path = self.parts.contexts.path(id);
         if !tokio::fs::try_exists(&path).await.unwrap_or(false) {
-            return Err(missing("context"));
+            return Err(Failure::Build(internal(StageName::Build, "the stored context is not there")));
         }
         let replacement = spec.dockerfile_replaced.then_some(dockerfile);
         Ok(stream::open(Source::Archive { path, replacement }, plan))
@@ -203,11 +211,11 @@ async fn settle(job: Job, ended: Result<Result<Success, Failure>, Stop>, redacto
     let id = record.id;
     let ended = match ended {
         Ok(Err(Failure::Lost)) => Err(Stop::Lost),
-        Ok(Err(Failure::EngineAway(why))) if record.attempt < MAX_ATTEMPTS => {
+        Ok(Err(Failure::Away(why))) if record.attempt < MAX_ATTEMPTS => {
             log.say(format!("{why}. The build goes back to the queue.")).await;
             Err(Stop::HandBack)
         }
-        Ok(Err(Failure::EngineAway(why))) => Ok(Err(engine_gone(record.current_stage(), &why))),
+        Ok(Err(Failure::Away(why))) => Ok(Err(engine_gone(record.current_stage(), &why))),
         Ok(Err(Failure::Build(error))) => Ok(Err(BuildError { message: redactor.clean(&error.message).into_owned(), ..error })),
         Ok(Ok(success)) => Ok(Ok(success)),
         Err(stop) => Err(stop),
@@ -258,7 +266,7 @@ async fn forget_if_deleted(parts: &Parts, id: BuildId) {
 
 pub(super) fn failure(stage: StageName, error: EngineError) -> Failure {
     if error.code == "engine_unavailable" {
-        return Failure::EngineAway(error.message);
+        return Failure::Away(error.message);
     }
     Failure::Build(BuildError { stage, kind: error.kind, code: error.code.into(), message: error.message, dockerfile_line: error.dockerfile_line })
 }

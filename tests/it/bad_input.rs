@@ -19,7 +19,8 @@ async fn refused(service: &Running, form: Form, status: u16, code: &str, field: 
     assert_eq!((got, problem["code"].as_str()), (status, Some(code)), "{problem}");
     assert_eq!(problem["status"], status);
     if !field.is_empty() {
-        let fields: Vec<&str> = problem["errors"].as_array().expect("errors").iter().filter_map(|e| e["field"].as_str()).collect();
+        let fields: Vec<&str> =
+            problem["errors"].as_array().expect("errors").iter().filter_map(|e| e["field"].as_str()).collect();
         assert!(fields.contains(&field), "{problem}");
     }
     nothing_left(service).await;
@@ -78,7 +79,18 @@ async fn options_that_cannot_be() {
     let two_hosts = ok().text("image", "a.example/x").text("image", "b.example/x").text("username", "u").text("password", "p");
     refused(s, two_hosts, 400, "credentials_ambiguous", "username").await;
     refused(s, to(ok()).text("no_cache", "1").text("no_cache", "true"), 400, "invalid_request", "no_cache").await;
-    for (name, value) in [("push", "yes"), ("memory", "x"), ("memory", "900g"), ("cpus", "-1"), ("timeout", "0s"), ("timeout", "99h"), ("priority", "11"), ("network", "host"), ("platform", "a b"), ("target", "a b")] {
+    for (name, value) in [
+        ("push", "yes"),
+        ("memory", "x"),
+        ("memory", "900g"),
+        ("cpus", "-1"),
+        ("timeout", "0s"),
+        ("timeout", "99h"),
+        ("priority", "11"),
+        ("network", "host"),
+        ("platform", "a b"),
+        ("target", "a b"),
+    ] {
         refused(s, to(ok()).text(name, value), 400, "invalid_option", name).await;
     }
     let limits = dockerfile("FROM busybox\nRUN --mount=type=tmpfs,target=/x true\n");
@@ -146,7 +158,8 @@ async fn limits_of_size_answer_413() {
     gzip.write_all(&tar(&[("Dockerfile", "FROM busybox\n"), ("zeros", &"0".repeat(40 << 20))])).expect("in memory");
     let answer = service.post(to(context(gzip.finish().expect("in memory")))).await;
     assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE, "a bomb");
-    refused(&service, to(dockerfile(&format!("FROM busybox\n#{}", "x".repeat(1 << 20)))), 400, "dockerfile_too_large", "file").await;
+    refused(&service, to(dockerfile(&format!("FROM busybox\n#{}", "x".repeat(1 << 20)))), 400, "dockerfile_too_large", "file")
+        .await;
     // Told by its length alone, before the body is read.
     let answer = service
         .request(Method::POST, "/api/v1/builds")
@@ -218,13 +231,23 @@ async fn requests_that_are_not_understood() {
         (Method::GET, "/api/v1/builds/%FF", 400, ""),
     ] {
         let answer = service.request(method.clone(), path).send().await.expect("an answer");
-        assert_eq!((answer.status().as_u16(), &answer.headers()["content-type"]), (status, &"application/problem+json".parse().expect("a value")), "{method} {path}");
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["content-type"]),
+            (status, &"application/problem+json".parse().expect("a value")),
+            "{method} {path}"
+        );
         let id = answer.headers()["x-request-id"].to_str().expect("text").to_owned();
         let problem: Value = answer.json().await.expect("JSON");
         assert_eq!(problem["request_id"], id);
         assert!(code.is_empty() || problem["code"] == code, "{problem}");
     }
-    let json = service.request(Method::POST, "/api/v1/builds").header("content-type", "application/json").body("{").send().await.expect("an answer");
+    let json = service
+        .request(Method::POST, "/api/v1/builds")
+        .header("content-type", "application/json")
+        .body("{")
+        .send()
+        .await
+        .expect("an answer");
     assert_eq!(json.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let without = reqwest::get(service.url("/api/v1/builds")).await.expect("an answer");
     assert_eq!((without.status(), without.headers().contains_key("www-authenticate")), (StatusCode::UNAUTHORIZED, true));

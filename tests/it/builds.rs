@@ -27,7 +27,9 @@ on_both_stores!(
 async fn a_dockerfile_becomes_a_published_image(backend: Backend) {
     let service = service::start(backend).await;
     let image = format!("{}/{}:1", registry(), unique("hello"));
-    let build = service.submit(dockerfile("FROM busybox\nRUN echo built-by-us\nCMD [\"echo\", \"hi\"]\n").text("image", image.clone())).await;
+    let build = service
+        .submit(dockerfile("FROM busybox\nRUN echo built-by-us\nCMD [\"echo\", \"hi\"]\n").text("image", image.clone()))
+        .await;
     assert_eq!(build["state"], "queued");
     let ended = service.ended(&build).await;
     assert_eq!(ended["state"], "published", "{ended}\n{}", service.log(&build).await);
@@ -44,7 +46,9 @@ async fn a_dockerfile_becomes_a_published_image(backend: Backend) {
 async fn several_destinations_each_have_a_digest(backend: Backend) {
     let service = service::start(backend).await;
     let name = format!("{}/{}", registry(), unique("many"));
-    let form = dockerfile(&format!("FROM busybox\nRUN echo {name} > /x\n")).text("image", format!("{name}:1")).text("image", format!("{name}:latest"));
+    let form = dockerfile(&format!("FROM busybox\nRUN echo {name} > /x\n"))
+        .text("image", format!("{name}:1"))
+        .text("image", format!("{name}:latest"));
     let ended = service.ended(&service.submit(form).await).await;
     assert_eq!(ended["state"], "published", "{ended}");
     for (index, tag) in ["1", "latest"].iter().enumerate() {
@@ -57,7 +61,11 @@ async fn a_failing_step_tells_its_code_and_leaves_nothing(backend: Backend) {
     let service = service::start(backend).await;
     let build = service.submit(dockerfile("FROM busybox\nRUN echo before && exit 7\n").text("push", "false")).await;
     let ended = service.ended(&build).await;
-    assert_eq!((&ended["state"], &ended["error"]["code"], &ended["error"]["kind"]), (&"failed".into(), &"step_failed".into(), &"user".into()), "{ended}");
+    assert_eq!(
+        (&ended["state"], &ended["error"]["code"], &ended["error"]["kind"]),
+        (&"failed".into(), &"step_failed".into(), &"user".into()),
+        "{ended}"
+    );
     assert!(ended["error"]["message"].as_str().is_some_and(|m| m.contains("exit code: 7")), "{ended}");
     assert!(service.log(&build).await.contains("before"));
     assert!(!has_local_tag(&build));
@@ -114,11 +122,21 @@ async fn owners_do_not_see_each_other(backend: Backend) {
     let (bob, bobby) = (service.user("bob").await, service.user("bobby").await);
     let build = service.submit_as(&bob, dockerfile("FROM busybox\n").text("push", "false")).await;
     assert_eq!(build["owner"], "bob");
-    for (method, path) in [(Method::GET, ""), (Method::GET, "/logs"), (Method::GET, "/dockerfile"), (Method::POST, "/cancel"), (Method::DELETE, "")] {
-        let answer = service.request_as(&bobby, method, &format!("/api/v1/builds/{}{path}", id(&build))).send().await.expect("an answer");
+    for (method, path) in
+        [(Method::GET, ""), (Method::GET, "/logs"), (Method::GET, "/dockerfile"), (Method::POST, "/cancel"), (Method::DELETE, "")]
+    {
+        let answer =
+            service.request_as(&bobby, method, &format!("/api/v1/builds/{}{path}", id(&build))).send().await.expect("an answer");
         assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{path}");
     }
-    let list: Value = service.request_as(&bobby, Method::GET, "/api/v1/builds?owner=bob").send().await.expect("an answer").json().await.expect("JSON");
+    let list: Value = service
+        .request_as(&bobby, Method::GET, "/api/v1/builds?owner=bob")
+        .send()
+        .await
+        .expect("an answer")
+        .json()
+        .await
+        .expect("JSON");
     assert_eq!(list["items"], serde_json::json!([]));
     assert_eq!(service.get("/api/v1/builds").await["items"][0]["id"], build["id"], "an admin sees all");
 }
@@ -127,11 +145,17 @@ async fn the_older_path_serves_the_same_builds(backend: Backend) {
     let service = service::start(backend).await;
     let (host, user, password) = private_registry();
     let repo = format!("{host}/{}", unique("older"));
-    let form = dockerfile("FROM busybox\n").text("docker_username", user.clone()).text("docker_password", password.clone()).text("docker_repo", repo.clone());
+    let form = dockerfile("FROM busybox\n")
+        .text("docker_username", user.clone())
+        .text("docker_password", password.clone())
+        .text("docker_repo", repo.clone());
     let answer = service.request(Method::POST, "/api/dockerfile-build/").multipart(form).send().await.expect("an answer");
     assert_eq!(answer.status(), StatusCode::ACCEPTED);
     let build = answer.json::<Value>().await.expect("JSON")["data"].clone();
-    assert_eq!((build["docker_repo"].as_str(), build["docker_username"].as_str(), build["file"].as_str()), (Some(&*repo), Some(&*user), Some("Dockerfile")));
+    assert_eq!(
+        (build["docker_repo"].as_str(), build["docker_username"].as_str(), build["file"].as_str()),
+        (Some(&*repo), Some(&*user), Some("Dockerfile"))
+    );
     let ended = service.ended(&build).await;
     assert_eq!(ended["state"], "published", "{ended}");
     let tag = ended["destinations"][0]["image"].as_str().expect("an image").rsplit(':').next().expect("a tag").to_owned();

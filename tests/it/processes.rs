@@ -22,7 +22,21 @@ impl Cluster {
     }
 
     fn start(&self, role: &str) -> Process {
-        let args = ["serve", "--store", &redis_url(), "--store-prefix", &self.prefix, "--role", role, "--listen", "127.0.0.1:0", "--lease", "2s", "--workers", "2"];
+        let args = [
+            "serve",
+            "--store",
+            &redis_url(),
+            "--store-prefix",
+            &self.prefix,
+            "--role",
+            role,
+            "--listen",
+            "127.0.0.1:0",
+            "--lease",
+            "2s",
+            "--workers",
+            "2",
+        ];
         Process::start(&args, self.data.path())
     }
 
@@ -42,13 +56,15 @@ struct Client {
 
 impl Client {
     async fn submit(&self, form: Form) -> String {
-        let answer = reqwest::Client::new().post(&self.base).bearer_auth(&self.token).multipart(form).send().await.expect("an answer");
+        let answer =
+            reqwest::Client::new().post(&self.base).bearer_auth(&self.token).multipart(form).send().await.expect("an answer");
         let build: Value = answer.json().await.expect("JSON");
         build["id"].as_str().unwrap_or_else(|| panic!("not accepted: {build}")).to_owned()
     }
 
     async fn get(&self, path: &str) -> Value {
-        let asked = reqwest::Client::new().get(format!("{}/{path}", self.base)).bearer_auth(&self.token).timeout(Duration::from_secs(70));
+        let asked =
+            reqwest::Client::new().get(format!("{}/{path}", self.base)).bearer_auth(&self.token).timeout(Duration::from_secs(70));
         asked.send().await.expect("an answer").json().await.expect("JSON")
     }
 
@@ -132,7 +148,9 @@ async fn sigterm_finishes_what_runs_and_the_rest_waits_for_the_next_start() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_embedded_store_keeps_what_it_acknowledged_when_killed() {
     let data = tempfile::tempdir().expect("a folder");
-    let start = || Process::start(&["serve", "--listen", "127.0.0.1:0", "--workers", "1", "--engine", "unix:///nowhere.sock"], data.path());
+    let start = || {
+        Process::start(&["serve", "--listen", "127.0.0.1:0", "--workers", "1", "--engine", "unix:///nowhere.sock"], data.path())
+    };
     let mut process = start();
     let client = Client { base: format!("http://{}/api/v1/builds", process.address()), token: token(data.path()) };
     let mut ids = Vec::new();

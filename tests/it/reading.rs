@@ -23,7 +23,8 @@ async fn etag_and_wait_make_polling_cheap() {
     let again = service.request(Method::GET, &path).header("if-none-match", etag.clone()).send().await.expect("an answer");
     assert_eq!((again.status(), again.text().await.expect("text").as_str()), (StatusCode::NOT_MODIFIED, ""));
     let started = std::time::Instant::now();
-    let waited = service.request(Method::GET, &format!("{path}?wait=1")).header("if-none-match", etag).send().await.expect("an answer");
+    let waited =
+        service.request(Method::GET, &format!("{path}?wait=1")).header("if-none-match", etag).send().await.expect("an answer");
     assert!(waited.status() == StatusCode::NOT_MODIFIED && started.elapsed().as_millis() >= 1000);
     let ended = service.request(Method::GET, &format!("{path}?wait=60")).send().await.expect("an answer");
     assert!(ended.status() == StatusCode::OK && started.elapsed().as_secs() < 30, "an ended build is not waited for");
@@ -43,14 +44,21 @@ async fn logs_are_tailed_resumed_and_end() {
     let followed = service.text(&format!("{path}?follow=true")).await;
     assert_eq!(followed, whole, "following an ended build tells all and ends");
 
-    let sse = |last: &str| service.request(Method::GET, &path).header("accept", "text/event-stream").header("last-event-id", last.to_owned());
+    let sse = |last: &str| {
+        service.request(Method::GET, &path).header("accept", "text/event-stream").header("last-event-id", last.to_owned())
+    };
     let all = sse("").send().await.expect("an answer");
     assert!(all.headers()["content-type"].to_str().expect("text").starts_with("text/event-stream"));
     let all = all.text().await.expect("text");
     let ids: Vec<u64> = all.lines().filter_map(|l| l.strip_prefix("id: ")?.parse().ok()).collect();
     let last = *ids.last().expect("events");
     assert_eq!(ids[..ids.len() - 1], (1..=last).collect::<Vec<_>>(), "numbered without gaps");
-    assert!(all.contains("event: state") && all.contains("event: log") && all.trim_end().ends_with(&format!("id: {last}\nevent: end\ndata: {{}}")) , "{all}");
+    assert!(
+        all.contains("event: state")
+            && all.contains("event: log")
+            && all.trim_end().ends_with(&format!("id: {last}\nevent: end\ndata: {{}}")),
+        "{all}"
+    );
     let resumed = sse(&(last - 2).to_string()).send().await.expect("an answer").text().await.expect("text");
     let resumed_ids: Vec<u64> = resumed.lines().filter_map(|l| l.strip_prefix("id: ")?.parse().ok()).collect();
     assert_eq!(resumed_ids, [last - 1, last, last]);
@@ -63,7 +71,12 @@ async fn an_archived_log_reads_like_a_hot_one() {
     let path = format!("/api/v1/builds/{}/logs", id(&build));
     let (whole, tail) = (service.text(&path).await, service.text(&format!("{path}?tail=3")).await);
     let contexts = dockwright::context::storage::ContextStorage::open(&service.config.data_dir, 0).expect("opens");
-    let janitor = dockwright::janitor::Janitor { store: service.store.clone(), contexts, keep_hot_log: std::time::Duration::ZERO, node: None };
+    let janitor = dockwright::janitor::Janitor {
+        store: service.store.clone(),
+        contexts,
+        keep_hot_log: std::time::Duration::ZERO,
+        node: None,
+    };
     janitor.archive_once().await.expect("archives");
     let archive = service.config.data_dir.join("logs").join(format!("{}.zst", id(&build)));
     assert!(archive.exists());
@@ -99,5 +112,8 @@ async fn lists_are_paged_and_filtered() {
     let ready = service.request(Method::GET, "/readyz").send().await.expect("an answer");
     assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
     let ready: serde_json::Value = ready.json().await.expect("JSON");
-    assert_eq!((&ready["checks"]["engine"]["ok"], &ready["checks"]["store"]["ok"], &ready["checks"]["disk"]["ok"]), (&false.into(), &true.into(), &true.into()));
+    assert_eq!(
+        (&ready["checks"]["engine"]["ok"], &ready["checks"]["store"]["ok"], &ready["checks"]["disk"]["ok"]),
+        (&false.into(), &true.into(), &true.into())
+    );
 }

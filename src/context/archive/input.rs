@@ -9,6 +9,9 @@ const ZSTD_WINDOW_LOG: u32 = 25;
 /// Big enough that decompressing is not held up by calls.
 const BUFFER: usize = 128 * 1024;
 
+/// Small for a plain file: passing over an entry throws the rest of the buffer away, and long reads go past it.
+const PLAIN_BUFFER: usize = 16 * 1024;
+
 /// Bytes from front to back, some of which can be passed over.
 pub(super) trait Input: Read + Send {
     /// Passes over `bytes`; an end before that is `UnexpectedEof`.
@@ -23,7 +26,7 @@ pub(super) struct Plain {
 
 impl Plain {
     pub(super) fn new(file: File, len: u64) -> Self {
-        Self { file: BufReader::with_capacity(BUFFER, file), left: len }
+        Self { file: BufReader::with_capacity(PLAIN_BUFFER, file), left: len }
     }
 }
 

@@ -32,7 +32,7 @@ pub struct Inspected {
 /// Reads a stored upload once and checks all of it. Blocks; memory is bounded by the limit of entries.
 ///
 /// # Errors
-/// The first fault that is found, by code: see `docs` of the HTTP contract for what clients see of it.
+/// The first fault that is found; [`super`] lists the codes.
 pub fn inspect(path: &Path, limits: &ArchiveLimits, dockerfile: DockerfileAt<'_>) -> Result<Inspected, ContextError> {
     let wanted = clean_dockerfile_path(dockerfile.path)?;
     let (kind, mut walk) = Walk::open(path, limits)?;

@@ -135,7 +135,9 @@ fn a_foreign_frontend_is_found_wherever_an_engine_looks_for_it() {
     ] {
         assert_eq!(outline(text).foreign_frontend().map(|f| f.image.as_str()), Some("evil/frontend"), "{text:?}");
     }
-    for text in ["# syntax=docker/dockerfile:1\nFROM x", "# comment\n# syntax=evil/frontend\nFROM x", "FROM x\n# syntax=evil/frontend"] {
+    for text in
+        ["# syntax=docker/dockerfile:1\nFROM x", "# comment\n# syntax=evil/frontend\nFROM x", "FROM x\n# syntax=evil/frontend"]
+    {
         assert_eq!(outline(text).foreign_frontend(), None, "{text:?}");
     }
 }

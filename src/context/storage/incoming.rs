@@ -67,17 +67,20 @@ impl Incoming {
         if self.batch_bytes >= BATCH_BYTES || self.batch.len() >= BATCH_PIECES { self.hand_over().await } else { Ok(()) }
     }
 
+    /// Waits for the batch before, then starts on this one.
     async fn hand_over(&mut self) -> Result<()> {
+        self.writing.ready().await?;
+        self.hashing.ready().await?;
+        // No waiting from here on: a caller that gives up in between loses nothing of the batch.
         let batch = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
         let same = batch.clone();
-        self.writing.run(move |target| target.write(&batch)).await?;
-        self.hashing
-            .run(move |hash| {
-                same.iter().for_each(|bytes| hash.update(bytes));
-                Ok(())
-            })
-            .await
+        self.writing.start(move |target| target.write(&batch));
+        self.hashing.start(move |hash| {
+            same.iter().for_each(|bytes| hash.update(bytes));
+            Ok(())
+        });
+        Ok(())
     }
 
     /// The upload is complete.
@@ -127,24 +130,26 @@ impl<T: Send + 'static> Lane<T> {
         Self { idle: Some(value), busy: None }
     }
 
-    /// Waits for the work before and starts this.
-    async fn run(&mut self, work: impl FnOnce(&mut T) -> Result<()> + Send + 'static) -> Result<()> {
-        let mut value = self.take().await?;
-        self.busy = Some(tokio::task::spawn_blocking(move || work(&mut value).map(|()| value)));
-        Ok(())
-    }
-
-    async fn take(&mut self) -> Result<T> {
+    /// Waits until no work is done.
+    async fn ready(&mut self) -> Result<()> {
         if let Some(busy) = &mut self.busy {
             let done = busy.await;
             self.busy = None;
             self.idle = Some(done.map_err(Error::internal)??);
         }
-        self.idle.take().ok_or_else(|| Error::internal(io::Error::other("the upload has failed before")))
+        Ok(())
+    }
+
+    /// Starts work on the idle value; after a failure there is none, and none is started.
+    fn start(&mut self, work: impl FnOnce(&mut T) -> Result<()> + Send + 'static) {
+        if let Some(mut value) = self.idle.take() {
+            self.busy = Some(tokio::task::spawn_blocking(move || work(&mut value).map(|()| value)));
+        }
     }
 
     async fn end(mut self) -> Result<T> {
-        self.take().await
+        self.ready().await?;
+        self.idle.ok_or_else(|| Error::internal(io::Error::other("the upload has failed before")))
     }
 }
 

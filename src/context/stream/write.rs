@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
 use super::super::archive::{BLOCK, Entry, EntryKind, padding};
+use super::super::fault::ContextError;
 
 /// Size of a chunk on its way to the engine.
 const CHUNK: usize = 256 * 1024;
@@ -89,15 +90,16 @@ impl TarWriter {
             let read = data.read(&mut self.chunk[filled..]);
             self.chunk.truncate(filled + *read.as_ref().unwrap_or(&0));
             match read {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(0) => return Err(ContextError::reading(io::ErrorKind::UnexpectedEof.into()).into()),
                 Ok(read) => left -= read as u64,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
+                Err(e) => return Err(ContextError::reading(e).into()),
             }
             self.send_full()?;
         }
         // A decoder tells only at the end whether the checksum was right.
-        if data.read(&mut [0])? == 0 { Ok(()) } else { Err(io::Error::other("a file has more bytes than its header says")) }
+        let more = data.read(&mut [0]).map_err(ContextError::reading)?;
+        if more == 0 { Ok(()) } else { Err(io::Error::other("a file has more bytes than its header says")) }
     }
 
     fn send_full(&mut self) -> io::Result<()> {

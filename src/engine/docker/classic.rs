@@ -61,9 +61,13 @@ impl Classic {
     fn stream(&mut self, text: &str, lines: &mut Vec<LogLine>) {
         if let Some(rest) = text.strip_prefix(STDERR_BEGIN) {
             let rest = rest.strip_suffix(STDERR_END).unwrap_or(rest);
-            lines.extend(self.err.push(rest.as_bytes()).into_iter().map(|text| line(LogStream::Stderr, self.step.as_deref(), text)));
+            lines.extend(
+                self.err.push(rest.as_bytes()).into_iter().map(|text| line(LogStream::Stderr, self.step.as_deref(), text)),
+            );
         } else if self.running.is_some() && !self.ends_container(text) {
-            lines.extend(self.out.push(text.as_bytes()).into_iter().map(|text| line(LogStream::Stdout, self.step.as_deref(), text)));
+            lines.extend(
+                self.out.push(text.as_bytes()).into_iter().map(|text| line(LogStream::Stdout, self.step.as_deref(), text)),
+            );
         } else {
             lines.extend(self.finish());
             for said in text.lines().filter(|said| !said.is_empty()) {

@@ -8,7 +8,9 @@ use crate::engine::EngineError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Doing {
     /// `limits`: whether memory was limited, so that a killed step is one that ran out of it.
-    Build { limits: bool },
+    Build {
+        limits: bool,
+    },
     Push,
     /// Anything with images on this engine.
     Image,
@@ -51,11 +53,23 @@ const BUILD: &[Rule] = &[
     rule(
         "step_failed",
         ErrorKind::User,
-        &["executor failed running", "did not complete successfully: exit code", "returned a non-zero code", "process \"*exit code"],
+        &[
+            "executor failed running",
+            "did not complete successfully: exit code",
+            "returned a non-zero code",
+            "process \"*exit code",
+            "unable to find user",
+            "unable to start container process",
+            "oci runtime create failed",
+        ],
     ),
     rule("disk_full", ErrorKind::Infra, &["no space left on device", "disk quota exceeded"]),
     rule("target_not_found", ErrorKind::User, &["target stage*could not be found", "failed to reach build target"]),
-    rule("platform_not_supported", ErrorKind::User, &["no match for platform", "does not match the specified platform"]),
+    rule(
+        "platform_not_supported",
+        ErrorKind::User,
+        &["no match for platform", "does not match the specified platform", "unknown operating system or architecture"],
+    ),
     passing("rate_limited", ErrorKind::Registry, &["toomanyrequests", "too many requests", "429"]),
     rule("base_image_not_found", ErrorKind::User, &["pull access denied", "manifest unknown", "manifest for*not found"]),
     rule(
@@ -73,6 +87,7 @@ const BUILD: &[Rule] = &[
             "add failed*",
             "failed to walk*no such file or directory",
             "failed to compute cache key*no such file or directory",
+            "/merged/*no such file or directory",
         ],
     ),
     rule(
@@ -88,7 +103,6 @@ const BUILD: &[Rule] = &[
             "file with no instructions",
             "cannot locate specified dockerfile",
             "failed to read dockerfile",
-            "failed to create llb definition",
             "invalid reference format",
             "base name*should not be blank",
             "circular dependency",
@@ -97,16 +111,28 @@ const BUILD: &[Rule] = &[
             "requires exactly",
             "the --mount option requires buildkit",
             "the --chmod option requires buildkit",
-            "syntax error",
+            "invalid containerport",
+            "no image was generated",
         ],
     ),
     passing("base_image_unavailable", ErrorKind::Registry, NETWORK),
-    passing("base_image_unavailable", ErrorKind::Registry, &["500 internal server error", "502 bad gateway", "503 service unavailable"]),
+    passing(
+        "base_image_unavailable",
+        ErrorKind::Registry,
+        &["500 internal server error", "502 bad gateway", "503 service unavailable"],
+    ),
     rule(
         "base_image_not_found",
         ErrorKind::User,
-        &["failed to resolve source metadata", "failed to load metadata", ": not found", "no such image", "repository does not exist"],
+        &[
+            "failed to resolve source metadata",
+            "failed to load metadata",
+            ": not found",
+            "no such image",
+            "repository does not exist",
+        ],
     ),
+    rule("dockerfile_invalid", ErrorKind::User, &["failed to create llb definition"]),
 ];
 
 const PUSH: &[Rule] = &[
@@ -121,7 +147,7 @@ const PUSH: &[Rule] = &[
     rule("registry_tls", ErrorKind::Registry, &["x509", "server gave http response to https client", "certificate"]),
     passing("registry_unreachable", ErrorKind::Registry, NETWORK),
     passing("registry_unreachable", ErrorKind::Registry, &["broken pipe", "unexpected eof", "http: server closed"]),
-    passing("registry_error", ErrorKind::Registry, &["unexpected http status: 5", "blob upload", "unknown: ", "50*:"]),
+    passing("registry_error", ErrorKind::Registry, &["unexpected http status: 5", "blob upload", "unknown: "]),
     rule("disk_full", ErrorKind::Infra, &["no space left on device"]),
 ];
 

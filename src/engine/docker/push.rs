@@ -28,7 +28,11 @@ struct AuthConfig<'a> {
 }
 
 fn auth_config(credentials: &Credentials) -> AuthConfig<'_> {
-    AuthConfig { username: credentials.username(), password: credentials.expose_password(), serveraddress: key(credentials.host()) }
+    AuthConfig {
+        username: credentials.username(),
+        password: credentials.expose_password(),
+        serveraddress: key(credentials.host()),
+    }
 }
 
 fn key(host: &str) -> &str {

@@ -59,7 +59,9 @@ impl Session {
         match answer.response.status() {
             StatusCode::SWITCHING_PROTOCOLS => {}
             // The engine is there, but starting up or ending.
-            status if status.is_server_error() => return Err(unavailable(format!("the engine answered a session with {status}"))),
+            status if status.is_server_error() => {
+                return Err(unavailable(format!("the engine answered a session with {status}")));
+            }
             _ => return Ok(None),
         }
         let upgraded = hyper::upgrade::on(answer.response).await.map_err(broken)?;
@@ -154,7 +156,8 @@ impl Auth for Keyring {
     async fn credentials(&self, request: tonic::Request<CredentialsRequest>) -> Result<Response<CredentialsResponse>, Status> {
         // An empty answer means: none, go on anonymously.
         let found = self.for_host(&request.get_ref().host);
-        let answer = found.map(|one| CredentialsResponse { username: one.username().into(), secret: one.expose_password().into() });
+        let answer =
+            found.map(|one| CredentialsResponse { username: one.username().into(), secret: one.expose_password().into() });
         Ok(Response::new(answer.unwrap_or_default()))
     }
 

@@ -1,7 +1,7 @@
 //! The engine's streams of JSON messages, one a line (`jsonmessage` in moby).
 
-use std::time::{Duration, Instant};
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use http_body_util::BodyExt;

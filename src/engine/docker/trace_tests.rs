@@ -26,9 +26,11 @@ fn told(trace: &mut Trace, status: &StatusResponse) -> Vec<String> {
 #[test]
 fn tells_begin_output_and_end_in_this_order() {
     let mut trace = Trace::default();
-    let begun = StatusResponse { vertexes: vec![vertex("a", Some(1), None)], logs: vec![log("a", 1, "one\ntw")], ..<_>::default() };
+    let begun =
+        StatusResponse { vertexes: vec![vertex("a", Some(1), None)], logs: vec![log("a", 1, "one\ntw")], ..<_>::default() };
     assert_eq!(told(&mut trace, &begun), ["Progress #1 [1/1] RUN a", "Stdout one"]);
-    let ended = StatusResponse { vertexes: vec![vertex("a", Some(1), Some(3))], logs: vec![log("a", 2, "oops")], ..<_>::default() };
+    let ended =
+        StatusResponse { vertexes: vec![vertex("a", Some(1), Some(3))], logs: vec![log("a", 2, "oops")], ..<_>::default() };
     assert_eq!(told(&mut trace, &ended), ["Stdout tw", "Stderr oops", "Progress #1 DONE 2.0s"]);
     assert_eq!(told(&mut trace, &ended)[..], [] as [&str; 0], "the same end is told once");
 }
@@ -40,7 +42,8 @@ fn tells_cached_and_failed_steps() {
     let failed = Vertex { error: "exit code: 7".into(), ..vertex("b", Some(1), Some(2)) };
     let waiting = vertex("c", None, None);
     let all = StatusResponse { vertexes: vec![cached, failed, waiting], ..<_>::default() };
-    let expected = ["Progress #1 [1/1] RUN a", "Progress #2 [1/1] RUN b", "Progress #1 CACHED", "Progress #2 ERROR: exit code: 7"];
+    let expected =
+        ["Progress #1 [1/1] RUN a", "Progress #2 [1/1] RUN b", "Progress #1 CACHED", "Progress #2 ERROR: exit code: 7"];
     assert_eq!(told(&mut trace, &all), expected);
 }
 
@@ -67,7 +70,8 @@ fn transfers_are_thinned_out() {
         completed,
         ..VertexStatus::default()
     };
-    let all = vec![status(0, 1, None), status(500, 1, None), status(1000, 2, None), status(2000, 2, at(2)), status(2000, 3, at(2))];
+    let all =
+        vec![status(0, 1, None), status(500, 1, None), status(1000, 2, None), status(2000, 2, at(2)), status(2000, 3, at(2))];
     let told = told(&mut trace, &StatusResponse { statuses: all, ..<_>::default() });
     let expected =
         ["Progress #1 layer 0B / 2.00kB", "Progress #1 layer 1.00kB / 2.00kB", "Progress #1 layer 2.00kB / 2.00kB done"];

@@ -248,7 +248,8 @@ pub(super) fn typed_client(transport: Arc<Transport>, timeout: Duration) -> Resu
     let carry = move |request: bollard::BollardRequest| {
         let transport = Arc::clone(&transport);
         async move {
-            let answer = transport.send(request).await.map_err(|e| bollard::errors::Error::IOError { err: std::io::Error::other(e) })?;
+            let answer =
+                transport.send(request).await.map_err(|e| bollard::errors::Error::IOError { err: std::io::Error::other(e) })?;
             answer.connection.detach();
             Ok(answer.response)
         }

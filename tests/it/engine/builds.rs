@@ -12,7 +12,9 @@ const BOTH: [BuilderKind; 2] = [BuilderKind::Buildkit, BuilderKind::Classic];
 async fn a_dockerfile_becomes_a_tagged_image() {
     for builder in BOTH {
         let token = unique("hello");
-        let done = build_dockerfile(builder, &format!("FROM busybox:latest\nRUN echo {token} > /x && cat /x\nCMD [\"cat\", \"/x\"]\n")).await;
+        let done =
+            build_dockerfile(builder, &format!("FROM busybox:latest\nRUN echo {token} > /x && cat /x\nCMD [\"cat\", \"/x\"]\n"))
+                .await;
         let image = done.image();
         let tag = local_tag(done.id);
         assert_eq!(docker().image_id(&tag).await.expect("answers").as_ref(), Some(&image.id));
@@ -78,7 +80,9 @@ async fn options_reach_the_engine() {
         asked.labels = [("team".to_owned(), "ä & b".to_owned())].into();
         asked.target = Some("wanted".into());
         let file = "FROM busybox AS base\nFROM base AS wanted\nARG A\nCOPY data /data\nRUN echo \"$A\" && cat /data\nFROM busybox AS last\nRUN exit 9\n";
-        let done = build(asked, &[("sub dir/My.Dockerfile", file), ("data", "from the context\n"), ("Dockerfile", "FROM nothing\n")]).await;
+        let done =
+            build(asked, &[("sub dir/My.Dockerfile", file), ("data", "from the context\n"), ("Dockerfile", "FROM nothing\n")])
+                .await;
         done.image();
         assert_eq!(done.texts(LogStream::Stdout), [value.as_str(), "from the context"], "{:#?}", done.lines);
         let label = cli(&["image", "inspect", "-f", "{{index .Config.Labels \"team\"}}", &local_tag(done.id)]);

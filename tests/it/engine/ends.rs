@@ -28,7 +28,7 @@ fn images_without_name() -> Vec<String> {
 async fn dropping_a_build_stops_it_within_a_second_and_leaves_nothing() {
     for builder in [BuilderKind::Buildkit, BuilderKind::Classic] {
         let token = unique("stop");
-        let file = format!("FROM busybox\nRUN echo first-{token}\nRUN echo {token} && sleep 1000\n");
+        let file = format!("FROM busybox\nRUN echo first-{token}\nRUN echo {token} && sleep 1000; : {token}\n");
         let asked = request(builder);
         let tag = local_tag(asked.id);
         let (lines, mut told) = mpsc::channel(64);
@@ -46,10 +46,10 @@ async fn dropping_a_build_stops_it_within_a_second_and_leaves_nothing() {
             result = &mut running => panic!("{result:?}"),
             () = begun => {}
         }
-        assert!(processes_with(&format!("echo {token} && sleep")) > 0);
+        assert!(processes_with(&format!("sleep 1000; : {token}")) > 0);
         let dropped = Instant::now();
         drop(running);
-        eventually(5, "the step's process is gone", || processes_with(&format!("echo {token} && sleep")) == 0).await;
+        eventually(5, "the step's process is gone", || processes_with(&format!("sleep 1000; : {token}")) == 0).await;
         assert!(dropped.elapsed() < Duration::from_secs(1), "{builder:?}: {:?}", dropped.elapsed());
         eventually(5, "its container is gone", || containers_with(&token).is_empty()).await;
         eventually(10, "its images are gone", || {
@@ -65,7 +65,9 @@ async fn a_failed_classic_build_leaves_no_image_without_a_name() {
     let token = unique("fail");
     let done = build_dockerfile(
         BuilderKind::Classic,
-        &format!("FROM busybox AS one\nRUN echo one-{token} > /x\nFROM busybox\nCOPY --from=one /x /x\nRUN echo {token}\nRUN exit 3\n"),
+        &format!(
+            "FROM busybox AS one\nRUN echo one-{token} > /x\nFROM busybox\nCOPY --from=one /x /x\nRUN echo {token}\nRUN exit 3\n"
+        ),
     )
     .await;
     assert_eq!(done.error().code, "step_failed");

@@ -74,8 +74,9 @@ async fn a_registry_with_a_password_takes_the_right_one_only() {
         asked.credentials = vec![right.clone()];
         let (lines, mut told) = mpsc::channel(16);
         let docker = docker();
-        let (built, ()) =
-            tokio::join!(docker.build(asked, context(&[("Dockerfile", &file)]), lines), async { while told.recv().await.is_some() {} });
+        let (built, ()) = tokio::join!(docker.build(asked, context(&[("Dockerfile", &file)]), lines), async {
+            while told.recv().await.is_some() {}
+        });
         built.unwrap_or_else(|e| panic!("{builder:?}: {e:?}"));
         docker.untag(&tag).await.expect("goes");
     }

@@ -1,6 +1,7 @@
 //! Where the real parts are. Each answers or the test fails and says how to start it.
 
 pub mod process;
+pub mod redis;
 pub mod service;
 
 use std::net::TcpStream;

@@ -17,7 +17,9 @@ impl Process {
     /// `dockwright ARGS` with this environment on top; nothing of the caller's settings is inherited.
     pub fn start(args: &[&str], data_dir: &Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dockwright"));
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("DOCKWRIGHT_") && !name.starts_with("DOCKWRIGHT_TEST_")) {
+        for (name, _) in
+            std::env::vars().filter(|(name, _)| name.starts_with("DOCKWRIGHT_") && !name.starts_with("DOCKWRIGHT_TEST_"))
+        {
             command.env_remove(name);
         }
         command.args(args).arg("--data-dir").arg(data_dir).args(["--min-free-disk", "1m"]);
