@@ -169,7 +169,7 @@ async fn a_password_is_found_nowhere_with_the_embedded_store() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_is_found_nowhere_with_redis() {
-    let redis = RedisServer::start();
+    let redis = RedisServer::start().await;
     leaves_no_trace(&["--store", &redis.url()], Some(redis.dir())).await;
 }
 
