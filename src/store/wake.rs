@@ -1,8 +1,8 @@
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use crate::domain::BuildId;
 
@@ -19,42 +19,65 @@ pub enum Topic {
     Locks,
 }
 
+type Topics = HashMap<Topic, watch::Sender<()>>;
+
 /// The sleepers of this process. A wake-up says only "look again"; a lost one is made up for by the sleeper's own time limit.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Wakes {
     // A std mutex, for it is never held across an await.
-    topics: Arc<Mutex<HashMap<Topic, watch::Sender<()>>>>,
+    topics: Arc<Mutex<Topics>>,
+    moved: broadcast::Sender<BuildId>,
 }
 
 /// One sleeper on one topic. Make it *before* looking, so that nothing between the look and the sleep is missed.
 pub struct Waker {
-    receiver: watch::Receiver<()>,
+    topic: Topic,
+    // Taken out only while being dropped.
+    receiver: Option<watch::Receiver<()>>,
+    wakes: Wakes,
+}
+
+/// Builds that a reader of all builds may be behind by, before it is told that it has missed some.
+const BEHIND: usize = 4096;
+
+impl Default for Wakes {
+    fn default() -> Self {
+        Self { topics: Arc::default(), moved: broadcast::Sender::new(BEHIND) }
+    }
 }
 
 impl Wakes {
+    /// The id of every build that moves from now on, in its record or its log.
     #[must_use]
-    pub fn subscribe(&self, topic: Topic) -> Waker {
-        let mut topics = self.lock();
-        let receiver = topics.entry(topic).or_insert_with(|| watch::Sender::new(())).subscribe();
-        Waker { receiver }
+    pub fn builds(&self) -> broadcast::Receiver<BuildId> {
+        self.moved.subscribe()
     }
 
-    /// Wakes every sleeper on `topic`, and forgets the topic when there is none.
+    #[must_use]
+    pub fn subscribe(&self, topic: Topic) -> Waker {
+        let receiver = self.lock().entry(topic).or_insert_with(|| watch::Sender::new(())).subscribe();
+        Waker { topic, receiver: Some(receiver), wakes: self.clone() }
+    }
+
+    /// Wakes every sleeper on `topic`.
     pub fn wake(&self, topic: Topic) {
-        let mut topics = self.lock();
-        if let Some(sender) = topics.get(&topic)
-            && sender.send(()).is_err()
-        {
-            topics.remove(&topic);
+        if let Topic::Build(id) = topic {
+            // Nobody may be listening.
+            let _ = self.moved.send(id);
+        }
+        if let Some(sender) = self.lock().get(&topic) {
+            sender.send_replace(());
         }
     }
 
     /// Wakes everybody: used when notifications may have been missed.
     pub fn wake_all(&self) {
-        self.lock().retain(|_, sender| sender.send(()).is_ok());
+        for sender in self.lock().values() {
+            sender.send_replace(());
+        }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Topic, watch::Sender<()>>> {
+    fn lock(&self) -> MutexGuard<'_, Topics> {
         self.topics.lock().expect("not poisoned, because nothing panics while it is held")
     }
 }
@@ -62,7 +85,45 @@ impl Wakes {
 impl Waker {
     /// Sleeps until woken, at most `limit`. A wake-up since the last call counts.
     pub async fn sleep(&mut self, limit: Duration) {
-        // Both ends of the sleep mean the same: look again.
-        let _ = tokio::time::timeout(limit, self.receiver.changed()).await;
+        if let Some(receiver) = &mut self.receiver {
+            // Both ends of the sleep mean the same: look again.
+            let _ = tokio::time::timeout(limit, receiver.changed()).await;
+        }
+    }
+}
+
+impl Drop for Waker {
+    /// The last sleeper takes its topic along: a topic lives no longer than somebody waits on it.
+    fn drop(&mut self) {
+        let mut topics = self.wakes.lock();
+        self.receiver = None;
+        if topics.get(&self.topic).is_some_and(|sender| sender.receiver_count() == 0) {
+            topics.remove(&self.topic);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_wake_between_the_look_and_the_sleep_counts() {
+        let wakes = Wakes::default();
+        let mut waker = wakes.subscribe(Topic::Queue);
+        wakes.wake(Topic::Queue);
+        let hour = Duration::from_secs(3600);
+        tokio::time::timeout(Duration::from_secs(5), waker.sleep(hour)).await.expect("wakes at once");
+    }
+
+    #[test]
+    fn topics_go_with_their_last_sleeper() {
+        let wakes = Wakes::default();
+        let topic = Topic::Build(BuildId::new());
+        let (one, two) = (wakes.subscribe(topic), wakes.subscribe(topic));
+        drop(one);
+        assert_eq!(wakes.lock().len(), 1);
+        drop(two);
+        assert_eq!(wakes.lock().len(), 0);
     }
 }

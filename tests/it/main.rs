@@ -1,7 +1,16 @@
 //! Integration tests with the real engine, registries and Redis, which `scripts/services up` starts.
 
+mod bad_input;
+mod builds;
 mod context;
+mod credentials;
 mod engine;
+mod faults;
+mod identity;
+mod load;
+mod options;
+mod processes;
+mod reading;
 mod registry;
 mod store_contract;
 mod store_model;

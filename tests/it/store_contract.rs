@@ -1,1 +1,35 @@
+//! The contract of the store, each sentence of it, on both backends: a real file and a real Redis.
+#![allow(clippy::disallowed_types, reason = "a test of an adapter looks behind it")]
 
+mod aside;
+pub mod fixture;
+mod list;
+mod log;
+mod lost_answers;
+mod outage;
+mod queue;
+mod records;
+mod sqlite_file;
+mod turns;
+
+/// Makes a test per backend of each case. Every test has a file, or a key prefix, of its own.
+macro_rules! on_both {
+    ($($case:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let bench = crate::store_contract::fixture::Bench::sqlite();
+                super::$case(bench.store()).await;
+            })*
+        }
+        mod redis {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let bench = crate::store_contract::fixture::Bench::redis();
+                super::$case(bench.store()).await;
+                bench.clean().await;
+            })*
+        }
+    };
+}
+use on_both;

@@ -1,0 +1,33 @@
+-- Takes the build whose turn it is out of the queue and puts a lease on it; its record is changed by the commit that follows.
+-- Between the two it is `queued` with a lease: if the worker dies there, the lease runs out and the build comes back.
+-- ARGV: token of this call, lease in milliseconds. Answers {milliseconds, id, sealed or false, build}, nothing when none waits.
+local token, lease = ARGV[1], tonumber(ARGV[2])
+local now = millis()
+local function taken(id) return {int(now), id, call('GET', key('x', id)), stored(id)} end
+
+local first = remembered(token)
+if first then
+    local id, fence = string.match(first, '^(%S+) (%d+)$')
+    local f = call('HMGET', key('b', id), 'fence', 'until')
+    if f[1] == fence and f[2] then return taken(id) end
+end
+while true do
+    local owner = call('ZRANGE', key('turns'), 0, 0)[1]
+    if not owner then return false end
+    local id = call('ZPOPMIN', key('q', owner))[1]
+    if id then
+        call('DECR', key('queued'))
+        local turn = call('INCR', key('turn'))
+        call('HSET', key('last'), owner, turn)
+        call('ZADD', key('turns'), turn, owner)
+        leave_round_if_done(owner)
+        local fence = call('HINCRBY', key('b', id), 'fence', 1)
+        local ends = now + lease
+        call('HSET', key('b', id), 'until', int(ends), 'len', int(lease), 'batch', 0)
+        call('ZADD', key('leases'), int(ends), id)
+        remember(token, id .. ' ' .. int(fence))
+        wake('q')
+        return taken(id)
+    end
+    call('ZREM', key('turns'), owner)
+end

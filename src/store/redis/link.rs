@@ -1,0 +1,95 @@
+//! The connection: a deadline of our own on every call, and one repetition after a break.
+
+use std::future::Future;
+use std::time::Duration;
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, ScriptInvocation, ServerErrorKind};
+
+use crate::store::contact::Contact;
+use crate::store::{Result, StoreError};
+
+/// Longest that one call takes, its repetition included.
+const DEADLINE: Duration = Duration::from_secs(2);
+const CONNECT: Duration = Duration::from_secs(1);
+/// Between two attempts to connect. With so few retries a call fails soon while Redis is away, and the next call tries again.
+const RETRY_MIN: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_millis(500);
+const RETRIES: usize = 3;
+/// A connection whose peer acknowledges nothing for so long is given up.
+pub(super) const SILENCE: Duration = Duration::from_secs(10);
+
+pub(super) struct Link {
+    manager: ConnectionManager,
+    pub(super) contact: Contact,
+}
+
+impl Link {
+    pub(super) fn open(client: redis::Client) -> RedisResult<Self> {
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(CONNECT))
+            // Ours is the deadline below, which covers the wait for a connection too.
+            .set_response_timeout(None)
+            .set_min_delay(RETRY_MIN)
+            .set_max_delay(RETRY_MAX)
+            .set_number_of_retries(RETRIES);
+        Ok(Self { manager: ConnectionManager::new_lazy_with_config(client, config)?, contact: Contact::default() })
+    }
+
+    /// Runs a script; it must be one that can be repeated.
+    pub(super) async fn script<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T> {
+        self.call(|mut connection| async move { script.invoke_async(&mut connection).await }).await
+    }
+
+    /// Sends one command that can be repeated.
+    pub(super) async fn command<T: FromRedisValue>(&self, command: &redis::Cmd) -> Result<T> {
+        self.call(|mut connection| async move { command.query_async(&mut connection).await }).await
+    }
+
+    /// Sends a pipeline that can be repeated.
+    pub(super) async fn pipeline<T: FromRedisValue>(&self, pipeline: &redis::Pipeline) -> Result<T> {
+        self.call(|mut connection| async move { pipeline.query_async(&mut connection).await }).await
+    }
+
+    async fn call<T, F, Fut>(&self, once: F) -> Result<T>
+    where
+        F: Fn(ConnectionManager) -> Fut,
+        Fut: Future<Output = RedisResult<T>>,
+    {
+        let twice = async {
+            match once(self.manager.clone()).await {
+                // The manager tells a break to the first that notices it, and does not repeat.
+                Err(e) if e.is_io_error() || e.is_connection_dropped() => once(self.manager.clone()).await,
+                other => other,
+            }
+        };
+        let result = match tokio::time::timeout(DEADLINE, twice).await {
+            Ok(result) => result.map_err(|e| fault(&e)),
+            Err(_) => Err(StoreError::Unavailable(format!("Redis did not answer within {} s", DEADLINE.as_secs()))),
+        };
+        match &result {
+            Err(StoreError::Unavailable(_)) => self.contact.failed(),
+            _ => self.contact.succeeded(),
+        }
+        result
+    }
+}
+
+fn fault(error: &RedisError) -> StoreError {
+    use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, NoPerm, ReadOnly, TryAgain};
+    let away = match error.kind() {
+        ErrorKind::Io | ErrorKind::AuthenticationFailed => true,
+        ErrorKind::Server(BusyLoading | ClusterDown | MasterDown | ReadOnly | TryAgain) => true,
+        ErrorKind::Server(NoPerm) => false,
+        _ => error.is_connection_dropped(),
+    };
+    let text = error.to_string();
+    if away {
+        StoreError::Unavailable(text)
+    } else if text.contains("OOM ") || text.contains("MISCONF") {
+        // Out of memory under `noeviction`, or the disk below the append-only file is full.
+        StoreError::Full
+    } else {
+        StoreError::Internal(text)
+    }
+}

@@ -1,0 +1,118 @@
+//! Claims, leases, and whose turn it is.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use super::change::Actor;
+use super::scripts::{self, Overdue, Raw};
+use super::{RedisStore, builds, call_token};
+use crate::domain::{AttemptStart, BuildId, BuildState, Fence, Lapse, NodeId, WorkerId};
+use crate::store::{Claim, QueueStats, Reaped, Renewal, Result, StoreError, Topic};
+
+/// Most leases that one pass deals with.
+const REAPED: usize = 200;
+
+impl RedisStore {
+    pub async fn claim(&self, worker: &WorkerId, node: &NodeId, lease: Duration) -> Result<Option<Claim>> {
+        loop {
+            let mut script = scripts::CLAIM.key(&self.inner.prefix);
+            script.arg(call_token()).arg(millis(lease));
+            type Taken = Option<(i64, String, Option<Vec<u8>>, Raw)>;
+            let taken: Taken = self.inner.link.script(&script).await?;
+            let Some((_, id, sealed, raw)) = taken else { return Ok(None) };
+            self.woke(Topic::Queue);
+            // A build that was deleted, or whose lease has run out already, is not ours: the next one.
+            if let Some(claim) = self.start(builds::parse_id(&id)?, Fence(raw.0.3), worker, node, sealed).await? {
+                return Ok(Some(claim));
+            }
+        }
+    }
+
+    /// The domain's part of a claim. Whatever was changed since the build was taken is kept: a cancel has seen
+    /// the lease and only asked for it, and the worker is told so by the record and by its first renewal.
+    async fn start(
+        &self,
+        id: BuildId,
+        fence: Fence,
+        worker: &WorkerId,
+        node: &NodeId,
+        sealed: Option<Vec<u8>>,
+    ) -> Result<Option<Claim>> {
+        let began = Mutex::new(AttemptStart::Build);
+        let stored = self
+            .change(id, &Actor::Claim(fence), &|record, now, _| {
+                let start = record
+                    .start_attempt(worker, node, fence.0, now)
+                    .map_err(|e| StoreError::Internal(format!("build {} stood in the queue, but {e}", record.id)))?;
+                *began.lock().expect("not poisoned, because nothing panics while it is held") = start;
+                Ok(())
+            })
+            .await?;
+        let start = began.into_inner().expect("not poisoned, because nothing panics while it is held");
+        Ok(stored.map(|stored| Claim { stored, fence, start, sealed }))
+    }
+
+    pub async fn renew(&self, id: BuildId, fence: Fence, lease: Duration) -> Result<Renewal> {
+        let mut script = scripts::RENEW.key(&self.inner.prefix);
+        script.arg(id.to_string()).arg(fence.0).arg(millis(lease));
+        let answer: String = self.inner.link.script(&script).await?;
+        Ok(match answer.as_str() {
+            "continue" => Renewal::Continue,
+            "cancel" => Renewal::CancelRequested,
+            _ => Renewal::Lost,
+        })
+    }
+
+    pub async fn reap(&self) -> Result<Vec<Reaped>> {
+        let mut script = scripts::OVERDUE.key(&self.inner.prefix);
+        script.arg(REAPED);
+        let overdue: Vec<Overdue> = self.inner.link.script(&script).await?;
+        let mut reaped = Vec::new();
+        for Overdue((id, fence, late, length)) in overdue {
+            if !self.inner.link.contact.may_reap(Duration::from_millis(late), Duration::from_millis(length)) {
+                continue;
+            }
+            match self.lapse(builds::parse_id(&id)?, Fence(fence)).await {
+                Ok(lapsed) => reaped.extend(lapsed),
+                // One record that this version does not understand must not keep all others from coming back.
+                Err(StoreError::Internal(why)) => tracing::error!(build = id, why, "a lease that ran out cannot be dealt with"),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(reaped)
+    }
+
+    async fn lapse(&self, build: BuildId, fence: Fence) -> Result<Option<Reaped>> {
+        let stored = self
+            .change(build, &Actor::Reaper(fence), &|record, now, _| {
+                let lapse = record.lapsed(now);
+                lapse.map(|_| ()).map_err(|e| StoreError::Internal(format!("build {build} had a lease, but {e}")))
+            })
+            .await?;
+        Ok(stored.map(|stored| {
+            let lapse = match stored.record.state {
+                BuildState::Queued => Lapse::Requeued,
+                BuildState::Cancelled => Lapse::Cancelled,
+                _ => Lapse::Poisoned,
+            };
+            Reaped { build, lapse }
+        }))
+    }
+
+    pub async fn position(&self, id: BuildId) -> Result<Option<u64>> {
+        let mut script = scripts::POSITION.key(&self.inner.prefix);
+        script.arg(id.to_string());
+        self.inner.link.script(&script).await
+    }
+
+    pub async fn stats(&self) -> Result<QueueStats> {
+        let mut pipeline = redis::pipe();
+        pipeline.atomic().get(self.key("queued")).zcard(self.key("leases"));
+        let (queued, running): (Option<u64>, u64) = self.inner.link.pipeline(&pipeline).await?;
+        Ok(QueueStats { queued: queued.unwrap_or(0), running })
+    }
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

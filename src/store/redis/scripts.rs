@@ -1,0 +1,64 @@
+//! The Lua scripts, and the shape of what they answer.
+
+use std::sync::LazyLock;
+
+use redis::{FromRedisValue, ParsingError, Script, Value};
+
+use crate::domain::Fence;
+use crate::store::{Result, Stored, rules};
+
+macro_rules! scripts {
+    ($($name:ident = $file:literal;)*) => {
+        $(pub(super) static $name: LazyLock<Script> = LazyLock::new(|| Script::new(concat!(include_str!("lib.lua"), include_str!($file))));)*
+    };
+}
+
+scripts! {
+    SUBMIT = "submit.lua";
+    LOAD = "load.lua";
+    COMMIT = "commit.lua";
+    CLAIM = "claim.lua";
+    RENEW = "renew.lua";
+    OVERDUE = "overdue.lua";
+    POSITION = "position.lua";
+    APPEND = "append.lua";
+    DROP = "drop.lua";
+    DELETE = "delete.lua";
+    REMOVED = "removed.lua";
+    LIST = "list.lua";
+    LOCK = "lock.lua";
+    UNLOCK = "unlock.lua";
+    WORKER = "worker.lua";
+    WORKERS = "workers.lua";
+}
+
+/// Gives a type the parser of its tuple. The library reads a list of tuples as one flat list; our scripts answer lists of lists.
+macro_rules! answer {
+    ($name:ident, $tuple:ty) => {
+        impl FromRedisValue for $name {
+            fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
+                <$tuple>::from_redis_value(value).map(Self)
+            }
+        }
+    };
+}
+
+/// `stored` of lib.lua: record, revision, last event, fence, whether it is leased.
+pub(super) struct Raw(pub(super) (String, u64, u64, u64, u8));
+answer!(Raw, (String, u64, u64, u64, u8));
+
+impl Raw {
+    pub(super) fn decode(self) -> Result<Stored> {
+        let (record, revision, last_seq, fence, leased) = self.0;
+        let record = rules::decode_record(&record)?;
+        Ok(Stored { record, revision, last_seq, fence: Fence(fence), leased: leased == 1 })
+    }
+}
+
+/// Id, fence, milliseconds overdue, milliseconds that the lease was given for.
+pub(super) struct Overdue(pub(super) (String, u64, u64, u64));
+answer!(Overdue, (String, u64, u64, u64));
+
+/// Milliseconds when seen, info.
+pub(super) struct Seen(pub(super) (i64, String));
+answer!(Seen, (i64, String));

@@ -1,0 +1,80 @@
+//! What both backends do alike: the consequence of a change for queue and lease, and the stored form of records and events.
+
+use serde::Serialize;
+
+use super::{Result, StoreError};
+use crate::domain::{BuildRecord, BuildState, Event, EventBody, LogLine, Timestamp};
+
+/// What a change of a record means for its place in the queue and for its lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Queue and lease stay as they are.
+    Stay,
+    /// The lease ends, and the build goes to the head of its owner's queue.
+    Requeue,
+    /// Out of the queue, lease and credentials go.
+    End,
+}
+
+/// # Errors
+/// When the change would leave a build at work without a lease, and so without an owner and a deadline.
+pub(super) fn place(before: BuildState, after: BuildState, leased: bool) -> Result<Place> {
+    use BuildState::{Building, Pushing, Queued};
+    match after {
+        Building | Pushing if !leased => {
+            Err(StoreError::Refused("a build is worked on only by the worker that claimed it".into()))
+        }
+        Queued if before != Queued => Ok(Place::Requeue),
+        state if state.is_terminal() && !before.is_terminal() => Ok(Place::End),
+        _ => Ok(Place::Stay),
+    }
+}
+
+pub(super) fn encode_record(record: &BuildRecord) -> String {
+    serde_json::to_string(record).expect("a record serialises, because its maps have text keys and it holds no floats")
+}
+
+pub(super) fn decode_record(json: &str) -> Result<BuildRecord> {
+    serde_json::from_str(json).map_err(|e| StoreError::Internal(format!("a stored build does not parse: {e}")))
+}
+
+/// The body of a state event, made of the record's JSON so that a record is not serialised twice.
+pub(super) fn state_body(record_json: &str) -> String {
+    format!(r#"{{"kind":"state","build":{record_json}}}"#)
+}
+
+pub(super) fn log_body(line: &LogLine) -> String {
+    #[derive(Serialize)]
+    #[serde(tag = "kind", rename_all = "snake_case")]
+    enum Body<'a> {
+        Log(&'a LogLine),
+    }
+    serde_json::to_string(&Body::Log(line)).expect("a line serialises, because it is plain text")
+}
+
+pub(super) fn decode_event(seq: u64, at: Timestamp, body: &str) -> Result<Event> {
+    let body: EventBody =
+        serde_json::from_str(body).map_err(|e| StoreError::Internal(format!("a stored event does not parse: {e}")))?;
+    Ok(Event { seq, at, body })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::LogStream;
+
+    #[test]
+    fn stored_bodies_are_what_the_domain_reads() {
+        let line = LogLine { stream: LogStream::Stderr, step: None, text: "a \"b\"\u{1b}[31m".into() };
+        let event = decode_event(7, Timestamp::from_millis(5), &log_body(&line)).expect("parses");
+        assert_eq!((event.seq, event.body), (7, EventBody::Log(line)));
+    }
+
+    #[test]
+    fn nobody_works_without_a_lease() {
+        assert!(place(BuildState::Queued, BuildState::Building, false).is_err());
+        assert_eq!(place(BuildState::Building, BuildState::Queued, true).expect("legal"), Place::Requeue);
+        assert_eq!(place(BuildState::Queued, BuildState::Queued, true).expect("legal"), Place::Stay);
+        assert_eq!(place(BuildState::Queued, BuildState::Cancelled, false).expect("legal"), Place::End);
+    }
+}

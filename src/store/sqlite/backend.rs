@@ -1,0 +1,178 @@
+//! The contract of [`crate::store::Store`], method by method: what goes to the writer and what to the readers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::clock::to_millis;
+use super::writer::Txn;
+use super::{SqliteStore, aside, events, list, queue, rows};
+use crate::domain::{BuildId, Event, Fence, LogLine, NodeId, Scope, Timestamp, WorkerId};
+use crate::store::{
+    Change, Claim, Deleted, Guard, ImageRemoval, ListQuery, NewBuild, OUTCOME_KEPT, Page, QueueStats, Reaped, Removal, Renewal,
+    Result, StoreError, Stored, TokenRecord, Wakes, WorkerInfo, rules,
+};
+
+impl SqliteStore {
+    async fn write<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Txn<'_>) -> Result<T> + Send + 'static,
+    {
+        let result = self.inner.writer.run(work).await;
+        match &result {
+            Err(StoreError::Full | StoreError::Unavailable(_)) => self.inner.contact.failed(),
+            _ => self.inner.contact.succeeded(),
+        }
+        result
+    }
+
+    async fn read<T, F>(&self, query: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&rusqlite::Connection) -> Result<T> + Send + 'static,
+    {
+        self.inner.readers.run(query).await
+    }
+
+    pub async fn submit(&self, new: &NewBuild) -> Result<Stored> {
+        // Serialised here and not on the writer's thread, which all clients share.
+        let (new, json) = (new.clone(), rules::encode_record(&new.record));
+        self.write(move |txn| rows::submit(txn, &new, &json)).await
+    }
+
+    pub async fn get(&self, scope: &Scope, id: BuildId) -> Result<Option<Stored>> {
+        let scope = scope.clone();
+        self.read(move |conn| Ok(rows::Entry::find_in(conn, &scope, id)?.map(|entry| entry.stored))).await
+    }
+
+    pub async fn dockerfile(&self, scope: &Scope, id: BuildId) -> Result<Option<Vec<u8>>> {
+        let scope = scope.clone();
+        self.read(move |conn| rows::dockerfile(conn, &scope, id)).await
+    }
+
+    pub async fn list(&self, query: &ListQuery) -> Result<Page> {
+        let query = query.clone();
+        self.read(move |conn| list::list(conn, &query)).await
+    }
+
+    pub async fn claim(&self, worker: &WorkerId, node: &NodeId, lease: Duration) -> Result<Option<Claim>> {
+        let (worker, node) = (worker.clone(), node.clone());
+        self.write(move |txn| queue::claim(txn, &worker, &node, lease)).await
+    }
+
+    pub async fn renew(&self, id: BuildId, fence: Fence, lease: Duration) -> Result<Renewal> {
+        self.write(move |txn| queue::renew(txn, id, fence, lease)).await
+    }
+
+    pub async fn update(&self, id: BuildId, guard: &Guard, change: Change) -> Result<Option<Stored>> {
+        let guard = guard.clone();
+        self.write(move |txn| rows::update(txn, id, &guard, &change)).await
+    }
+
+    pub async fn append_log(&self, id: BuildId, fence: Fence, batch: u64, lines: &[LogLine]) -> Result<u64> {
+        let bodies = events::bodies(lines);
+        self.write(move |txn| events::append_log(txn, id, fence, batch, &bodies)).await
+    }
+
+    pub async fn events(&self, scope: &Scope, id: BuildId, after: u64, limit: usize) -> Result<Option<Vec<Event>>> {
+        let scope = scope.clone();
+        self.read(move |conn| events::events(conn, &scope, id, after, limit)).await
+    }
+
+    pub async fn drop_hot_log(&self, id: BuildId) -> Result<()> {
+        self.write(move |txn| events::drop_hot_log(txn, id)).await
+    }
+
+    pub async fn unarchived(&self, before: Timestamp, limit: usize) -> Result<Vec<BuildId>> {
+        self.read(move |conn| events::unarchived(conn, before, limit)).await
+    }
+
+    pub async fn position(&self, id: BuildId) -> Result<Option<u64>> {
+        self.read(move |conn| queue::position(conn, id)).await
+    }
+
+    pub async fn reap(&self) -> Result<Vec<Reaped>> {
+        let contact = Arc::clone(&self.inner.contact);
+        self.write(move |txn| queue::reap(txn, &contact)).await
+    }
+
+    pub async fn delete(&self, scope: &Scope, id: BuildId) -> Result<Option<Deleted>> {
+        let scope = scope.clone();
+        self.write(move |txn| aside::delete(txn, &scope, id)).await
+    }
+
+    pub async fn removals(&self, node: &NodeId) -> Result<Vec<Removal>> {
+        let node = node.clone();
+        self.read(move |conn| aside::removals(conn, &node)).await
+    }
+
+    pub async fn removal_done(&self, removal: &Removal, outcome: ImageRemoval) -> Result<()> {
+        let removal = removal.clone();
+        self.write(move |txn| aside::removal_done(txn, &removal, outcome)).await
+    }
+
+    pub async fn removal_outcome(&self, id: BuildId) -> Result<Option<ImageRemoval>> {
+        let since = self.inner.clock.wall().as_millis().saturating_sub(to_millis(OUTCOME_KEPT));
+        self.read(move |conn| aside::removal_outcome(conn, since, id)).await
+    }
+
+    pub async fn existing(&self, ids: &[BuildId]) -> Result<Vec<BuildId>> {
+        let ids = ids.to_vec();
+        self.read(move |conn| list::existing(conn, &ids)).await
+    }
+
+    pub async fn lock(&self, key: &str, holder: &str, ttl: Duration) -> Result<bool> {
+        let (key, holder) = (key.to_owned(), holder.to_owned());
+        self.write(move |txn| aside::lock(txn, &key, &holder, ttl)).await
+    }
+
+    pub async fn unlock(&self, key: &str, holder: &str) -> Result<()> {
+        let (key, holder) = (key.to_owned(), holder.to_owned());
+        self.write(move |txn| aside::unlock(txn, &key, &holder)).await
+    }
+
+    pub async fn put_token(&self, hash: &[u8; 32], token: &TokenRecord) -> Result<()> {
+        let (hash, token) = (*hash, token.clone());
+        self.write(move |txn| aside::put_token(txn, &hash, &token)).await
+    }
+
+    pub async fn token(&self, hash: &[u8; 32]) -> Result<Option<TokenRecord>> {
+        let hash = *hash;
+        self.read(move |conn| aside::token(conn, &hash)).await
+    }
+
+    pub async fn has_tokens(&self) -> Result<bool> {
+        self.read(aside::has_tokens).await
+    }
+
+    pub async fn put_worker(&self, info: &WorkerInfo) -> Result<()> {
+        let info = info.clone();
+        self.write(move |txn| aside::put_worker(txn, info)).await
+    }
+
+    pub async fn remove_worker(&self, worker: &WorkerId) -> Result<()> {
+        let worker = worker.clone();
+        self.write(move |txn| aside::remove_worker(txn, &worker)).await
+    }
+
+    pub async fn workers(&self, within: Duration) -> Result<Vec<WorkerInfo>> {
+        let since = self.inner.clock.millis().saturating_sub(to_millis(within));
+        self.read(move |conn| aside::workers(conn, since)).await
+    }
+
+    pub async fn stats(&self) -> Result<QueueStats> {
+        self.read(queue::stats).await
+    }
+
+    pub async fn ping(&self) -> Result<()> {
+        self.write(aside::ping).await
+    }
+
+    pub async fn warnings(&self) -> Result<Vec<String>> {
+        Ok(self.inner.warnings.clone())
+    }
+
+    pub fn wakes(&self) -> &Wakes {
+        &self.inner.wakes
+    }
+}

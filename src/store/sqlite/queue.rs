@@ -1,0 +1,128 @@
+//! Claims, leases, and whose turn it is.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::clock::to_millis;
+use super::rows::{self, COLUMNS, Entry, Lease};
+use super::writer::Txn;
+use crate::domain::{BuildId, BuildState, Fence, NodeId, WorkerId};
+use crate::store::contact::Contact;
+use crate::store::rules::{self, Place};
+use crate::store::{Claim, QueueStats, Reaped, Renewal, Result, StoreError};
+
+/// Most leases that one commit deals with.
+const REAPED: usize = 200;
+
+pub(super) fn claim(txn: &Txn<'_>, worker: &WorkerId, node: &NodeId, lease: Duration) -> Result<Option<Claim>> {
+    let Some(entry) = next(txn.conn)? else { return Ok(None) };
+    let num = entry.num;
+    let fence = Fence(entry.stored.fence.0 + 1);
+    let mut record = entry.stored.record.clone();
+    let start = record
+        .start_attempt(worker, node, fence.0, txn.now)
+        .map_err(|e| StoreError::Internal(format!("build {} stood in the queue, but {e}", record.id)))?;
+    take_turn(txn.conn, record.owner.as_str())?;
+    let stored = rows::save(txn, entry, record, Place::Stay, Lease::Take { fence, length: to_millis(lease) })?;
+    Ok(Some(Claim { stored, fence, start, sealed: rows::sealed(txn.conn, num)? }))
+}
+
+fn next(conn: &Connection) -> Result<Option<Entry>> {
+    let owner: Option<String> = conn
+        .prepare_cached("SELECT owner FROM turn WHERE waiting > 0 ORDER BY last, owner LIMIT 1")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    let Some(owner) = owner else { return Ok(None) };
+    let sql = format!(
+        "SELECT {COLUMNS} FROM build b WHERE b.owner = ?1 AND b.state = 'queued'
+         ORDER BY b.requeued DESC, b.priority DESC, b.num LIMIT 1"
+    );
+    let mut statement = conn.prepare_cached(&sql)?;
+    let mut rows = statement.query([owner])?;
+    rows.next()?.map(Entry::read).transpose()
+}
+
+fn take_turn(conn: &Connection, owner: &str) -> Result<()> {
+    conn.prepare_cached("UPDATE meta SET turn = turn + 1")?.execute([])?;
+    conn.prepare_cached("UPDATE turn SET last = (SELECT turn FROM meta) WHERE owner = ?1")?.execute([owner])?;
+    Ok(())
+}
+
+pub(super) fn renew(txn: &Txn<'_>, id: BuildId, fence: Fence, lease: Duration) -> Result<Renewal> {
+    let entry = match Entry::held(txn.conn, id, fence) {
+        Err(StoreError::Lost) => return Ok(Renewal::Lost),
+        other => other?,
+    };
+    let length = to_millis(lease);
+    txn.conn.prepare_cached("UPDATE build SET lease_until = ?2, lease_ms = ?3 WHERE num = ?1")?.execute(params![
+        entry.num,
+        txn.millis.saturating_add(length),
+        length
+    ])?;
+    Ok(if entry.stored.record.cancel_requested { Renewal::CancelRequested } else { Renewal::Continue })
+}
+
+/// Deals with the leases that have run out; those of an outage's time get the grace of [`Contact::may_reap`].
+pub(super) fn reap(txn: &Txn<'_>, contact: &Contact) -> Result<Vec<Reaped>> {
+    let mut reaped = Vec::new();
+    for entry in overdue(txn)? {
+        let overdue = Duration::from_millis(u64::try_from(txn.millis - entry.lease_until.unwrap_or_default()).unwrap_or(0));
+        let length = Duration::from_millis(u64::try_from(entry.lease_ms).unwrap_or(0));
+        if !contact.may_reap(overdue, length) {
+            continue;
+        }
+        let mut record = entry.stored.record.clone();
+        let build = record.id;
+        let lapse = record.lapsed(txn.now).map_err(|e| StoreError::Internal(format!("build {build} had a lease, but {e}")))?;
+        let place = rules::place(entry.stored.record.state, record.state, true)?;
+        rows::save(txn, entry, record, place, Lease::Keep)?;
+        reaped.push(Reaped { build, lapse });
+    }
+    Ok(reaped)
+}
+
+fn overdue(txn: &Txn<'_>) -> Result<Vec<Entry>> {
+    let sql = format!("SELECT {COLUMNS} FROM build b WHERE b.lease_until <= ?1 ORDER BY b.lease_until LIMIT {REAPED}");
+    let mut statement = txn.conn.prepare_cached(&sql)?;
+    let mut rows = statement.query([txn.millis])?;
+    let mut entries = Vec::new();
+    while let Some(row) = rows.next()? {
+        entries.push(Entry::read(row)?);
+    }
+    Ok(entries)
+}
+
+/// Plays the round of turns until this build's: in each round every owner with builds left gets one, in the order of their
+/// last turns, so that another owner takes as many as this build's place, and one more when their turn comes first.
+pub(super) fn position(conn: &Connection, id: BuildId) -> Result<Option<u64>> {
+    // One snapshot for all that follows.
+    let conn = conn.unchecked_transaction()?;
+    let Some(entry) = Entry::find(&conn, id)? else { return Ok(None) };
+    if entry.stored.record.state != BuildState::Queued {
+        return Ok(None);
+    }
+    let owner = entry.stored.record.owner.as_str();
+    let place: u64 = conn
+        .prepare_cached(
+            "SELECT count(*) FROM build b, (SELECT requeued AS r, priority AS p, num AS n FROM build WHERE num = ?2) me
+             WHERE b.owner = ?1 AND b.state = 'queued'
+               AND (b.requeued > r OR (b.requeued = r AND (b.priority > p OR (b.priority = p AND b.num < n))))",
+        )?
+        .query_row(params![owner, entry.num], |row| row.get(0))?;
+    let others: u64 = conn
+        .prepare_cached(
+            "SELECT coalesce(sum(min(o.waiting, ?2 + ((o.last, o.owner) < (me.last, me.owner)))), 0)
+             FROM turn o, turn me WHERE me.owner = ?1 AND o.owner <> ?1 AND o.waiting > 0",
+        )?
+        .query_row(params![owner, place], |row| row.get(0))?;
+    Ok(Some(place + others))
+}
+
+pub(super) fn stats(conn: &Connection) -> Result<QueueStats> {
+    let mut statement = conn.prepare_cached(
+        "SELECT (SELECT coalesce(sum(waiting), 0) FROM turn WHERE waiting > 0),
+                (SELECT count(*) FROM build WHERE lease_until IS NOT NULL)",
+    )?;
+    Ok(statement.query_row([], |row| Ok(QueueStats { queued: row.get(0)?, running: row.get(1)? }))?)
+}

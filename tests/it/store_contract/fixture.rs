@@ -1,0 +1,187 @@
+//! What the store's tests begin with.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use dockwright::domain::{
+    BuildId, BuildRecord, BuildSpec, ContextInfo, ContextKind, Digest, LogLine, LogStream, NetworkMode, NodeId, Owner, Priority,
+    Scope, Timestamp, WorkerId,
+};
+use dockwright::store::redis::RedisStore;
+use dockwright::store::sqlite::SqliteStore;
+use dockwright::store::{Claim, Guard, NewBuild, Reaped, Store, StoreError, Stored};
+use secrecy::SecretString;
+
+use crate::support;
+
+/// Longer than any test.
+pub const LONG: Duration = Duration::from_secs(60);
+
+/// A store that is empty at first.
+pub struct Bench {
+    store: Store,
+    /// Of the Redis keys.
+    prefix: Option<String>,
+    // Dropped after the store.
+    _dir: Option<tempfile::TempDir>,
+}
+
+impl Bench {
+    pub fn sqlite() -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = SqliteStore::open(&dir.path().join("db")).expect("opens");
+        Self { store: Store::Sqlite(store), prefix: None, _dir: Some(dir) }
+    }
+
+    pub fn redis() -> Self {
+        let prefix = support::unique("contract");
+        Self { store: redis_at(&support::redis_url(), &prefix), prefix: Some(prefix), _dir: None }
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Leaves nothing in the Redis that all tests share.
+    pub async fn clean(&self) {
+        let Some(prefix) = &self.prefix else { return };
+        let client = redis::Client::open(support::redis_url()).expect("a URL");
+        let mut connection = client.get_multiplexed_async_connection().await.expect("Redis answers");
+        let pattern = format!("{prefix}:*");
+        let script = redis::Script::new("for _, k in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('UNLINK', k) end");
+        let () = script.arg(pattern).invoke_async(&mut connection).await.expect("cleans");
+    }
+}
+
+pub fn redis_at(url: &str, prefix: &str) -> Store {
+    Store::Redis(RedisStore::connect(&SecretString::from(url), prefix).expect("a URL"))
+}
+
+pub fn owner(name: &str) -> Owner {
+    name.parse().expect("a valid owner")
+}
+
+pub fn own(name: &str) -> Scope {
+    Scope::Owner(owner(name))
+}
+
+pub fn node() -> NodeId {
+    NodeId::new("node-1")
+}
+
+pub fn digest(c: char) -> Digest {
+    format!("sha256:{}", c.to_string().repeat(64)).parse().expect("a valid digest")
+}
+
+pub fn build(name: &str) -> NewBuild {
+    build_for(name, 0, &["127.0.0.1:5000/team/app:1"])
+}
+
+pub fn build_for(name: &str, priority: i8, images: &[&str]) -> NewBuild {
+    let spec = BuildSpec {
+        images: images.iter().map(|image| image.parse().expect("a valid image")).collect(),
+        dockerfile: "Dockerfile".into(),
+        dockerfile_replaced: false,
+        build_args: Default::default(),
+        labels: Default::default(),
+        target: None,
+        platform: None,
+        no_cache: false,
+        pull: false,
+        push: true,
+        network: NetworkMode::Default,
+        memory_bytes: None,
+        milli_cpus: None,
+        timeout_ms: 60_000,
+        priority: Priority::try_from(priority).expect("in range"),
+        username: None,
+        registry_host: None,
+    };
+    let context = ContextInfo { kind: ContextKind::File, bytes: 12, files: 1, sha256: "0".repeat(64) };
+    let record = BuildRecord::new(BuildId::new(), owner(name), spec, context, None, Timestamp::now());
+    NewBuild { record, dockerfile: b"FROM busybox".to_vec(), sealed: Some(b"sealed".to_vec()) }
+}
+
+/// Accepts a build of `name` and answers its id.
+pub async fn submit(store: &Store, name: &str) -> BuildId {
+    store.submit(&build(name)).await.expect("accepted").record.id
+}
+
+pub async fn get(store: &Store, id: BuildId) -> Stored {
+    store.get(&Scope::All, id).await.expect("answers").expect("exists")
+}
+
+pub async fn claim(store: &Store) -> Option<Claim> {
+    claim_for(store, LONG).await
+}
+
+pub async fn claim_for(store: &Store, lease: Duration) -> Option<Claim> {
+    store.claim(&WorkerId::unique(), &node(), lease).await.expect("answers")
+}
+
+/// Accepts and claims one build, in an empty store.
+pub async fn claimed(store: &Store) -> Claim {
+    submit(store, "ada").await;
+    claim(store).await.expect("one waits")
+}
+
+/// The rule by which callers cancel.
+pub async fn cancel(store: &Store, id: BuildId) -> Result<Option<Stored>, StoreError> {
+    let rule = |record: &mut BuildRecord, now, leased| {
+        if leased {
+            record.cancel_requested = true;
+            return Ok(());
+        }
+        record.cancelled(&[], now).map_err(|e| StoreError::Refused(e.to_string()))
+    };
+    store.update(id, &Guard::Scope(Scope::All), rule).await
+}
+
+/// Ends a claimed build as its worker would.
+pub async fn publish(store: &Store, claim: &Claim) -> Stored {
+    let worker = claim.stored.record.worker.clone().expect("claimed");
+    let rule = move |record: &mut BuildRecord, now| {
+        record.image_built(digest('a'), 10, &worker, now).and_then(|()| record.published(now))
+    };
+    let id = claim.stored.record.id;
+    let settled = store
+        .update(id, &Guard::Lease(claim.fence), move |record, now, _| {
+            rule(record, now).map_err(|e| StoreError::Refused(e.to_string()))
+        })
+        .await;
+    settled.expect("its own build").expect("exists")
+}
+
+pub async fn requeue(store: &Store, claim: &Claim) -> Result<Option<Stored>, StoreError> {
+    let rule = |record: &mut BuildRecord, _, _| record.requeued("handed back").map_err(|e| StoreError::Refused(e.to_string()));
+    store.update(claim.stored.record.id, &Guard::Lease(claim.fence), rule).await
+}
+
+pub fn lines(texts: &[&str]) -> Vec<LogLine> {
+    texts.iter().map(|text| LogLine { stream: LogStream::Stdout, step: None, text: (*text).to_owned() }).collect()
+}
+
+/// Reaps until something was reaped.
+pub async fn reap_some(store: &Store) -> Vec<Reaped> {
+    eventually("a lease runs out", || async {
+        let reaped = store.reap().await.expect("answers");
+        (!reaped.is_empty()).then_some(reaped)
+    })
+    .await
+}
+
+/// Looks again and again until there is something to see.
+pub async fn eventually<T, F, Fut>(what: &str, look: F) -> T
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Option<T>>,
+{
+    let began = Instant::now();
+    loop {
+        if let Some(seen) = look().await {
+            return seen;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "never seen: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
