@@ -15,10 +15,8 @@
 //! Leases are timed by the store's own clock. A notification only wakes a reader; it is never trusted to carry anything.
 
 mod contact;
-#[allow(clippy::disallowed_types, reason = "the home of redis")]
 pub mod redis;
 mod rules;
-#[allow(clippy::disallowed_types, reason = "the home of rusqlite")]
 pub mod sqlite;
 mod wake;
 
