@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -59,6 +59,8 @@ pub fn router(app: App) -> Router {
         // Before the routes' own methods are looked at: without an account, nothing is told of what exists.
         .fallback(|| async { Problem::from(Error::NotFound("route")) })
         .method_not_allowed_fallback(|| async { problem::method_not_allowed() })
+        // axum would cut every body at 2 MB; `multipart` has bounds of its own.
+        .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(app.clone(), authenticate));
     open.fallback_service(closed.with_state(app.clone()))
         .with_state(app)

@@ -8,8 +8,8 @@ use reqwest::multipart::Form;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use crate::support::watch;
 use crate::support::service::{self, Backend, Running, context, dockerfile, tar};
+use crate::support::watch;
 
 /// Asserts that an upload is refused with this status and code, in a problem that names `field`, and leaves nothing.
 async fn refused(service: &Running, form: Form, status: u16, code: &str, field: &str) -> Value {

@@ -43,7 +43,11 @@ async fn a_wrong_password_and_none_end_the_push_in_the_registrys_own_words() {
         let build = service.submit(form).await;
         let ended = service.ended(&build).await;
         let error = &ended["error"];
-        assert_eq!((&ended["state"], &error["kind"], &error["stage"]), (&"failed".into(), &"auth".into(), &"push".into()), "{ended}");
+        assert_eq!(
+            (&ended["state"], &error["kind"], &error["stage"]),
+            (&"failed".into(), &"auth".into(), &"push".into()),
+            "{ended}"
+        );
         assert!(error["message"].as_str().is_some_and(|message| message.contains(words)), "{ended}");
         assert_eq!((&ended["destinations"][0]["state"], &ended["destinations"][0]["error"]), (&"failed".into(), error));
         assert_eq!((&ended["stages"][0]["state"], &ended["stages"][1]["state"]), (&"done".into(), &"failed".into()));
@@ -69,8 +73,10 @@ async fn a_password_that_a_step_prints_is_redacted() {
     let service = service::start(Backend::Sqlite).await;
     let (host, user, _) = private_registry();
     let canary = unique("canary");
-    let text = format!("FROM busybox\nRUN echo shown:{canary}: && echo $(echo -n {user}:{canary} | base64 | tr -d '\\n') && exit 3\n");
-    let build = service.submit(login(dockerfile(&text).text("image", format!("{host}/{}", unique("redact"))), &user, &canary)).await;
+    let text =
+        format!("FROM busybox\nRUN echo shown:{canary}: && echo $(echo -n {user}:{canary} | base64 | tr -d '\\n') && exit 3\n");
+    let build =
+        service.submit(login(dockerfile(&text).text("image", format!("{host}/{}", unique("redact"))), &user, &canary)).await;
     let ended = service.ended(&build).await;
     let log = service.log(&build).await;
     assert!(log.contains("shown:[redacted]:"), "{log}");
@@ -83,7 +89,9 @@ async fn a_password_that_a_step_prints_is_redacted() {
 fn forms(user: &str, canary: &str) -> Vec<String> {
     let json = serde_json::json!({"username": user, "password": canary}).to_string();
     let mut forms = vec![canary.to_owned(), hex::encode(canary)];
-    forms.extend([canary, &format!("{user}:{canary}"), &json].iter().flat_map(|text| [STANDARD.encode(text), URL_SAFE.encode(text)]));
+    forms.extend(
+        [canary, &format!("{user}:{canary}"), &json].iter().flat_map(|text| [STANDARD.encode(text), URL_SAFE.encode(text)]),
+    );
     // However a longer text around it is cut into groups of three bytes: the middle of its encoding is the same in one of three.
     forms.extend((0..3).map(|skip| STANDARD.encode(&canary[skip..canary.len() - canary.len() % 3 - 3 + skip])));
     forms
@@ -136,7 +144,8 @@ async fn leaves_no_trace(store: &[&str], redis_dir: Option<&Path>) {
         for place in ["", "/logs", "/dockerfile"] {
             assert_nowhere(&all, client.text(&format!("{build}{place}")).await.as_bytes(), place);
         }
-        let events = client.request(reqwest::Method::GET, &format!("/{build}/logs")).header("accept", "text/event-stream").send().await;
+        let events =
+            client.request(reqwest::Method::GET, &format!("/{build}/logs")).header("accept", "text/event-stream").send().await;
         assert_nowhere(&all, events.expect("an answer").text().await.expect("text").as_bytes(), "the events");
         let history = docker(&["history", "--no-trunc", image]) + &docker(&["image", "inspect", image]);
         assert!(history.contains("sha256:"), "{history}");
@@ -160,7 +169,7 @@ async fn a_password_is_found_nowhere_with_the_embedded_store() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_is_found_nowhere_with_redis() {
-    let redis = RedisServer::start();
+    let redis = RedisServer::start().await;
     leaves_no_trace(&["--store", &redis.url()], Some(redis.dir())).await;
 }
 
@@ -170,7 +179,8 @@ async fn credentials_are_erased_when_the_build_ends() {
     let service = service::start(Backend::Sqlite).await;
     let (host, user, password) = private_registry();
     let mark = unique("mark");
-    let form = dockerfile(&format!("FROM busybox\nRUN echo {mark} && sleep 2\n")).text("image", format!("{host}/{}", unique("erased")));
+    let form =
+        dockerfile(&format!("FROM busybox\nRUN echo {mark} && sleep 2\n")).text("image", format!("{host}/{}", unique("erased")));
     let build = service.submit(login(form, &user, &password)).await;
     let file = service.config.data_dir.join("dockwright.db");
     let sealed = || -> i64 {

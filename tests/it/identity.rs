@@ -25,7 +25,8 @@ async fn two_owners(service: &Running, text: &str) -> [(String, Value, String); 
 }
 
 async fn delete_as(service: &Running, token: &str, build: &Value) -> (StatusCode, Value) {
-    let answer = service.request_as(token, Method::DELETE, &format!("/api/v1/builds/{}", id(build))).send().await.expect("an answer");
+    let answer =
+        service.request_as(token, Method::DELETE, &format!("/api/v1/builds/{}", id(build))).send().await.expect("an answer");
     (answer.status(), answer.json().await.expect("JSON"))
 }
 
@@ -74,7 +75,8 @@ async fn a_bare_from_leaves_the_base_image_and_its_tags_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_context_of_a_single_dockerfile_is_that_file_alone() {
     let service = service::start(Backend::Sqlite).await;
-    let text = |index: usize| format!("FROM busybox\nWORKDIR /x\nCOPY . .\nRUN echo {} \"[$(find /x -type f)]\" {index}\n", unique("x"));
+    let text =
+        |index: usize| format!("FROM busybox\nWORKDIR /x\nCOPY . .\nRUN echo {} \"[$(find /x -type f)]\" {index}\n", unique("x"));
     let builds = join_all((0..5).map(|index| service.submit(dockerfile(&text(index)).text("push", "false")))).await;
     for build in &builds {
         let ended = service.ended(build).await;
@@ -91,7 +93,8 @@ async fn forty_builds_for_one_repository_in_one_second_all_publish() {
     let repository = format!("{}/{}", registry(), unique("forty"));
     // The older path names the tag by the second, so that many have the same one.
     let upload = |index: usize| {
-        let form = dockerfile(&format!("FROM busybox\nLABEL of={repository} n={index}\n")).text("docker_repo", repository.clone());
+        let form =
+            dockerfile(&format!("FROM busybox\nLABEL of={repository} n={index}\n")).text("docker_repo", repository.clone());
         async {
             let answer = service.request(Method::POST, "/api/dockerfile-build/").multipart(form).send().await.expect("an answer");
             assert_eq!(answer.status(), StatusCode::ACCEPTED);
@@ -104,7 +107,8 @@ async fn forty_builds_for_one_repository_in_one_second_all_publish() {
         assert_eq!(ended["state"], "published", "{ended}");
         let destination = &ended["destinations"][0];
         let pushed_at = ended["finished_at"].as_str().expect("a time").to_owned();
-        let newest = last.entry(destination["image"].as_str().expect("an image").to_owned()).or_insert((pushed_at.clone(), Vec::new()));
+        let newest =
+            last.entry(destination["image"].as_str().expect("an image").to_owned()).or_insert((pushed_at.clone(), Vec::new()));
         match pushed_at.cmp(&newest.0) {
             std::cmp::Ordering::Greater => *newest = (pushed_at, vec![destination["digest"].clone()]),
             std::cmp::Ordering::Equal => newest.1.push(destination["digest"].clone()),
@@ -114,6 +118,9 @@ async fn forty_builds_for_one_repository_in_one_second_all_publish() {
     assert!(last.len() < 40, "some share a tag");
     for (image, (_, digests)) in last {
         let now = tag_digest(&image, None).await;
-        assert!(digests.iter().any(|digest| digest.as_str() == now.as_deref()), "{image} is what was pushed last: {now:?} {digests:?}");
+        assert!(
+            digests.iter().any(|digest| digest.as_str() == now.as_deref()),
+            "{image} is what was pushed last: {now:?} {digests:?}"
+        );
     }
 }

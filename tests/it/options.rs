@@ -67,7 +67,8 @@ async fn arguments_labels_and_target_reach_the_build() {
     assert!(line(&log, "colour:").starts_with("colour:a=b c "));
     let options = &ended["options"];
     assert_eq!((&options["build_args"]["COLOUR"], &options["target"]), (&"a=b c".into(), &"one".into()));
-    let labels = docker(&["image", "inspect", "--format", "{{json .Config.Labels}}", &format!("dockwright.local/build:{}", id(&ended))]);
+    let labels =
+        docker(&["image", "inspect", "--format", "{{json .Config.Labels}}", &format!("dockwright.local/build:{}", id(&ended))]);
     assert_eq!(labels, r#"{"org.example.team":"blue"}"#, "the client's labels and none of ours");
 }
 
@@ -85,7 +86,10 @@ async fn the_cache_is_used_unless_it_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_without_network_sees_no_interface_but_its_own() {
     let service = service::start(Backend::Sqlite).await;
-    let text = format!("FROM busybox\nRUN echo nets: $(ls /sys/class/net | grep -v -e tunl -e sit -e gre -e erspan -e ip) # {}\n", unique("x"));
+    let text = format!(
+        "FROM busybox\nRUN echo nets: $(ls /sys/class/net | grep -v -e tunl -e sit -e gre -e erspan -e ip) # {}\n",
+        unique("x")
+    );
     let (ended, log) = build(&service, dockerfile(&text).text("network", "none")).await;
     assert_eq!((&ended["state"], line(&log, "nets:")), (&"built".into(), "nets: lo"), "{ended}");
     let (ended, log) = build(&service, dockerfile(&text)).await;
@@ -99,7 +103,11 @@ async fn a_platform_is_built_or_refused() {
     let (ended, log) = build(&service, dockerfile(&text).text("platform", "linux/amd64")).await;
     assert_eq!(ended["state"], "built", "{ended}\n{log}");
     let (ended, log) = build(&service, dockerfile(&text).text("platform", "linux/arm64").text("memory", "64m")).await;
-    assert_eq!((&ended["state"], &ended["error"]["code"]), (&"failed".into(), &"platform_not_supported".into()), "{ended}\n{log}");
+    assert_eq!(
+        (&ended["state"], &ended["error"]["code"]),
+        (&"failed".into(), &"platform_not_supported".into()),
+        "{ended}\n{log}"
+    );
     assert!(!has_local_tag(&ended));
 }
 
@@ -119,7 +127,8 @@ async fn a_limit_of_memory_holds() {
 
 /// Whether any process of the machine has this in its command line.
 pub fn runs(mark: &str) -> bool {
-    let processes = std::fs::read_dir("/proc").expect("/proc").filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok());
+    let processes =
+        std::fs::read_dir("/proc").expect("/proc").filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok());
     processes.into_iter().any(|line| String::from_utf8_lossy(&line).contains(mark))
 }
 
@@ -127,9 +136,14 @@ pub fn runs(mark: &str) -> bool {
 async fn a_build_that_takes_too_long_is_ended() {
     let service = service::start(Backend::Sqlite).await;
     let mark = unique("mark");
-    let (ended, log) = build(&service, dockerfile(&format!("FROM busybox\nRUN echo {mark} && sleep 300\n")).text("timeout", "2s")).await;
+    let (ended, log) =
+        build(&service, dockerfile(&format!("FROM busybox\nRUN echo {mark} && sleep 300\n")).text("timeout", "2s")).await;
     let error = &ended["error"];
-    assert_eq!((&ended["state"], &error["kind"], &error["code"]), (&"failed".into(), &"limit".into(), &"timeout".into()), "{ended}\n{log}");
+    assert_eq!(
+        (&ended["state"], &error["kind"], &error["code"]),
+        (&"failed".into(), &"limit".into(), &"timeout".into()),
+        "{ended}\n{log}"
+    );
     assert!(error["message"].as_str().is_some_and(|message| message.contains("2s")), "{error}");
     assert!(log.contains(&format!("{mark}\n")), "what it did until then is told: {log}");
     watch("its step ends", || !runs(&mark)).await;

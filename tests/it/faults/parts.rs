@@ -54,7 +54,7 @@ async fn builds_wait_while_the_engine_is_away() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_build_settles_when_redis_is_back() {
-    let mut redis = RedisServer::start();
+    let mut redis = RedisServer::start().await;
     let service = service::start_with(Backend::Redis, |s| {
         s.store = Some(redis.url());
         s.lease = Some("20s".parse().expect("a span"));
@@ -80,7 +80,7 @@ async fn a_running_build_settles_when_redis_is_back() {
     assert_eq!((status, &said["checks"]["store"]["ok"]), (StatusCode::SERVICE_UNAVAILABLE, &false.into()), "{said}");
     // The step goes on, and ends, while there is no store.
     watch("the step ends", || !crate::options::runs(&mark)).await;
-    redis.restart();
+    redis.restart().await;
     assert_eq!(until_ready(&service, "store", true).await.1["checks"]["store"]["ok"], true);
     let ended = service.ended(&build).await;
     let log = service.log(&build).await;

@@ -22,7 +22,11 @@ async fn a_registry_that_is_down_ends_the_push_and_the_image_is_kept() {
     let build = service.submit(dockerfile("FROM busybox\nLABEL x=y\n").text("image", image)).await;
     let ended = service.ended(&build).await;
     let error = &ended["error"];
-    assert_eq!((&ended["state"], &error["kind"], &error["stage"]), (&"failed".into(), &"registry".into(), &"push".into()), "{ended}");
+    assert_eq!(
+        (&ended["state"], &error["kind"], &error["stage"]),
+        (&"failed".into(), &"registry".into(), &"push".into()),
+        "{ended}"
+    );
     assert_eq!(error["code"], "registry_unreachable");
     assert!(error["message"].as_str().is_some_and(|message| message.contains("connection refused")), "{error}");
     assert!(has_local_tag(&build), "the image is kept for another try of the push");
@@ -50,7 +54,11 @@ async fn a_registry_that_hangs_is_given_up() {
     let image = format!("{}/{}:1", hangs.local_addr().expect("an address"), unique("hangs"));
     let build = service.submit(dockerfile("FROM busybox\n").text("image", image)).await;
     let ended = service.ended(&build).await;
-    assert_eq!((&ended["state"], &ended["error"]["kind"], &ended["error"]["stage"]), (&"failed".into(), &"registry".into(), &"push".into()), "{ended}");
+    assert_eq!(
+        (&ended["state"], &ended["error"]["kind"], &ended["error"]["stage"]),
+        (&"failed".into(), &"registry".into(), &"push".into()),
+        "{ended}"
+    );
     assert!(has_local_tag(&build));
     service.delete(&build).await;
 }
@@ -92,7 +100,10 @@ async fn a_build_whose_worker_is_killed_in_the_push_is_published_once() {
     let log = client.text(&format!("{build}/logs")).await;
     assert_eq!((&ended["state"], &ended["attempt"]), (&"published".into(), &2.into()), "{ended}\n{log}");
     assert_eq!(ended["image_id"], pushing["image_id"], "what was built is not built again");
-    assert_eq!(ended["destinations"][0]["digest"].as_str(), tag_digest(&format!("{}/{path}:1", registry()), None).await.as_deref());
+    assert_eq!(
+        ended["destinations"][0]["digest"].as_str(),
+        tag_digest(&format!("{}/{path}:1", registry()), None).await.as_deref()
+    );
     let named = gate.requests(&format!("PUT /v2/{path}/manifests/"));
     assert_eq!(named.len(), 1, "{named:?}");
     assert_eq!(client.request(reqwest::Method::DELETE, &format!("/{build}")).send().await.expect("an answer").status(), 200);

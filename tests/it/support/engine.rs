@@ -18,7 +18,8 @@ impl OwnEngine {
     pub async fn start() -> Self {
         let mut engine = Self { dir: tempfile::tempdir().expect("a folder"), child: None };
         engine.restart().await;
-        let image = Command::new("docker").args(["save", "busybox:latest"]).stdout(Stdio::piped()).spawn().expect("the docker client");
+        let image =
+            Command::new("docker").args(["save", "busybox:latest"]).stdout(Stdio::piped()).spawn().expect("the docker client");
         let loaded = engine.docker(&["load"]).stdin(image.stdout.expect("piped")).stdout(Stdio::null()).status();
         assert!(loaded.expect("the docker client").success(), "busybox:latest is loaded");
         engine
@@ -30,10 +31,23 @@ impl OwnEngine {
         let at = |name: &str| self.dir.path().join(name);
         let log = std::fs::File::create(at("log")).expect("a file");
         let mut command = Command::new("unshare");
-        command.args(["--net", "dockerd", "--host"]).arg(self.address()).arg("--data-root").arg(at("data")).arg("--exec-root").arg(at("exec"));
-        command.arg("--pidfile").arg(at("pid")).args(["--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"]);
+        command
+            .args(["--net", "dockerd", "--host"])
+            .arg(self.address())
+            .arg("--data-root")
+            .arg(at("data"))
+            .arg("--exec-root")
+            .arg(at("exec"));
+        command.arg("--pidfile").arg(at("pid")).args([
+            "--bridge=none",
+            "--iptables=false",
+            "--ip-forward=false",
+            "--ip-masq=false",
+        ]);
         self.child = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("dockerd starts"));
-        let ping = || self.docker(&["version"]).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+        let ping = || {
+            self.docker(&["version"]).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+        };
         watch("dockerd answers", ping).await;
     }
 

@@ -37,8 +37,13 @@ impl Gate {
     pub async fn before(behind: Behind, needle: &'static str, pass: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let shared =
-            Arc::new(Shared { needle, pass, held: watch::Sender::new(0), open: watch::Sender::new(false), requests: Mutex::default() });
+        let shared = Arc::new(Shared {
+            needle,
+            pass,
+            held: watch::Sender::new(0),
+            open: watch::Sender::new(false),
+            requests: Mutex::default(),
+        });
         let task = tokio::spawn(serve(listener, behind, Arc::clone(&shared)));
         Self { address, shared, task }
     }
