@@ -240,7 +240,9 @@ impl Config {
             bail!("workers: must be at least 1");
         }
         if self.role != Role::All && matches!(self.store, StoreUrl::Sqlite) {
-            bail!("role: api and worker share a store, and the embedded one serves a single process; set store to a redis:// URL");
+            bail!(
+                "role: api and worker share a store, and the embedded one serves a single process; set store to a redis:// URL"
+            );
         }
         if self.lease.0 < Duration::from_secs(1) {
             bail!("lease: must be at least 1s");
@@ -255,7 +257,9 @@ impl Config {
 fn store_url(text: &str) -> anyhow::Result<StoreUrl> {
     match text {
         "sqlite" => Ok(StoreUrl::Sqlite),
-        url if url.starts_with("redis://") || url.starts_with("rediss://") => Ok(StoreUrl::Redis(SecretString::from(url.to_owned()))),
+        url if url.starts_with("redis://") || url.starts_with("rediss://") => {
+            Ok(StoreUrl::Redis(SecretString::from(url.to_owned())))
+        }
         _ => bail!("store: must be sqlite, or a URL that begins with redis:// or rediss://"),
     }
 }
@@ -267,7 +271,8 @@ fn read_file(path: &Path) -> anyhow::Result<Settings> {
 
 fn refuse_unknown_variables(names: impl Iterator<Item = String>) -> anyhow::Result<()> {
     let command = <Settings as clap::Args>::augment_args(clap::Command::new("dockwright"));
-    let known: Vec<&str> = command.get_arguments().filter_map(|a| a.get_env()?.to_str()).chain(["DOCKWRIGHT_KEY"]).chain(FOREIGN).collect();
+    let known: Vec<&str> =
+        command.get_arguments().filter_map(|a| a.get_env()?.to_str()).chain(["DOCKWRIGHT_KEY"]).chain(FOREIGN).collect();
     for name in names.filter(|n| n.starts_with("DOCKWRIGHT_") && !n.starts_with("DOCKWRIGHT_TEST_")) {
         if !known.contains(&name.as_str()) {
             bail!("the environment variable {name} is no setting; `dockwright serve --help` lists them");
@@ -289,7 +294,8 @@ mod tests {
 
     #[test]
     fn a_file_is_read_and_flags_win() {
-        let config = from_toml("listen = \"127.0.0.1:9\"\nmax_upload = \"2g\"\nbuild_timeout = \"5m\"\nmax_cpus = \"1.5\"").expect("valid");
+        let config = from_toml("listen = \"127.0.0.1:9\"\nmax_upload = \"2g\"\nbuild_timeout = \"5m\"\nmax_cpus = \"1.5\"")
+            .expect("valid");
         assert_eq!((config.listen.port(), config.max_upload.0, config.max_cpus.0), (9, 2 << 30, 1500));
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("c.toml");
@@ -300,7 +306,13 @@ mod tests {
 
     #[test]
     fn unknown_keys_and_contradictions_are_refused() {
-        for (text, word) in [("lisen = 1", "lisen"), ("role = \"api\"", "role"), ("workers = 0", "workers"), ("store = \"mysql://x\"", "store"), ("max_upload = \"x\"", "max_upload")] {
+        for (text, word) in [
+            ("lisen = 1", "lisen"),
+            ("role = \"api\"", "role"),
+            ("workers = 0", "workers"),
+            ("store = \"mysql://x\"", "store"),
+            ("max_upload = \"x\"", "max_upload"),
+        ] {
             let error = format!("{:#}", from_toml(text).expect_err(text));
             assert!(error.contains(word), "{text}: {error}");
         }

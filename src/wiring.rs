@@ -13,11 +13,11 @@ use crate::builds::{Builds, Policy, RemoteRemoval, RemoteTags};
 use crate::config::{Config, StoreUrl};
 use crate::context::storage::ContextStorage;
 use crate::domain::{Credentials, Digest, ImageRef};
-use crate::engine::{ContainerEngine, Ledger};
 use crate::engine::docker::Docker;
+use crate::engine::{ContainerEngine, Ledger};
 use crate::http::{App, ServerLimits};
 use crate::janitor::{Janitor, NodeParts};
-use crate::registry::Publisher;
+use crate::registry::{Publisher, PushPolicy, RegistryClient, RemoteDelete, Timeouts};
 use crate::store::Store;
 use crate::store::redis::RedisStore;
 use crate::store::sqlite::SqliteStore;
@@ -32,6 +32,7 @@ pub struct Service {
     contexts: ContextStorage,
     vault: Arc<Vault>,
     engine: Arc<Docker>,
+    registry: Arc<RegistryClient>,
     /// What the first start made.
     pub admin: FirstAdmin,
 }
@@ -76,11 +77,13 @@ impl Service {
         for warning in store.warnings().await.unwrap_or_default() {
             tracing::warn!("{warning}");
         }
-        let contexts = ContextStorage::open(&config.data_dir, config.min_free_disk.0).map_err(|e| anyhow::anyhow!("cannot open the data folder: {e:?}"))?;
+        let contexts = ContextStorage::open(&config.data_dir, config.min_free_disk.0)
+            .map_err(|e| anyhow::anyhow!("cannot open the data folder: {e:?}"))?;
         let vault = Arc::new(open_vault(&config)?);
         let engine = Arc::new(Docker::connect(config.engine.as_deref())?);
         let admin = ensure_admin(&store, &config.data_dir).await?;
-        Ok(Self { config, store, contexts, vault, engine, admin })
+        let registry = Arc::new(RegistryClient::new(Timeouts::default()));
+        Ok(Self { config, store, contexts, vault, engine, registry, admin })
     }
 
     #[must_use]
@@ -88,8 +91,10 @@ impl Service {
         &self.store
     }
 
-    fn publisher(&self) -> Arc<Publisher> {
-        Arc::new(Publisher::new(Arc::clone(&self.engine), self.config.push_stall.0))
+    fn publisher(&self) -> Publisher<dyn ContainerEngine> {
+        let engine: Arc<dyn ContainerEngine> = self.engine.clone();
+        let policy = PushPolicy { silence: self.config.push_stall.0, ..PushPolicy::default() };
+        Publisher::new(engine, Arc::clone(&self.registry), policy)
     }
 
     fn app(&self, stop: &CancellationToken) -> App {
@@ -104,7 +109,7 @@ impl Service {
             max_cpus: c.max_cpus,
             min_free_disk: c.min_free_disk,
         };
-        let remote = Arc::new(Registries(self.publisher()));
+        let remote = Arc::new(Registries(Arc::clone(&self.registry)));
         let builds = Builds::new(self.store.clone(), self.contexts.clone(), Arc::clone(&self.vault), remote, policy);
         App { builds: Arc::new(builds), auth: Arc::new(Authenticator::new(self.store.clone())), stop: stop.clone() }
     }
@@ -117,6 +122,7 @@ impl Service {
             vault: Arc::clone(&self.vault),
             engine: Arc::clone(&self.engine) as Arc<dyn ContainerEngine>,
             publisher: self.publisher(),
+            registry: Arc::clone(&self.registry),
             ledger: ledger.clone(),
             settings: WorkerSettings {
                 slots: c.workers,
@@ -139,7 +145,12 @@ impl Service {
             tasks.spawn(http::serve(listener, http::router(self.app(&stop)), ServerLimits::default(), stop.clone()));
         }
         let node = self.config.role.works().then(|| NodeParts { ledger: ledger.clone(), images: Arc::clone(&self.engine) as _ });
-        let cleaner = Janitor { store: self.store.clone(), contexts: self.contexts.clone(), keep_hot_log: self.config.keep_hot_log.0, node };
+        let cleaner = Janitor {
+            store: self.store.clone(),
+            contexts: self.contexts.clone(),
+            keep_hot_log: self.config.keep_hot_log.0,
+            node,
+        };
         tasks.spawn(janitor::run(Arc::new(cleaner), stop.clone()));
         if self.config.role.works() {
             tasks.spawn(self.worker(&ledger).run(stop.clone()));
@@ -151,16 +162,19 @@ impl Service {
 }
 
 /// The registries, for deletes that take the tags along.
-struct Registries(Arc<Publisher>);
+struct Registries(Arc<RegistryClient>);
 
 #[async_trait]
 impl RemoteTags for Registries {
     async fn remove(&self, image: &ImageRef, digest: &Digest, credentials: Option<&Credentials>) -> RemoteRemoval {
-        let outcome = self.0.remove_tag(image, digest, credentials).await;
-        let (outcome, error) = match outcome {
-            Ok(outcome) => (outcome.to_string(), None),
-            Err(error) => ("failed".to_owned(), Some(error.message)),
+        let (outcome, error) = match self.0.delete(image, digest, credentials).await {
+            Ok(RemoteDelete::Removed) => ("removed", None),
+            Ok(RemoteDelete::Absent) => ("absent", None),
+            Ok(RemoteDelete::Changed) => ("moved", None),
+            Ok(RemoteDelete::Shared) => ("shared", None),
+            Ok(RemoteDelete::Unsupported) => ("failed", Some("the registry does not let tags be removed".to_owned())),
+            Err(refusal) => ("failed", Some(refusal.error.message)),
         };
-        RemoteRemoval { image: image.to_string(), outcome, error }
+        RemoteRemoval { image: image.to_string(), outcome: outcome.to_owned(), error }
     }
 }

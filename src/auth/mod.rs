@@ -167,7 +167,15 @@ mod tests {
     #[test]
     fn tokens_come_as_bearer_or_as_the_password_of_any_user() {
         let basic = format!("Basic {}", STANDARD.encode("me:dw_abc:d"));
-        for (header, token) in [("Bearer dw_x", Some("dw_x")), ("bearer dw_x", Some("dw_x")), (&basic, Some("dw_abc:d")), ("Bearer x", None), ("Basic !", None), ("dw_x", None), ("Digest dw_x", None)] {
+        for (header, token) in [
+            ("Bearer dw_x", Some("dw_x")),
+            ("bearer dw_x", Some("dw_x")),
+            (&basic, Some("dw_abc:d")),
+            ("Bearer x", None),
+            ("Basic !", None),
+            ("dw_x", None),
+            ("Digest dw_x", None),
+        ] {
             assert_eq!(token_of(header).map(|t| t.expose_secret().to_owned()).as_deref(), token, "{header}");
         }
     }

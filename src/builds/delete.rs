@@ -28,7 +28,8 @@ pub enum Part {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct RemoteRemoval {
     pub image: String,
-    /// `removed`, `absent`, `moved` (the tag names another digest by now and was left alone), or `failed`.
+    /// `removed`, `absent`, `moved` (the tag names another digest by now and was left alone), `shared` (the registry
+    /// removes only whole manifests, and another tag names this one), or `failed`.
     pub outcome: String,
     /// The registry's words, when it failed.
     pub error: Option<String>,

@@ -91,7 +91,11 @@ impl Builds {
     /// # Errors
     /// When the store cannot be asked.
     pub async fn position(&self, build: &Stored) -> Result<Option<u64>> {
-        if build.record.state == crate::domain::BuildState::Queued { Ok(self.store.position(build.record.id).await?) } else { Ok(None) }
+        if build.record.state == crate::domain::BuildState::Queued {
+            Ok(self.store.position(build.record.id).await?)
+        } else {
+            Ok(None)
+        }
     }
 
     /// # Errors
@@ -111,7 +115,13 @@ impl Builds {
     ///
     /// # Errors
     /// [`Error::NotFound`] when the caller may not see such a build, or it was deleted meanwhile.
-    pub async fn wait(&self, caller: &Principal, id: BuildId, limit: Duration, done: impl Fn(&Stored, Option<u64>) -> bool) -> Result<(Stored, Option<u64>)> {
+    pub async fn wait(
+        &self,
+        caller: &Principal,
+        id: BuildId,
+        limit: Duration,
+        done: impl Fn(&Stored, Option<u64>) -> bool,
+    ) -> Result<(Stored, Option<u64>)> {
         let deadline = Instant::now() + limit;
         let mut build_moved = self.store.wakes().subscribe(Topic::Build(id));
         let mut queue_moved = self.store.wakes().subscribe(Topic::Queue);
@@ -152,13 +162,16 @@ impl Builds {
                     return Ok(());
                 }
                 if record.state.is_terminal() {
-                    return Err(crate::store::StoreError::Refused(format!("the build has ended already: it is {}", record.state.as_str())));
+                    return Err(crate::store::StoreError::Refused(format!(
+                        "the build has ended already: it is {}",
+                        record.state.as_str()
+                    )));
                 }
                 if leased {
                     record.cancel_requested = true;
                     return Ok(());
                 }
-                record.cancelled(now).map_err(|e| crate::store::StoreError::Refused(e.to_string()))
+                record.cancelled(&[], now).map_err(|e| crate::store::StoreError::Refused(e.to_string()))
             })
             .await?;
         asked.ok_or(Error::NotFound("build"))

@@ -178,9 +178,16 @@ impl Texts {
         for key in args.keys() {
             let upper = key.to_ascii_uppercase();
             if upper == "BUILDKIT_SYNTAX" {
-                faults.add("frontend_not_allowed", "build_arg", "BUILDKIT_SYNTAX is not available: the Dockerfile is read by the engine's own frontend");
+                faults.add(
+                    "frontend_not_allowed",
+                    "build_arg",
+                    "BUILDKIT_SYNTAX is not available: the Dockerfile is read by the engine's own frontend",
+                );
             } else if SECRET_WORDS.iter().any(|word| upper.contains(word)) {
-                let why = format!("{key} looks like a secret, and build arguments stay readable in the image's history; send it as secret.{} instead", key.to_lowercase());
+                let why = format!(
+                    "{key} looks like a secret, and build arguments stay readable in the image's history; send it as secret.{} instead",
+                    key.to_lowercase()
+                );
                 faults.add("secret_build_arg", "build_arg", why);
             }
         }
@@ -202,13 +209,23 @@ impl Texts {
         };
         let host = images.first()?.host();
         if images.iter().any(|image| image.host() != host) {
-            faults.add("credentials_ambiguous", "username", "with username and password every image must be on the same registry host");
+            faults.add(
+                "credentials_ambiguous",
+                "username",
+                "with username and password every image must be on the same registry host",
+            );
         }
         Some(Credentials::new(host, username, SecretString::from(password.to_owned())))
     }
 
     /// Reads everything; what is faulty is told to `faults` and stands at its default in the answer.
-    pub fn spec(&self, policy: &Policy, file_given: bool, context_given: bool, faults: &mut Faults) -> (BuildSpec, Option<Credentials>) {
+    pub fn spec(
+        &self,
+        policy: &Policy,
+        file_given: bool,
+        context_given: bool,
+        faults: &mut Faults,
+    ) -> (BuildSpec, Option<Credentials>) {
         self.repeated(faults);
         let push = self.flag(TextPart::Push, true, faults);
         let images = self.images(push, faults);
@@ -284,7 +301,8 @@ fn word(text: &str, what: &str) -> Result<String, String> {
 /// `os/arch[/variant]`, or the architecture alone.
 fn platform(text: &str) -> Result<String, String> {
     let parts: Vec<&str> = text.split('/').collect();
-    let ok = parts.len() <= 3 && parts.iter().all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)));
+    let ok = parts.len() <= 3
+        && parts.iter().all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)));
     if ok && text.len() <= 64 { Ok(text.to_owned()) } else { Err(format!("{text:?} must have the form os/arch[/variant]")) }
 }
 

@@ -156,44 +156,72 @@ impl Builds {
     }
 
     async fn inspect(&self, path: PathBuf, spec: &BuildSpec) -> Result<std::result::Result<Inspected, ContextError>> {
-        let bounds = ArchiveLimits { expanded_bytes: self.policy.max_context.0, entries: self.policy.max_entries, ..ArchiveLimits::default() };
+        let bounds = ArchiveLimits {
+            expanded_bytes: self.policy.max_context.0,
+            entries: self.policy.max_entries,
+            ..ArchiveLimits::default()
+        };
         let (dockerfile, replaced) = (spec.dockerfile.clone(), spec.dockerfile_replaced);
-        tokio::task::spawn_blocking(move || inspect(&path, &bounds, DockerfileAt { path: &dockerfile, replaced })).await.map_err(Error::internal)
+        tokio::task::spawn_blocking(move || inspect(&path, &bounds, DockerfileAt { path: &dockerfile, replaced }))
+            .await
+            .map_err(Error::internal)
     }
 }
 
 fn info(file: Option<&[u8]>, context: Option<(&Received, &Inspected)>) -> ContextInfo {
     match context {
-        Some((received, inspected)) => {
-            ContextInfo { kind: inspected.kind, bytes: received.bytes(), files: inspected.files, sha256: received.sha256().to_owned() }
-        }
+        Some((received, inspected)) => ContextInfo {
+            kind: inspected.kind,
+            bytes: received.bytes(),
+            files: inspected.files,
+            sha256: received.sha256().to_owned(),
+        },
         None => {
             let bytes = file.unwrap_or_default();
-            ContextInfo { kind: ContextKind::File, bytes: bytes.len() as u64, files: 1, sha256: hex::encode(Sha256::digest(bytes)) }
+            ContextInfo {
+                kind: ContextKind::File,
+                bytes: bytes.len() as u64,
+                files: 1,
+                sha256: hex::encode(Sha256::digest(bytes)),
+            }
         }
     }
 }
 
 fn check_dockerfile(text: &[u8], field: &str, spec: &BuildSpec, faults: &mut Faults) {
     if text.len() as u64 > limits::DOCKERFILE_BYTES {
-        return faults.add("dockerfile_too_large", field, format!("the Dockerfile may have at most {} bytes", limits::DOCKERFILE_BYTES));
+        return faults.add(
+            "dockerfile_too_large",
+            field,
+            format!("the Dockerfile may have at most {} bytes", limits::DOCKERFILE_BYTES),
+        );
     }
     let outline = match dockerfile::check(text) {
         Ok(outline) => outline,
         Err(fault) => return faults.add(fault.code, field, fault.message),
     };
     if let Some(frontend) = outline.foreign_frontend() {
-        let why = format!("line {}: the frontend {:?} is not allowed; leave the # syntax= line out, or name docker/dockerfile", frontend.line, frontend.image);
+        let why = format!(
+            "line {}: the frontend {:?} is not allowed; leave the # syntax= line out, or name docker/dockerfile",
+            frontend.line, frontend.image
+        );
         faults.add("frontend_not_allowed", field, why);
     }
     if let Some(image) = outline.reserved_image(&spec.build_args) {
-        faults.add("reserved_image", field, format!("line {}: {} names the service's own host, whose images cannot be used", image.line, image.text));
+        faults.add(
+            "reserved_image",
+            field,
+            format!("line {}: {} names the service's own host, whose images cannot be used", image.line, image.text),
+        );
     }
     if let Some(target) = spec.target.as_deref().filter(|target| !has_stage(&outline, target)) {
         faults.add("target_not_found", "target", format!("the Dockerfile has no build stage {target:?}"));
     }
     if let Some(needs) = outline.buildkit_only.as_ref().filter(|_| spec.has_limits()) {
-        let why = format!("line {} of the Dockerfile uses {}, which only BuildKit knows, and BuildKit ignores limits of memory and CPU", needs.line, needs.what);
+        let why = format!(
+            "line {} of the Dockerfile uses {}, which only BuildKit knows, and BuildKit ignores limits of memory and CPU",
+            needs.line, needs.what
+        );
         faults.add("limits_need_classic", if spec.memory_bytes.is_some() { "memory" } else { "cpus" }, why);
     }
 }

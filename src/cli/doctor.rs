@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::say;
 use crate::config::{Config, StoreUrl};
 use crate::context::storage::ContextStorage;
-use crate::engine::docker::Docker;
 use crate::engine::Engine;
+use crate::engine::docker::Docker;
 use crate::wiring::{open_store, open_vault};
 
 /// What one check found: what is well, or what is wrong and what to do.
@@ -37,7 +37,10 @@ pub fn run(config: Config, registry: &str) -> anyhow::Result<ExitCode> {
 
 fn settings(config: &Config) -> Finding {
     if let Err(error) = std::fs::create_dir_all(&config.data_dir) {
-        return Err((format!("the data folder {} cannot be made: {error}", config.data_dir.display()), "choose another with --data-dir".into()));
+        return Err((
+            format!("the data folder {} cannot be made: {error}", config.data_dir.display()),
+            "choose another with --data-dir".into(),
+        ));
     }
     if !config.listen.ip().is_loopback() {
         return Err((
@@ -56,14 +59,19 @@ fn disk(config: &Config) -> Finding {
     let free = ContextStorage::open(&config.data_dir, floor.0).and_then(|contexts| contexts.free_bytes());
     match free {
         Ok(free) if free >= floor.0 => Ok(format!("{} MiB are free below {}", free >> 20, config.data_dir.display())),
-        Ok(free) => Err((format!("only {} MiB are free, less than {floor}", free >> 20), "free some room, or lower --min-free-disk".into())),
+        Ok(free) => Err((
+            format!("only {} MiB are free, less than {floor}", free >> 20),
+            "free some room, or lower --min-free-disk".into(),
+        )),
         Err(error) => Err((format!("the free room is not known: {error}"), "check the data folder's rights".into())),
     }
 }
 
 async fn store(config: &Config) -> Finding {
     let remedy = match config.store {
-        StoreUrl::Sqlite => "check the data folder's rights; a dockwright that runs already holds the store, which is then no fault",
+        StoreUrl::Sqlite => {
+            "check the data folder's rights; a dockwright that runs already holds the store, which is then no fault"
+        }
         StoreUrl::Redis(_) => "check that the Redis server runs and that --store names it",
     };
     let opened = tokio::time::timeout(Duration::from_secs(5), async {
@@ -73,7 +81,9 @@ async fn store(config: &Config) -> Finding {
     });
     match opened.await {
         Ok(Ok(warnings)) if warnings.is_empty() => Ok("answers, and keeps what it acknowledged".into()),
-        Ok(Ok(warnings)) => Err((warnings.join("; "), "set appendonly yes, appendfsync always and maxmemory-policy noeviction in Redis".into())),
+        Ok(Ok(warnings)) => {
+            Err((warnings.join("; "), "set appendonly yes, appendfsync always and maxmemory-policy noeviction in Redis".into()))
+        }
         Ok(Err(error)) => Err((format!("{error:#}"), remedy.into())),
         Err(_) => Err(("does not answer within 5 s".into(), remedy.into())),
     }
@@ -93,13 +103,18 @@ async fn engine(config: &Config) -> Finding {
 
 /// A registry answers `/v2/` with 200 or, when it asks for a password, 401.
 async fn reachable(registry: &str) -> Finding {
-    let remedy = format!("start one (for example: docker-registry serve), or check another with --registry; pushes to {registry} would fail");
-    let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).build().map_err(|e| (e.to_string(), remedy.clone()))?;
+    let remedy = format!(
+        "start one (for example: docker-registry serve), or check another with --registry; pushes to {registry} would fail"
+    );
+    let client =
+        reqwest::Client::builder().timeout(Duration::from_secs(5)).build().map_err(|e| (e.to_string(), remedy.clone()))?;
     let mut wrong = String::new();
     for scheme in ["https", "http"] {
         match client.get(format!("{scheme}://{registry}/v2/")).send().await {
             Ok(answer) if answer.status().is_success() => return Ok(format!("{registry} answers over {scheme}")),
-            Ok(answer) if answer.status().as_u16() == 401 => return Ok(format!("{registry} answers over {scheme} and asks for a password")),
+            Ok(answer) if answer.status().as_u16() == 401 => {
+                return Ok(format!("{registry} answers over {scheme} and asks for a password"));
+            }
             Ok(answer) => wrong = format!("{registry} answers /v2/ with {}", answer.status()),
             Err(error) => wrong = format!("{registry} does not answer: {error}"),
         }

@@ -9,7 +9,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BuildError, BuildId, BuildSpec, ContextInfo, Destination, DestinationState, Digest, ErrorKind, LegacyUpload, NodeId, Owner, Stage, StageName, StageState, Timestamp, WorkerId};
+use super::{
+    BuildError, BuildId, BuildSpec, ContextInfo, Destination, DestinationState, Digest, ErrorKind, LegacyUpload, NodeId, Owner,
+    Stage, StageName, StageState, Timestamp, WorkerId,
+};
 
 /// A build whose worker was lost this many times is not tried again.
 pub const MAX_CRASHES: u32 = 3;
@@ -299,13 +302,22 @@ impl BuildRecord {
         Ok(())
     }
 
+    /// Ends by somebody's wish. `pushed` are the destinations (by index) that had got the image before the push was stopped:
+    /// the truth about them is kept.
+    ///
     /// # Errors
     /// When the build has ended already.
-    pub fn cancelled(&mut self, now: Timestamp) -> Result<(), IllegalTransition> {
+    pub fn cancelled(&mut self, pushed: &[(usize, Digest)], now: Timestamp) -> Result<(), IllegalTransition> {
         self.go(BuildState::Cancelled)?;
         self.message = "Build was cancelled".into();
         self.cancel_requested = true;
         self.end_running_stages(StageState::Cancelled, now);
+        for (index, digest) in pushed {
+            if let Some(destination) = self.destinations.get_mut(*index) {
+                destination.state = DestinationState::Pushed;
+                destination.digest = Some(digest.clone());
+            }
+        }
         for destination in self.destinations.iter_mut().filter(|d| d.state == DestinationState::Pushing) {
             destination.state = DestinationState::Waiting;
         }
@@ -340,7 +352,7 @@ impl BuildRecord {
     /// When the build has ended already.
     pub fn lapsed(&mut self, now: Timestamp) -> Result<Lapse, IllegalTransition> {
         if self.cancel_requested {
-            self.cancelled(now)?;
+            self.cancelled(&[], now)?;
             return Ok(Lapse::Cancelled);
         }
         self.crashes += 1;

@@ -120,6 +120,8 @@ pub trait Images: Send + Sync {
     async fn untag(&self, reference: &str) -> Result<Untagged>;
     /// Our own tags ([`crate::domain::local_tag`]) on this engine.
     async fn local_builds(&self) -> Result<Vec<BuildId>>;
+    /// Every tag on this engine.
+    async fn tags(&self) -> Result<Vec<String>>;
     /// Pushes the tag `image` and answers the digest that the registry took. `lines` gets progress.
     async fn push(&self, image: &ImageRef, credentials: Option<&Credentials>, lines: Lines) -> Result<Digest>;
     /// The digest that the tag names at the registry, asked by the engine; `None` when there is no such tag.

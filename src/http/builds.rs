@@ -8,9 +8,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 
+use super::openapi::Upload;
 use super::query::{Query, build_id};
 use super::view::{BuildPage, BuildView, etag};
-use super::openapi::Upload;
 use super::{App, Problem, multipart};
 use crate::auth::Principal;
 use crate::builds::{Deletion, Filter};
@@ -30,7 +30,11 @@ pub fn routes() -> Router<App> {
 #[utoipa::path(post, path = "/api/v1/builds", tag = "builds", operation_id = "submit_build",
     request_body(content = Upload, content_type = "multipart/form-data"),
     responses((status = 202, description = "Accepted, durably.", body = BuildView, headers(("location" = String), ("etag" = String))), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn submit(State(app): State<App>, Extension(caller): Extension<Principal>, request: Request) -> Result<Response> {
+pub(super) async fn submit(
+    State(app): State<App>,
+    Extension(caller): Extension<Principal>,
+    request: Request,
+) -> Result<Response> {
     let draft = multipart::read(&app.builds, request, &mut multipart::Current).await?;
     let stored = app.builds.submit(&caller.owner, draft).await?;
     let position = app.builds.position(&stored).await?;
@@ -87,7 +91,13 @@ fn image(text: &str) -> std::result::Result<ImageFilter, String> {
 #[utoipa::path(get, path = "/api/v1/builds/{id}", tag = "builds", operation_id = "get_build",
     params(("id" = String, Path, format = "uuid", description = "The build's id."), ("wait" = Option<u64>, Query, minimum = 0, maximum = 60, description = "Seconds."), ("If-None-Match" = Option<String>, Header)),
     responses((status = 200, body = BuildView, headers(("etag" = String))), (status = 304, description = "Nothing has changed."), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn one(State(app): State<App>, Extension(caller): Extension<Principal>, Path(id): Path<String>, uri: Uri, headers: HeaderMap) -> Result<Response> {
+pub(super) async fn one(
+    State(app): State<App>,
+    Extension(caller): Extension<Principal>,
+    Path(id): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response> {
     let id = build_id(&id)?;
     let mut query = Query::of(&uri, &["wait"]);
     let wait = query.number("wait", 0..=limits::WAIT_SECONDS).map(Duration::from_secs);
@@ -115,13 +125,22 @@ pub(super) async fn one(State(app): State<App>, Extension(caller): Extension<Pri
 
 /// Whether an `If-None-Match` names this tag (RFC 9110, 13.1.2: weak comparison, a list, or `*`).
 fn names(header: &HeaderValue, tag: &str) -> bool {
-    header.to_str().unwrap_or_default().split(',').map(str::trim).any(|given| given == "*" || given.trim_start_matches("W/") == tag)
+    header
+        .to_str()
+        .unwrap_or_default()
+        .split(',')
+        .map(str::trim)
+        .any(|given| given == "*" || given.trim_start_matches("W/") == tag)
 }
 
 /// The stored Dockerfile.
 #[utoipa::path(get, path = "/api/v1/builds/{id}/dockerfile", tag = "builds", operation_id = "get_dockerfile", params(("id" = String, Path, format = "uuid", description = "The build's id.")),
     responses((status = 200, body = String, content_type = "text/plain; charset=utf-8"), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn dockerfile(State(app): State<App>, Extension(caller): Extension<Principal>, Path(id): Path<String>) -> Result<Response> {
+pub(super) async fn dockerfile(
+    State(app): State<App>,
+    Extension(caller): Extension<Principal>,
+    Path(id): Path<String>,
+) -> Result<Response> {
     let text = app.builds.dockerfile(&caller, build_id(&id)?).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
 }
@@ -129,7 +148,11 @@ pub(super) async fn dockerfile(State(app): State<App>, Extension(caller): Extens
 /// Stop a build. Answers when it has stopped, or after 5 s with `cancel_requested` and the state as it is. Repeatable.
 #[utoipa::path(post, path = "/api/v1/builds/{id}/cancel", tag = "builds", operation_id = "cancel_build", params(("id" = String, Path, format = "uuid", description = "The build's id.")),
     responses((status = 202, body = BuildView), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn cancel(State(app): State<App>, Extension(caller): Extension<Principal>, Path(id): Path<String>) -> Result<Response> {
+pub(super) async fn cancel(
+    State(app): State<App>,
+    Extension(caller): Extension<Principal>,
+    Path(id): Path<String>,
+) -> Result<Response> {
     let stored = app.builds.cancel(&caller, build_id(&id)?).await?;
     let position = app.builds.position(&stored).await?;
     Ok((StatusCode::ACCEPTED, shown(&stored, position)).into_response())
@@ -139,7 +162,12 @@ pub(super) async fn cancel(State(app): State<App>, Extension(caller): Extension<
 #[utoipa::path(delete, path = "/api/v1/builds/{id}", tag = "builds", operation_id = "delete_build",
     params(("id" = String, Path, format = "uuid", description = "The build's id."), ("remote" = Option<bool>, Query, description = "Also the tags at the registries, where they still name this build's digest.")),
     responses((status = 200, body = Deletion), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn remove(State(app): State<App>, Extension(caller): Extension<Principal>, Path(id): Path<String>, uri: Uri) -> Result<Json<Deletion>> {
+pub(super) async fn remove(
+    State(app): State<App>,
+    Extension(caller): Extension<Principal>,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Result<Json<Deletion>> {
     let id = build_id(&id)?;
     let mut query = Query::of(&uri, &["remote"]);
     let remote = query.flag("remote");

@@ -77,10 +77,20 @@ impl Parts for Older {
 #[utoipa::path(post, path = "/api/dockerfile-build/", tag = "older path", operation_id = "legacy_submit",
     request_body(content = LegacyUploadForm, content_type = "multipart/form-data"),
     responses((status = 202, description = "Accepted.", body = LegacyOne), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn submit(State(app): State<App>, Extension(caller): Extension<Principal>, request: Request) -> Result<Response> {
+pub(super) async fn submit(
+    State(app): State<App>,
+    Extension(caller): Extension<Principal>,
+    request: Request,
+) -> Result<Response> {
     let mut parts = Older::default();
     let mut draft = multipart::read(&app.builds, request, &mut parts).await?;
-    let file = parts.file_name.as_deref().and_then(|name| name.rsplit(['/', '\\']).next()).filter(|name| !name.is_empty()).unwrap_or("Dockerfile").to_owned();
+    let file = parts
+        .file_name
+        .as_deref()
+        .and_then(|name| name.rsplit(['/', '\\']).next())
+        .filter(|name| !name.is_empty())
+        .unwrap_or("Dockerfile")
+        .to_owned();
     let repo = match draft.take_first(TextPart::Image) {
         Some(repo) => repo,
         None => format!("{}/{}", draft.first(TextPart::Username).unwrap_or_default(), repository_name(&file)),

@@ -37,14 +37,21 @@ pub fn routes() -> Router<App> {
     params(("id" = String, Path, format = "uuid", description = "The build's id."), ("follow" = Option<bool>, Query, description = "Go on until the build has ended."), ("tail" = Option<u64>, Query, minimum = 0, maximum = 100000, description = "Only the last lines."),
         ("after" = Option<u64>, Query, minimum = 0, description = "Only what has a higher number."), ("Last-Event-ID" = Option<String>, Header)),
     responses((status = 200, description = "The log.", content((String = "text/plain; charset=utf-8"), (String = "text/event-stream"))), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn logs(State(app): State<App>, Extension(caller): Extension<Principal>, Path(id): Path<String>, uri: Uri, headers: HeaderMap) -> Result<Response> {
+pub(super) async fn logs(
+    State(app): State<App>,
+    Extension(caller): Extension<Principal>,
+    Path(id): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response> {
     let id = build_id(&id)?;
     let mut query = Query::of(&uri, &["follow", "tail", "after"]);
     let (follow, tail, after) = (query.flag("follow"), query.number("tail", 0..=TAIL_LINES), query.number("after", 0..=u64::MAX));
     query.end()?;
     app.builds.get(&caller, id).await?;
     let scope = caller.scope();
-    let events = headers.get(header::ACCEPT).is_some_and(|accept| accept.to_str().unwrap_or_default().contains("text/event-stream"));
+    let events =
+        headers.get(header::ACCEPT).is_some_and(|accept| accept.to_str().unwrap_or_default().contains("text/event-stream"));
     let resumed = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.trim().parse::<u64>().ok());
     let start = match tail {
         Some(lines) => tail_start(&app.builds, &scope, id, lines).await?,

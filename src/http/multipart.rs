@@ -43,13 +43,15 @@ pub async fn read(builds: &Builds, request: Request, parts: &mut dyn Parts) -> R
         drain(request.into_body()).await;
         return Err(too_large(builds));
     }
-    let is_form = request.headers().get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().to_ascii_lowercase().starts_with(b"multipart/form-data"));
+    let is_form = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|v| v.as_bytes().to_ascii_lowercase().starts_with(b"multipart/form-data"));
     if !is_form {
         return Err(Error::UnsupportedMediaType("send multipart/form-data (curl -F does)".into()));
     }
-    let mut form = Multipart::from_request(request, &())
-        .await
-        .map_err(|e| Error::invalid("invalid_multipart", "body", e.body_text()))?;
+    let mut form =
+        Multipart::from_request(request, &()).await.map_err(|e| Error::invalid("invalid_multipart", "body", e.body_text()))?;
     let read = read_parts(builds, &mut form, parts).await;
     if read.is_err() {
         drain_form(form).await;
@@ -58,7 +60,10 @@ pub async fn read(builds: &Builds, request: Request, parts: &mut dyn Parts) -> R
 }
 
 fn too_large(builds: &Builds) -> Error {
-    Error::TooLarge { code: "upload_too_large", detail: format!("the upload is larger than the limit of {} (max-upload)", builds.policy.max_upload) }
+    Error::TooLarge {
+        code: "upload_too_large",
+        detail: format!("the upload is larger than the limit of {} (max-upload)", builds.policy.max_upload),
+    }
 }
 
 async fn read_parts(builds: &Builds, form: &mut Multipart, parts: &mut dyn Parts) -> Result<Draft> {
@@ -75,7 +80,11 @@ async fn read_parts(builds: &Builds, form: &mut Multipart, parts: &mut dyn Parts
                 parts.file_name(field.file_name());
                 match small(field, usize::try_from(limits::DOCKERFILE_BYTES).unwrap_or(usize::MAX)).await? {
                     Some(bytes) => draft.file(bytes),
-                    None => draft.fault("dockerfile_too_large", "file", format!("a Dockerfile may have at most {} bytes", limits::DOCKERFILE_BYTES)),
+                    None => draft.fault(
+                        "dockerfile_too_large",
+                        "file",
+                        format!("a Dockerfile may have at most {} bytes", limits::DOCKERFILE_BYTES),
+                    ),
                 }
             }
             PartKind::Context => context(builds, field, &mut draft).await?,
@@ -137,7 +146,10 @@ async fn skip(mut field: Field<'_>) -> Result<()> {
     while let Some(chunk) = stalled(field.chunk()).await? {
         skipped += chunk.len();
         if skipped > DRAINED {
-            return Err(Error::TooLarge { code: "part_too_large", detail: format!("a part that is refused anyway goes on beyond {DRAINED} bytes") });
+            return Err(Error::TooLarge {
+                code: "part_too_large",
+                detail: format!("a part that is refused anyway goes on beyond {DRAINED} bytes"),
+            });
         }
     }
     Ok(())
@@ -147,7 +159,11 @@ async fn skip(mut field: Field<'_>) -> Result<()> {
 async fn stalled<T>(read: impl Future<Output = std::result::Result<T, axum::extract::multipart::MultipartError>>) -> Result<T> {
     match tokio::time::timeout(BODY_STALL, read).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(Error::invalid("invalid_multipart", "body", format!("the upload was cut short or is malformed: {}", error.body_text()))),
+        Ok(Err(error)) => Err(Error::invalid(
+            "invalid_multipart",
+            "body",
+            format!("the upload was cut short or is malformed: {}", error.body_text()),
+        )),
         Err(_) => Err(Error::ClientTimeout(format!("nothing came for {} s", BODY_STALL.as_secs()))),
     }
 }

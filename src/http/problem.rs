@@ -82,7 +82,10 @@ impl IntoResponse for Problem {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"dockwright\", Bearer realm=\"dockwright\""));
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Basic realm=\"dockwright\", Bearer realm=\"dockwright\""),
+            );
         }
         response.extensions_mut().insert(Unwritten(self));
         response
@@ -96,7 +99,11 @@ impl IntoResponse for Error {
 }
 
 pub fn method_not_allowed() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this route does not know the method; the Allow header lists those that it knows")
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "this route does not know the method; the Allow header lists those that it knows",
+    )
 }
 
 /// Gives a problem its body. An error of the framework, which has none of our form, gets one too.
@@ -113,7 +120,8 @@ pub fn write_out(mut response: Response, request_id: &str) -> Response {
     if let Some(cause) = &problem.cause {
         tracing::error!(request_id, status = problem.status, cause, "a request failed");
     }
-    let body = serde_json::to_vec(&Problem { request_id: request_id.to_owned(), ..problem }).expect("serialises, because it holds only text and numbers");
+    let body = serde_json::to_vec(&Problem { request_id: request_id.to_owned(), ..problem })
+        .expect("serialises, because it holds only text and numbers");
     let (mut parts, _) = response.into_parts();
     parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     parts.headers.remove(header::CONTENT_LENGTH);

@@ -63,7 +63,9 @@ impl Query {
 
     /// `?cursor=`: opaque to clients; it is the id of the last item they saw.
     pub fn cursor(&mut self) -> Option<BuildId> {
-        self.read("cursor", |text| text.parse().map_err(|_| "is not a cursor of this list; take the next_cursor of an answer".into()))
+        self.read("cursor", |text| {
+            text.parse().map_err(|_| "is not a cursor of this list; take the next_cursor of an answer".into())
+        })
     }
 
     /// # Errors

@@ -35,7 +35,10 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
     let graceful = GracefulShutdown::new();
     let mut http = Builder::new(TokioExecutor::new());
     http.http1().timer(TokioTimer::new()).header_read_timeout(limits.headers);
-    http.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30)).keep_alive_timeout(Duration::from_secs(20));
+    http.http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20));
     loop {
         let place = tokio::select! {
             place = Arc::clone(&places).acquire_owned() => place.expect("open, because it is never closed"),

@@ -75,7 +75,8 @@ pub(super) async fn readyz(State(app): State<App>) -> Response {
         Ok(workers) => engine_check(&workers),
         Err(_) => Err("not known while the store does not answer".into()),
     };
-    let checks = BTreeMap::from([("store", Check::of(store)), ("engine", Check::of(engine)), ("disk", Check::of(disk_check(&app)))]);
+    let checks =
+        BTreeMap::from([("store", Check::of(store)), ("engine", Check::of(engine)), ("disk", Check::of(disk_check(&app)))]);
     let ready = checks.values().all(|check| check.ok);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = Json(Readiness { status: if ready { "ready" } else { "not_ready" }, checks });
@@ -94,7 +95,11 @@ fn engine_check(workers: &[WorkerInfo]) -> std::result::Result<String, String> {
 fn disk_check(app: &App) -> std::result::Result<String, String> {
     let free = app.builds.contexts().free_bytes().map_err(|e| e.to_string())?;
     let floor = app.builds.policy.min_free_disk;
-    if free < floor.0 { Err(format!("{free} bytes are free, less than {floor}: nothing is accepted")) } else { Ok(format!("{free} bytes are free")) }
+    if free < floor.0 {
+        Err(format!("{free} bytes are free, less than {floor}: nothing is accepted"))
+    } else {
+        Ok(format!("{free} bytes are free"))
+    }
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -188,7 +193,12 @@ async fn change(app: &App, scope: &Scope, id: BuildId, seen: &mut HashMap<BuildI
                 return None;
             }
             let position = app.builds.position(&stored).await.ok().flatten();
-            Some(Sse::default().event("build").json_data(BuildView::of(&stored, position)).expect("serialises, because it holds only text and numbers"))
+            Some(
+                Sse::default()
+                    .event("build")
+                    .json_data(BuildView::of(&stored, position))
+                    .expect("serialises, because it holds only text and numbers"),
+            )
         }
         // Only of builds that this reader has seen: others' do not exist for it.
         Ok(None) => seen.remove(&id).map(|_| Sse::default().event("deleted").data(json!({"id": id}).to_string())),

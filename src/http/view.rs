@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use crate::domain::quantity::{Cpus, Span};
 use crate::domain::{
-    BuildError, BuildRecord, BuildState, BuilderKind, ContextKind, DestinationState, ErrorKind, NetworkMode, StageName, StageState,
+    BuildError, BuildRecord, BuildState, BuilderKind, ContextKind, DestinationState, ErrorKind, NetworkMode, StageName,
+    StageState,
 };
 use crate::store::Stored;
 

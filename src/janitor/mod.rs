@@ -53,7 +53,9 @@ impl Janitor {
     /// # Errors
     /// When the store or the disk fails; the next pass goes on.
     pub async fn archive_once(&self) -> anyhow::Result<()> {
-        let before = Timestamp::from_millis(Timestamp::now().as_millis() - i64::try_from(self.keep_hot_log.as_millis()).unwrap_or(i64::MAX));
+        let before = Timestamp::from_millis(
+            Timestamp::now().as_millis() - i64::try_from(self.keep_hot_log.as_millis()).unwrap_or(i64::MAX),
+        );
         for id in self.store.unarchived(before, ARCHIVED_AT_ONCE).await? {
             let mut archive = self.contexts.begin_log(id).await?;
             let mut after = 0;
@@ -79,7 +81,8 @@ impl Janitor {
     /// When the store or the disk fails.
     pub async fn orphans_once(&self) -> anyhow::Result<()> {
         // An id tells its own age: an upload of this moment may still be on its way into the store.
-        let settled = Timestamp::from_millis(Timestamp::now().as_millis() - i64::try_from(ORPHAN_AGE.as_millis()).unwrap_or(i64::MAX));
+        let settled =
+            Timestamp::from_millis(Timestamp::now().as_millis() - i64::try_from(ORPHAN_AGE.as_millis()).unwrap_or(i64::MAX));
         let mut ids = self.contexts.list_ids().await?;
         ids.retain(|id| id.made_at() < settled);
         for orphan in without_record(&self.store, &ids).await? {

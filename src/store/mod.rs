@@ -259,6 +259,8 @@ impl Store {
     /// it sees the build as it is and the store's time. Appends one state event if the record differs afterwards.
     /// `Ok(None)`: no such build in the guard's scope. A build that becomes `queued` goes back to the head of its owner's queue
     /// and its lease ends; one that becomes terminal loses lease and credentials.
+    ///
+    /// After [`StoreError::Unavailable`] the change may have been made: a caller that repeats needs a rule that can be repeated.
     pub async fn update<F>(&self, id: BuildId, guard: &Guard, change: F) -> Result<Option<Stored>>
     where
         F: Fn(&mut BuildRecord, Timestamp, Leased) -> Result<()> + Send + Sync + 'static,
@@ -278,7 +280,8 @@ impl Store {
         each!(self, b => b.events(scope, id, after, limit).await)
     }
 
-    /// Marks the log as archived and removes the events. Refused unless the build is terminal.
+    /// Marks the log as archived and removes the events. Refused unless the build is terminal; nothing happens when it is gone.
+    /// The mark is the one change of a record that appends no event, for its readers have come to the end.
     pub async fn drop_hot_log(&self, id: BuildId) -> Result<()> {
         each!(self, b => b.drop_hot_log(id).await)
     }
@@ -294,6 +297,9 @@ impl Store {
     }
 
     /// Deals with every lease that has run out (see [`BuildRecord::lapsed`]).
+    ///
+    /// After an outage of the store (failures for more than 2 s, as this process saw them) a lease that ran out since the outage
+    /// began is left alone for its own length, counted from the end of the outage: its worker could not renew it, and may now.
     pub async fn reap(&self) -> Result<Vec<Reaped>> {
         each!(self, b => b.reap().await)
     }

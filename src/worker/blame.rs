@@ -1,7 +1,8 @@
 //! Which line of the Dockerfile a failed step stands on, where the engine does not say it.
 
 /// How engines quote a failed `RUN` step: BuildKit in brackets, the classic builder in quotes.
-const QUOTES: [(&str, &str); 2] = [("executor failed running [", "]: exit code"), ("The command '", "' returned a non-zero code")];
+const QUOTES: [(&str, &str); 2] =
+    [("executor failed running [", "]: exit code"), ("The command '", "' returned a non-zero code")];
 
 /// The line of the only instruction that holds the step which `message` quotes; `None` when there is none, or more than one.
 pub fn line_of_step(dockerfile: &str, message: &str) -> Option<u32> {

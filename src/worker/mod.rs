@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::context::storage::ContextStorage;
 use crate::domain::{NodeId, WorkerId, local_tag};
 use crate::engine::{ContainerEngine, EngineInfo, Ledger, Untagged};
-use crate::registry::Publisher;
+use crate::registry::{Publisher, RegistryClient};
 use crate::store::{Claim, ImageRemoval, Removal, Store, StoreError, Topic, WorkerInfo};
 use crate::vault::Vault;
 
@@ -50,7 +50,8 @@ pub struct Parts {
     pub contexts: ContextStorage,
     pub vault: Arc<Vault>,
     pub engine: Arc<dyn ContainerEngine>,
-    pub publisher: Arc<Publisher>,
+    pub publisher: Publisher<dyn ContainerEngine>,
+    pub registry: Arc<RegistryClient>,
     pub ledger: Ledger,
     pub settings: WorkerSettings,
 }
@@ -120,7 +121,11 @@ impl Worker {
     }
 
     /// Claims the next build and starts it. False when there is none, or the engine is away: accepted builds then wait.
-    async fn claim_once(self: &Arc<Self>, permit: OwnedSemaphorePermit, hand_back: &CancellationToken) -> Result<bool, StoreError> {
+    async fn claim_once(
+        self: &Arc<Self>,
+        permit: OwnedSemaphorePermit,
+        hand_back: &CancellationToken,
+    ) -> Result<bool, StoreError> {
         let Some(node) = self.node().await else { return Ok(false) };
         let Some(claim) = self.parts.store.claim(&self.id, &node, self.parts.settings.lease).await? else { return Ok(false) };
         tracing::info!(build = %claim.stored.record.id, attempt = claim.fence.0, "claimed");
@@ -159,6 +164,7 @@ impl Worker {
             }
         }
         let info = info.ok()?;
+        self.parts.registry.set_insecure(info.insecure_registries.clone());
         self.parts.ledger.set_node(&info.node);
         Some(info)
     }
@@ -189,11 +195,13 @@ impl Worker {
 
     async fn removal_loop(self: Arc<Self>, stop: CancellationToken) {
         let mut asked = self.parts.store.wakes().subscribe(Topic::Removals);
+        let mut recovered = false;
         while !stop.is_cancelled() {
-            if let Some(node) = self.node().await
-                && let Err(error) = self.remove_once(&node).await
-            {
-                tracing::debug!(%error, "removals wait");
+            if let Some(node) = self.node().await {
+                recovered = recovered || publish::recover_once(&self.parts, &self.id).await;
+                if let Err(error) = self.remove_once(&node).await {
+                    tracing::debug!(%error, "removals wait");
+                }
             }
             tokio::select! { () = asked.sleep(LOOK_AGAIN) => {} () = stop.cancelled() => {} }
         }

@@ -12,8 +12,8 @@ use super::{Parts, blame, publish};
 use crate::context::archive::ArchiveLimits;
 use crate::context::stream::{self, Assemble, Source};
 use crate::domain::{
-    AttemptStart, BuildError, BuildId, BuildRecord, BuilderKind, ContextKind, Credentials, Digest, ErrorKind, Fence, Scope, StageName, Timestamp,
-    WorkerId, local_tag,
+    AttemptStart, BuildError, BuildId, BuildRecord, BuilderKind, ContextKind, Credentials, Digest, ErrorKind, Fence, Scope,
+    StageName, Timestamp, WorkerId, local_tag,
 };
 use crate::engine::{BuildRequest, BuiltImage, EngineError};
 use crate::store::{Claim, Guard, StoreError};
@@ -62,9 +62,15 @@ pub(super) async fn run(parts: Arc<Parts>, worker: WorkerId, claim: Claim, hand_
 
     let work = async {
         if opened.is_err() {
-            return Err(Failure::Build(internal(StageName::Build, "the credentials of this build cannot be opened with the present key")));
+            return Err(Failure::Build(internal(
+                StageName::Build,
+                "the credentials of this build cannot be opened with the present key",
+            )));
         }
-        parts.ledger.enter(id).map_err(|e| Failure::Build(internal(StageName::Build, &format!("the data folder cannot be written: {e}"))))?;
+        parts
+            .ledger
+            .enter(id)
+            .map_err(|e| Failure::Build(internal(StageName::Build, &format!("the data folder cannot be written: {e}"))))?;
         job.make(start).await
     };
     let ended = tokio::select! {
@@ -187,7 +193,9 @@ where
     let guard = Guard::Lease(fence);
     loop {
         let change = change.clone();
-        let written = parts.store.update(id, &guard, move |record, now, _| change(record, now).map_err(|e| StoreError::Refused(e.to_string())));
+        let written = parts
+            .store
+            .update(id, &guard, move |record, now, _| change(record, now).map_err(|e| StoreError::Refused(e.to_string())));
         match written.await {
             Ok(Some(stored)) => return Ok(stored.record),
             Ok(None) | Err(StoreError::Lost) => return Err(Failure::Lost),
@@ -207,7 +215,7 @@ where
 
 /// Writes the end of the claim, after the log's last line, and leaves nothing behind in the engine.
 async fn settle(job: Job, ended: Result<Result<Success, Failure>, Stop>, redactor: &Redactor) {
-    let Job { parts, worker, record, fence, log, .. } = job;
+    let Job { parts, worker, record, fence, credentials, log } = job;
     let id = record.id;
     let ended = match ended {
         Ok(Err(Failure::Lost)) => Err(Stop::Lost),
@@ -235,11 +243,20 @@ async fn settle(job: Job, ended: Result<Result<Success, Failure>, Stop>, redacto
     let settled = match ended {
         Ok(Ok(Success::Published)) => write(&parts, id, fence, |record, now| record.published(now)).await.map(drop),
         Ok(Ok(Success::Built(built))) => {
-            write(&parts, id, fence, move |record, now| record.image_built(built.id.clone(), built.size_bytes, &worker, now)).await.map(drop)
+            write(&parts, id, fence, move |record, now| record.image_built(built.id.clone(), built.size_bytes, &worker, now))
+                .await
+                .map(drop)
         }
         Ok(Err(error)) => write(&parts, id, fence, move |record, now| record.failed(error.clone(), now)).await.map(drop),
-        Err(Stop::Cancelled) => write(&parts, id, fence, |record, now| record.cancelled(now)).await.map(drop),
-        Err(Stop::HandBack) => write(&parts, id, fence, |record, _| record.requeued("The worker stopped. The build waits for another one.")).await.map(drop),
+        Err(Stop::Cancelled) => {
+            let pushed = publish::settle_cancelled(&parts, &record, credentials.as_ref()).await;
+            write(&parts, id, fence, move |record, now| record.cancelled(&pushed, now)).await.map(drop)
+        }
+        Err(Stop::HandBack) => {
+            write(&parts, id, fence, |record, _| record.requeued("The worker stopped. The build waits for another one."))
+                .await
+                .map(drop)
+        }
         Err(Stop::Lost) => Err(Failure::Lost),
     };
     if settled.is_err() {
@@ -268,7 +285,13 @@ pub(super) fn failure(stage: StageName, error: EngineError) -> Failure {
     if error.code == "engine_unavailable" {
         return Failure::Away(error.message);
     }
-    Failure::Build(BuildError { stage, kind: error.kind, code: error.code.into(), message: error.message, dockerfile_line: error.dockerfile_line })
+    Failure::Build(BuildError {
+        stage,
+        kind: error.kind,
+        code: error.code.into(),
+        message: error.message,
+        dockerfile_line: error.dockerfile_line,
+    })
 }
 
 fn internal(stage: StageName, message: &str) -> BuildError {
@@ -276,7 +299,13 @@ fn internal(stage: StageName, message: &str) -> BuildError {
 }
 
 fn engine_gone(stage: StageName, message: &str) -> BuildError {
-    BuildError { stage, kind: ErrorKind::Engine, code: "engine_unavailable".into(), message: message.into(), dockerfile_line: None }
+    BuildError {
+        stage,
+        kind: ErrorKind::Engine,
+        code: "engine_unavailable".into(),
+        message: message.into(),
+        dockerfile_line: None,
+    }
 }
 
 fn timed_out(limit: Duration) -> BuildError {

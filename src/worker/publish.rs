@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use super::Parts;
 use super::pipeline::{Failure, Job};
-use crate::domain::{BuildError, Credentials, DestinationState, Digest, ErrorKind, ImageRef, StageName};
-use crate::registry::host_credentials;
+use crate::domain::{BuildError, BuildRecord, Credentials, DestinationState, Digest, ErrorKind, ImageRef, StageName, WorkerId};
+use crate::registry::Settled;
+use crate::registry::host_credentials::HostLogins;
 use crate::store::{Store, Topic};
 
 /// How long a destination is ours without a renewal, should this process die.
@@ -60,15 +62,50 @@ pub(super) async fn publish(job: &mut Job, image: &Digest) -> Result<(), Failure
 
 async fn push_one(job: &Job, image: &Digest, destination: &ImageRef) -> Result<Digest, Failure> {
     let credentials = credentials_for(job, destination).await?;
-    let lock = Lock::take(&job.parts.store, destination, job.worker.as_str()).await;
+    let lock = Lock::take(&job.parts.store, destination, &job.worker).await;
     job.log.say(format!("Pushing to {destination}")).await;
-    let pushing = job.parts.publisher.publish(image, destination, credentials.as_ref(), job.log.lines());
+    let lines = job.log.lines();
+    let pushing = job.parts.publisher.publish(image, destination, credentials.as_ref(), &lines);
     let pushed = tokio::select! {
         pushed = pushing => pushed,
         never = lock.keep() => match never {},
     };
     drop(lock);
     pushed.map_err(|error| super::pipeline::failure(StageName::Push, error))
+}
+
+/// After a push was dropped by a cancel: waits until it has stopped, and answers the destinations whose tag names the image all the same,
+/// because the push was through before.
+pub(super) async fn settle_cancelled(
+    parts: &Parts,
+    record: &BuildRecord,
+    credentials: Option<&Credentials>,
+) -> Vec<(usize, Digest)> {
+    let mut pushed = Vec::new();
+    let Some(image) = &record.image_id else { return pushed };
+    let under_way = record.destinations.iter().enumerate().filter(|(_, d)| d.state == DestinationState::Pushing);
+    for (index, destination) in under_way {
+        let own = credentials.filter(|c| c.host() == destination.image.host());
+        match parts.publisher.settle_after_cancel(image, &destination.image, own).await {
+            Ok(Settled::Pushed(digest)) => pushed.push((index, digest)),
+            Ok(Settled::NotPushed) => {}
+            Err(error) => tracing::debug!(build = %record.id, %error, "what the tag names after the cancel is not known"),
+        }
+    }
+    pushed
+}
+
+/// Gives back the local names that a killed process had borrowed for its pushes. False when it has to be tried again.
+pub(super) async fn recover_once(parts: &Parts, worker: &WorkerId) -> bool {
+    let Ok(interrupted) = parts.publisher.interrupted().await else { return false };
+    for destination in interrupted {
+        let _turn = Lock::take(&parts.store, &destination, worker).await;
+        if let Err(error) = parts.publisher.recover(&destination).await {
+            tracing::warn!(image = %destination, %error, "a local name is still borrowed");
+            return false;
+        }
+    }
+    true
 }
 
 /// Those that came with the build for its host; else, where the operator allows it, the host's own.
@@ -79,7 +116,11 @@ async fn credentials_for(job: &Job, destination: &ImageRef) -> Result<Option<Cre
     if !job.parts.settings.host_credentials {
         return Ok(None);
     }
-    match host_credentials::find(destination.host()).await {
+    let found = match HostLogins::of_this_host() {
+        Some(logins) => logins.find(destination.host()).await,
+        None => Ok(None),
+    };
+    match found {
         Ok(Some(found)) => {
             job.log.say(format!("Using the host's own login for {} (user {})", destination.host(), found.username())).await;
             Ok(Some(found))
@@ -105,8 +146,12 @@ struct Lock {
 
 impl Lock {
     /// Waits for its turn. The build's own time limit and its cancel bound the wait.
-    async fn take(store: &Store, destination: &ImageRef, worker: &str) -> Self {
-        let lock = Self { store: store.clone(), key: format!("push:{destination}"), holder: format!("{worker}/{}", uuid::Uuid::new_v4().simple()) };
+    async fn take(store: &Store, destination: &ImageRef, worker: &WorkerId) -> Self {
+        let lock = Self {
+            store: store.clone(),
+            key: format!("push:{destination}"),
+            holder: format!("{worker}/{}", uuid::Uuid::new_v4().simple()),
+        };
         let mut freed = store.wakes().subscribe(Topic::Locks);
         while !matches!(lock.store.lock(&lock.key, &lock.holder, LOCK_TTL).await, Ok(true)) {
             freed.sleep(LOOK_AGAIN).await;

@@ -69,13 +69,22 @@ pub fn plain(text: &str) -> Cow<'_, str> {
 fn escape(text: &str, kept: &mut String) -> usize {
     let mut chars = text.chars();
     let first = chars.next().expect("not empty, because the caller saw its first character");
-    let introducer = if first == '\u{9b}' { first.len_utf8() } else { match chars.next() {
-        Some('[') => 2,
-        Some(']' | 'P' | 'X' | '^' | '_') => return 2 + string_end(&text[2..]),
-        // Two-character sequences, with intermediate bytes before the last (`ESC ( B`).
-        Some(_) => return 1 + text[1..].char_indices().find(|(_, c)| !(' '..='/').contains(c)).map_or(text.len() - 1, |(i, c)| i + c.len_utf8()),
-        None => return 1,
-    } };
+    let introducer = if first == '\u{9b}' {
+        first.len_utf8()
+    } else {
+        match chars.next() {
+            Some('[') => 2,
+            Some(']' | 'P' | 'X' | '^' | '_') => return 2 + string_end(&text[2..]),
+            // Two-character sequences, with intermediate bytes before the last (`ESC ( B`).
+            Some(_) => {
+                return 1 + text[1..]
+                    .char_indices()
+                    .find(|(_, c)| !(' '..='/').contains(c))
+                    .map_or(text.len() - 1, |(i, c)| i + c.len_utf8());
+            }
+            None => return 1,
+        }
+    };
     let body = &text[introducer..];
     let Some((end, last)) = body.char_indices().find(|(_, c)| !(' '..='?').contains(c)) else { return text.len() };
     if !('@'..='~').contains(&last) {

@@ -9,6 +9,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use crate::support::service::{self, Backend, Running, context, dockerfile, tar};
+use crate::support::watch;
 
 /// Asserts that an upload is refused with this status and code, in a problem that names `field`, and leaves nothing.
 async fn refused(service: &Running, form: Form, status: u16, code: &str, field: &str) -> Value {
@@ -199,18 +200,6 @@ async fn uploads_that_break_off_leave_nothing() {
     truncated.read_to_string(&mut answer).expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("invalid_multipart"), "{answer}");
     nothing_left(&service).await;
-}
-
-/// Watches for a condition that has no event to wait on.
-async fn watch(what: &str, holds: impl Fn() -> bool) {
-    let mut look = tokio::time::interval(Duration::from_millis(20));
-    for _ in 0..500 {
-        if holds() {
-            return;
-        }
-        look.tick().await;
-    }
-    panic!("never: {what}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

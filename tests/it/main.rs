@@ -3,7 +3,12 @@
 mod bad_input;
 mod builds;
 mod context;
+mod credentials;
 mod engine;
+mod faults;
+mod identity;
+mod load;
+mod options;
 mod processes;
 mod reading;
 mod registry;

@@ -1,9 +1,11 @@
 //! The contract of the store, each sentence of it, on both backends: a real file and a real Redis.
+#![allow(clippy::disallowed_types, reason = "a test of an adapter looks behind it")]
 
 mod aside;
 pub mod fixture;
 mod list;
 mod log;
+mod lost_answers;
 mod outage;
 mod queue;
 mod records;

@@ -50,6 +50,12 @@ impl Images for Docker {
         Ok(tags.filter_map(|tag| tag.strip_prefix(&prefix)?.parse().ok()).collect())
     }
 
+    async fn tags(&self) -> Result<Vec<String>> {
+        let options = ListImagesOptionsBuilder::default().build();
+        let images = self.typed.list_images(Some(options)).await.map_err(from_bollard)?;
+        Ok(images.into_iter().flat_map(|image| image.repo_tags).collect())
+    }
+
     async fn push(&self, image: &ImageRef, credentials: Option<&Credentials>, lines: Lines) -> Result<Digest> {
         self.push_tag(image, credentials, lines).await
     }

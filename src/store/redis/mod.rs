@@ -34,6 +34,7 @@
 //! | `tokens` | hash | SHA-256 of an account's token → whose it is |
 //! | `ping` | number | readiness checks |
 //! | `wake` | channel | `q`, `b ID`, `r`, `l`: a [`Topic`](super::Topic) has moved |
+#![allow(clippy::disallowed_types, reason = "this is the folder that speaks Redis")]
 
 mod aside;
 mod builds;

@@ -72,7 +72,12 @@ impl RedisStore {
             if !self.inner.link.contact.may_reap(Duration::from_millis(late), Duration::from_millis(length)) {
                 continue;
             }
-            reaped.extend(self.lapse(builds::parse_id(&id)?, Fence(fence)).await?);
+            match self.lapse(builds::parse_id(&id)?, Fence(fence)).await {
+                Ok(lapsed) => reaped.extend(lapsed),
+                // One record that this version does not understand must not keep all others from coming back.
+                Err(StoreError::Internal(why)) => tracing::error!(build = id, why, "a lease that ran out cannot be dealt with"),
+                Err(error) => return Err(error),
+            }
         }
         Ok(reaped)
     }

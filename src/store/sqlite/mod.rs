@@ -11,6 +11,7 @@
 //!
 //! `schema.sql` describes the tables. The events of a deleted or archived build are invisible at once and
 //! removed little by little, so that a long log never holds up the writer.
+#![allow(clippy::disallowed_types, reason = "this is the folder that speaks SQL")]
 
 mod aside;
 mod backend;
@@ -145,3 +146,6 @@ fn warnings(path: &Path, journal_mode: &str) -> Vec<String> {
         path.display()
     )]
 }
+
+#[cfg(test)]
+mod tests;

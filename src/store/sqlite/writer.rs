@@ -46,8 +46,26 @@ impl Txn<'_> {
 
 /// Answers its caller, once it is known what became of the commit.
 type Answer = Box<dyn FnOnce(&Committed) + Send>;
-/// Does its work and says whether it is to be kept.
-type Command = Box<dyn FnOnce(&Txn<'_>) -> (bool, Answer) + Send>;
+/// Does its work, unless there is no transaction to do it in.
+type Command = Box<dyn FnOnce(Option<&Txn<'_>>) -> (Verdict, Answer) + Send>;
+
+/// What becomes of a command's own savepoint.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Keep,
+    Undo,
+    UndoForFullDisk,
+}
+
+impl Verdict {
+    fn of<T>(result: Option<&Result<T>>) -> Self {
+        match result {
+            Some(Ok(_)) => Self::Keep,
+            Some(Err(StoreError::Full)) => Self::UndoForFullDisk,
+            Some(Err(_)) | None => Self::Undo,
+        }
+    }
+}
 
 enum Committed {
     Yes,
@@ -100,14 +118,22 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let command: Command = Box::new(move |txn| {
             // A rule of the domain that panics must not take the writer with it.
-            let result = catch_unwind(AssertUnwindSafe(|| work(txn)))
-                .unwrap_or_else(|_| Err(StoreError::Internal("a change of a build panicked".into())));
-            let keep = result.is_ok();
+            let guarded = |txn| {
+                catch_unwind(AssertUnwindSafe(|| work(txn)))
+                    .unwrap_or_else(|_| Err(StoreError::Internal("a change of a build panicked".into())))
+            };
+            let result = txn.map(guarded);
+            let verdict = Verdict::of(result.as_ref());
             let tell: Answer = Box::new(move |committed| {
+                let result = match result {
+                    Some(Err(error)) => Err(error),
+                    Some(Ok(value)) => committed.check().map(|()| value),
+                    None => committed.check().and(Err(StoreError::Unavailable("the store did not get to it".into()))),
+                };
                 // A caller that has gone away needs no answer.
-                let _ = reply.send(result.and_then(|value| committed.check().map(|()| value)));
+                let _ = reply.send(result);
             });
-            (keep, tell)
+            (verdict, tell)
         });
         let closed = || StoreError::Unavailable("the store is closed".into());
         self.sender.as_ref().ok_or_else(closed)?.send(command).map_err(|_| closed())?;
@@ -184,17 +210,15 @@ impl Loop {
         };
         let begun = run_cached(txn.conn, "BEGIN IMMEDIATE");
         let chunk = if group.is_empty() { IDLE_CHUNK } else { BUSY_CHUNK };
-        let mut ended_early = None;
+        let mut going = begun;
         for command in group {
-            if begun.is_ok() && ended_early.is_none() {
-                ended_early = in_savepoint(&txn, command, answers).err();
-            } else {
+            match going {
+                Ok(()) => going = in_savepoint(&txn, command, answers),
                 // Its answer is the fault of the transaction; it must not run outside of one.
-                answers.push(unrun(command));
+                Err(_) => answers.push(command(None).1),
             }
         }
-        begun?;
-        ended_early.map_or(Ok(()), Err)?;
+        going?;
         if txn.doomed.get() && events::remove_doomed(txn.conn, chunk)? == 0 {
             txn.doomed.set(false);
         }
@@ -204,22 +228,23 @@ impl Loop {
     }
 }
 
-/// A command that never ran drops its reply, which its caller sees as a closed store.
-fn unrun(command: Command) -> Answer {
-    Box::new(move |_| drop(command))
-}
-
 /// # Errors
-/// When SQLite gave up the whole transaction (disk full, I/O error).
+/// When SQLite gave up the whole transaction, as it may for a full disk or an I/O error.
 fn in_savepoint(txn: &Txn<'_>, command: Command, answers: &mut Vec<Answer>) -> Result<()> {
-    run_cached(txn.conn, "SAVEPOINT command")?;
+    if let Err(error) = run_cached(txn.conn, "SAVEPOINT command") {
+        answers.push(command(None).1);
+        return Err(error);
+    }
     let woken = txn.wakes.borrow().len();
-    let (keep, answer) = command(txn);
+    let (verdict, answer) = command(Some(txn));
     answers.push(answer);
     if txn.conn.is_autocommit() {
-        return Err(StoreError::Full);
+        return Err(match verdict {
+            Verdict::UndoForFullDisk => StoreError::Full,
+            Verdict::Keep | Verdict::Undo => StoreError::Unavailable("SQLite gave up the transaction".into()),
+        });
     }
-    if !keep {
+    if verdict != Verdict::Keep {
         run_cached(txn.conn, "ROLLBACK TO command")?;
         txn.wakes.borrow_mut().truncate(woken);
     }

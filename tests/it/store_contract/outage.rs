@@ -18,7 +18,7 @@ async fn answers_again(store: &Store) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_outlives_a_killed_redis() {
-    let mut server = RedisServer::start();
+    let mut server = RedisServer::start().await;
     let store = redis_at(&server.url(), "t");
     let mut accepted = Vec::new();
     for _ in 0..20 {
@@ -30,7 +30,7 @@ async fn what_was_acknowledged_outlives_a_killed_redis() {
     assert!(away(&store.get(&Scope::All, accepted[0]).await));
     assert!(away(&store.submit(&build("ada")).await));
     assert!(began.elapsed() < Duration::from_secs(5), "both were told soon: {:?}", began.elapsed());
-    server.restart();
+    server.restart().await;
     answers_again(&store).await;
     assert_eq!(store.existing(&accepted).await.expect("answers"), accepted);
     assert_eq!(store.renew(claim.stored.record.id, claim.fence, LONG).await.expect("answers"), Renewal::Continue);
@@ -39,7 +39,7 @@ async fn what_was_acknowledged_outlives_a_killed_redis() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_hangs_is_told_within_the_deadline() {
-    let server = RedisServer::start();
+    let server = RedisServer::start().await;
     let store = redis_at(&server.url(), "t");
     let id = submit(&store, "ada").await;
     server.pause();
@@ -55,18 +55,18 @@ async fn a_redis_that_hangs_is_told_within_the_deadline() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_break_between_two_calls_is_not_noticed() {
-    let mut server = RedisServer::start();
+    let mut server = RedisServer::start().await;
     let store = redis_at(&server.url(), "t");
     let id = submit(&store, "ada").await;
     server.kill();
-    server.restart();
+    server.restart().await;
     // The library fails this one call; it can be repeated, and was.
     assert_eq!(get(&store, id).await.revision, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wake_ups_come_from_other_processes_also_after_an_outage() {
-    let mut server = RedisServer::start();
+    let mut server = RedisServer::start().await;
     let (here, there) = (redis_at(&server.url(), "t"), redis_at(&server.url(), "t"));
     let soon = Duration::from_secs(20);
     for _ in 0..2 {
@@ -87,7 +87,7 @@ async fn wake_ups_come_from_other_processes_also_after_an_outage() {
         // A reader that sleeps through the outage is woken when it is over, for it may have missed something.
         let mut sleeper = here.wakes().subscribe(Topic::Queue);
         server.kill();
-        server.restart();
+        server.restart().await;
         tokio::time::timeout(soon, sleeper.sleep(LONG)).await.expect("woken after the reconnect");
         answers_again(&there).await;
     }
@@ -95,7 +95,7 @@ async fn wake_ups_come_from_other_processes_also_after_an_outage() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_get_their_chance_after_an_outage() {
-    let mut server = RedisServer::start();
+    let mut server = RedisServer::start().await;
     let store = redis_at(&server.url(), "t");
     let lease = Duration::from_secs(4);
     let (patient, dead) = (submit(&store, "ada").await, submit(&store, "bob").await);
@@ -108,7 +108,7 @@ async fn workers_get_their_chance_after_an_outage() {
     while began.elapsed() < lease + Duration::from_millis(500) {
         assert!(away(&store.reap().await));
     }
-    server.restart();
+    server.restart().await;
     answers_again(&store).await;
     let back = Instant::now();
     assert!(store.reap().await.expect("answers").is_empty(), "nobody could renew while Redis was away");
@@ -121,18 +121,18 @@ async fn workers_get_their_chance_after_an_outage() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_start_without_redis_waits_for_it() {
-    let mut server = RedisServer::start();
+    let mut server = RedisServer::start().await;
     server.kill();
     let store = redis_at(&server.url(), "t");
     assert!(away(&store.ping().await));
-    server.restart();
+    server.restart().await;
     answers_again(&store).await;
     submit(&store, "ada").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_that_lose_builds_are_told() {
-    let server = RedisServer::start();
+    let server = RedisServer::start().await;
     let store = redis_at(&server.url(), "t");
     assert_eq!(store.warnings().await.expect("answers"), [] as [String; 0]);
     let client = redis::Client::open(server.url()).expect("a URL");

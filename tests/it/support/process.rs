@@ -14,15 +14,20 @@ pub struct Process {
 }
 
 impl Process {
-    /// `dockwright ARGS` with this environment on top; nothing of the caller's settings is inherited.
+    /// `dockwright ARGS`; nothing of the caller's settings is inherited.
     pub fn start(args: &[&str], data_dir: &Path) -> Self {
+        Self::start_with(args, data_dir, &[])
+    }
+
+    /// The same, with this environment on top.
+    pub fn start_with(args: &[&str], data_dir: &Path, environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dockwright"));
         for (name, _) in
             std::env::vars().filter(|(name, _)| name.starts_with("DOCKWRIGHT_") && !name.starts_with("DOCKWRIGHT_TEST_"))
         {
             command.env_remove(name);
         }
-        command.args(args).arg("--data-dir").arg(data_dir).args(["--min-free-disk", "1m"]);
+        command.envs(environment.iter().copied()).args(args).arg("--data-dir").arg(data_dir).args(["--min-free-disk", "1m"]);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let log = BufReader::new(child.stderr.take().expect("piped"));
         let (sender, lines) = mpsc::channel();
@@ -52,6 +57,18 @@ impl Process {
     pub fn address(&mut self) -> String {
         let line = self.wait_for("serving on");
         line.rsplit("http://").next().expect("an address").trim().to_owned()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it with SIGTERM and answers all that it logged.
+    pub fn ended_log(mut self) -> String {
+        self.signal("-TERM");
+        self.child.wait().expect("ends");
+        self.seen.extend(self.lines.iter());
+        self.seen.join("\n")
     }
 
     pub fn signal(&self, signal: &str) {

@@ -14,12 +14,12 @@ pub struct RedisServer {
 
 impl RedisServer {
     /// Starts on a free port, with an empty folder.
-    pub fn start() -> Self {
+    pub async fn start() -> Self {
         let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = free.local_addr().expect("an address").port();
         drop(free);
         let mut server = Self { dir: tempfile::tempdir().expect("a folder"), port, child: None };
-        server.restart();
+        server.restart().await;
         server
     }
 
@@ -27,8 +27,13 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
+    /// Where it keeps its append-only file.
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
     /// Starts it again, with the data that it had.
-    pub fn restart(&mut self) {
+    pub async fn restart(&mut self) {
         assert!(self.child.is_none(), "it runs already");
         let child = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""])
@@ -42,7 +47,7 @@ impl RedisServer {
         let began = Instant::now();
         while !self.answers() {
             assert!(began.elapsed() < Duration::from_secs(20), "redis-server does not answer on port {}", self.port);
-            std::thread::sleep(Duration::from_millis(20));
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 

@@ -162,6 +162,24 @@ impl Running {
         self.text(&format!("/api/v1/builds/{}/logs", id(build))).await
     }
 
+    /// Follows the log until it holds `text`.
+    pub async fn logged(&self, build: &Value, text: &str) {
+        let path = format!("/api/v1/builds/{}/logs?follow=true", id(build));
+        let mut log = self.request(Method::GET, &path).send().await.expect("a log");
+        let mut seen = String::new();
+        while !seen.contains(text) {
+            let chunk = log.chunk().await.expect("the log").unwrap_or_else(|| panic!("the log ended without {text:?}: {seen}"));
+            seen.push_str(&String::from_utf8_lossy(&chunk));
+        }
+    }
+
+    pub async fn cancel(&self, build: &Value) -> Value {
+        let path = format!("/api/v1/builds/{}/cancel", id(build));
+        let answer = self.request(Method::POST, &path).send().await.expect("an answer");
+        assert_eq!(answer.status(), StatusCode::ACCEPTED);
+        answer.json().await.expect("JSON")
+    }
+
     pub async fn delete(&self, build: &Value) -> Response {
         self.request(Method::DELETE, &format!("/api/v1/builds/{}", id(build))).send().await.expect("an answer")
     }
