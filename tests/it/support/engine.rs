@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use super::watch;
 
 /// A `dockerd` on a socket and in a folder of its own, with neither bridge nor firewall rules. Stopped when dropped.
+///
+/// It lives in a network namespace of its own: a `dockerd --bridge=none` removes the machine's `docker0`, which is another engine's.
 pub struct OwnEngine {
     dir: tempfile::TempDir,
     child: Option<Child>,
@@ -29,8 +31,14 @@ impl OwnEngine {
         assert!(self.child.is_none(), "it runs already");
         let at = |name: &str| self.dir.path().join(name);
         let log = std::fs::File::create(at("log")).expect("a file");
-        let mut command = Command::new("dockerd");
-        command.arg("--host").arg(self.address()).arg("--data-root").arg(at("data")).arg("--exec-root").arg(at("exec"));
+        let mut command = Command::new("unshare");
+        command
+            .args(["--net", "dockerd", "--host"])
+            .arg(self.address())
+            .arg("--data-root")
+            .arg(at("data"))
+            .arg("--exec-root")
+            .arg(at("exec"));
         command.arg("--pidfile").arg(at("pid")).args([
             "--bridge=none",
             "--iptables=false",
