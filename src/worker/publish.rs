@@ -13,6 +13,8 @@ use crate::store::{Store, Topic};
 const LOCK_TTL: Duration = Duration::from_secs(20);
 /// A lost wake-up of the lock costs at most this much.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// Longest look at the registry after a cancel: a build must have stopped within a second, also when its registry hangs.
+const SETTLE: Duration = Duration::from_millis(750);
 
 /// Pushes the image to every destination that does not have it yet.
 /// One destination that fails does not keep the others from being tried.
@@ -86,10 +88,14 @@ pub(super) async fn settle_cancelled(
     let under_way = record.destinations.iter().enumerate().filter(|(_, d)| d.state == DestinationState::Pushing);
     for (index, destination) in under_way {
         let own = credentials.filter(|c| c.host() == destination.image.host());
-        match parts.publisher.settle_after_cancel(image, &destination.image, own).await {
-            Ok(Settled::Pushed(digest)) => pushed.push((index, digest)),
-            Ok(Settled::NotPushed) => {}
-            Err(error) => tracing::debug!(build = %record.id, %error, "what the tag names after the cancel is not known"),
+        let settling = parts.publisher.settle_after_cancel(image, &destination.image, own);
+        match tokio::time::timeout(SETTLE, settling).await {
+            Ok(Ok(Settled::Pushed(digest))) => pushed.push((index, digest)),
+            Ok(Ok(Settled::NotPushed)) => {}
+            Err(_) => {
+                tracing::info!(build = %record.id, image = %destination.image, "the registry does not say what the tag names after the cancel")
+            }
+            Ok(Err(error)) => tracing::debug!(build = %record.id, %error, "what the tag names after the cancel is not known"),
         }
     }
     pushed

@@ -66,7 +66,8 @@ async fn at_upload(how: How) {
 async fn at_step(how: How) {
     let service = service::start(Backend::Sqlite).await;
     let mark = unique("mark");
-    let build = service.submit(dockerfile(&format!("FROM busybox\nRUN echo {mark} && sleep 300\n")).text("push", "false")).await;
+    let build =
+        service.submit(dockerfile(&format!("FROM busybox\nRUN echo {mark} && sleep 300 && true\n")).text("push", "false")).await;
     service.logged(&build, &format!("{mark}\n")).await;
     assert!(runs(&mark));
     stop(&service, &build, how).await;
