@@ -238,21 +238,28 @@ impl RegistryClient {
     /// The first answer, by the scheme that the registry turns out to speak.
     async fn reach(&self, client: &reqwest::Client, ask: &Ask<'_>, insecure: bool) -> Result<(Url, Response), Refusal> {
         let host = ask.image.host();
-        let mut schemes = schemes(host, insecure).iter().peekable();
-        loop {
-            let scheme = *schemes.next().expect("there is a scheme, because the list is not empty and its last one returns");
-            let url = url(scheme, ask)?;
+        // What a TLS server answers to plain HTTP is a 400; so may be what a registry answers to the question.
+        let mut doubtful = None;
+        let mut failed = None;
+        for scheme in schemes(host, insecure) {
+            let url = url(*scheme, ask)?;
             let request = client.request(ask.method.clone(), url.clone()).header(header::ACCEPT, MANIFESTS);
-            let sent = request.header(header::CONTENT_LENGTH, 0).send().await;
-            let last = schemes.peek().is_none();
-            match sent {
-                // A TLS server's answer to plain HTTP.
-                Ok(response) if !last && scheme == Scheme::Http && response.status() == StatusCode::BAD_REQUEST => {}
+            match request.header(header::CONTENT_LENGTH, 0).send().await {
+                Ok(response) if *scheme == Scheme::Http && response.status() == StatusCode::BAD_REQUEST => {
+                    doubtful = Some((url, response));
+                }
                 Ok(response) => return Ok((url, response)),
-                Err(error) if !last && !error.is_timeout() => {}
-                Err(error) => return Err(refusal::from_transport(host, &error)),
+                Err(error) => {
+                    let over = error.is_timeout();
+                    failed.get_or_insert_with(|| refusal::from_transport(host, &error));
+                    if over {
+                        break;
+                    }
+                }
             }
         }
+        let failed = failed.unwrap_or_else(|| refusal::not_understood(host, "it speaks neither HTTPS nor HTTP"));
+        doubtful.ok_or(failed)
     }
 
     /// Fetches a token (Docker's token authentication specification).

@@ -7,20 +7,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::borrowed::{Borrowed, Desk, PUSHING, give_back, mark};
 use super::client::{Refusal, RegistryClient};
+use super::progress::{Commits, Tries};
 use super::refusal::{error, passing};
-use crate::domain::{Credentials, Digest, ErrorKind, ImageRef, LOCAL_HOST, LogLine, LogStream};
+use crate::domain::{Credentials, Digest, ErrorKind, ImageRef, LOCAL_HOST, LogLine};
 use crate::engine::{Images, Lines, Result};
 
-/// Longest wait that a registry's `Retry-After` is granted.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// How long after a push was dropped the engine may still send: it stops within 0.2 s.
+/// How long after a push was dropped the engine may still send layers: it stops within 0.2 s.
 const ENGINE_STOPS: Duration = Duration::from_millis(400);
+/// How often the tag is looked at while the engine may still be writing it.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// How stubborn a push is.
 #[derive(Debug, Clone, Copy)]
@@ -31,11 +31,19 @@ pub struct PushPolicy {
     pub base_delay: Duration,
     /// A push that says nothing for so long is given up: engines wait for ever for a registry that hangs.
     pub silence: Duration,
+    /// How long a cancel waits for a manifest that the engine had already begun to send: it does not stop that (Engine 20.10,
+    /// 26.1), so only the registry's answer tells whether the tag has moved.
+    pub commit: Duration,
 }
 
 impl Default for PushPolicy {
     fn default() -> Self {
-        Self { attempts: 5, base_delay: Duration::from_millis(500), silence: Duration::from_secs(60) }
+        Self {
+            attempts: 5,
+            base_delay: Duration::from_millis(500),
+            silence: Duration::from_secs(60),
+            commit: Duration::from_secs(5),
+        }
     }
 }
 
@@ -46,6 +54,8 @@ pub enum Settled {
     Pushed(Digest),
     /// It does not, and will not because of this push.
     NotPushed,
+    /// The engine had begun to write the tag, and the registry has not taken it within [`PushPolicy::commit`]: it may yet.
+    Uncertain,
 }
 
 /// Publishes images of one engine. Cheap to clone.
@@ -54,19 +64,20 @@ pub struct Publisher<I: Images + ?Sized + 'static> {
     registry: Arc<RegistryClient>,
     policy: PushPolicy,
     desk: Desk,
+    commits: Commits,
 }
 
 impl<I: Images + ?Sized + 'static> Clone for Publisher<I> {
     fn clone(&self) -> Self {
         let (images, registry) = (Arc::clone(&self.images), Arc::clone(&self.registry));
-        Self { images, registry, policy: self.policy, desk: self.desk.clone() }
+        Self { images, registry, policy: self.policy, desk: self.desk.clone(), commits: self.commits.clone() }
     }
 }
 
 impl<I: Images + ?Sized + 'static> Publisher<I> {
     #[must_use]
     pub fn new(images: Arc<I>, registry: Arc<RegistryClient>, policy: PushPolicy) -> Self {
-        Self { images, registry, policy, desk: Desk::default() }
+        Self { images, registry, policy, desk: Desk::default(), commits: Commits::default() }
     }
 
     /// Pushes the image and answers the digest that the destination's tag then names. Progress and retries go to `lines`.
@@ -141,6 +152,7 @@ impl<I: Images + ?Sized + 'static> Publisher<I> {
         let (own, mut told) = mpsc::channel::<LogLine>(32);
         let mut push = self.images.push(destination, credentials, own);
         let mut deadline = Instant::now() + self.policy.silence;
+        let mut layers = self.commits.begin(destination);
         let mut ended = None;
         loop {
             tokio::select! {
@@ -148,6 +160,7 @@ impl<I: Images + ?Sized + 'static> Publisher<I> {
                 line = told.recv() => match (line, &ended) {
                     (Some(line), _) => {
                         tries.heard(&line);
+                        layers.heard(&line.text);
                         // Nobody reads any more: the push goes on all the same.
                         let _ = lines.send(line).await;
                         deadline = Instant::now() + self.policy.silence;
@@ -163,13 +176,15 @@ impl<I: Images + ?Sized + 'static> Publisher<I> {
                 }
             }
         }
+        layers.ended();
         ended
             .unwrap_or_else(|| Err(error(ErrorKind::Internal, "internal", "the push ended without a result")))
             .map_err(Refusal::from)
     }
 
     /// To be called after a publish was dropped, before its cancel is told as done: waits until the engine has stopped and
-    /// the local name is given back (well under a second), then looks what the registry's tag names.
+    /// the local name is given back, then looks what the registry's tag names. Takes well under a second, except when the push
+    /// was dropped while the manifest was on its way: then up to [`PushPolicy::commit`].
     ///
     /// # Errors
     /// When the registry cannot be asked; the tag may then have moved before the cancel.
@@ -180,10 +195,22 @@ impl<I: Images + ?Sized + 'static> Publisher<I> {
         credentials: Option<&Credentials>,
     ) -> Result<Settled> {
         let name = destination.to_string();
-        let (_turn, ()) = tokio::join!(self.desk.turn(&name), tokio::time::sleep(ENGINE_STOPS));
-        let found = self.registry.manifest(destination, credentials).await?;
-        let ours = found.filter(|found| found.digest == *image_id || found.config.as_ref() == Some(image_id));
-        Ok(ours.map_or(Settled::NotPushed, |found| Settled::Pushed(found.digest)))
+        let until = Instant::now() + self.policy.commit;
+        let committing = self.commits.was_committing(destination);
+        if !committing {
+            tokio::time::sleep(ENGINE_STOPS).await;
+        }
+        let _turn = self.desk.turn(&name).await;
+        loop {
+            let found = self.registry.manifest(destination, credentials).await?;
+            let ours = found.filter(|found| found.digest == *image_id || found.config.as_ref() == Some(image_id));
+            match ours {
+                Some(found) => return Ok(Settled::Pushed(found.digest)),
+                None if !committing => return Ok(Settled::NotPushed),
+                None if Instant::now() >= until => return Ok(Settled::Uncertain),
+                None => tokio::time::sleep(LOOK_AGAIN).await,
+            }
+        }
     }
 
     /// Destinations whose local name was left borrowed by a process that was killed. Each is to be given to
@@ -211,44 +238,4 @@ impl<I: Images + ?Sized + 'static> Publisher<I> {
 
 fn mismatch(message: String) -> Refusal {
     error(ErrorKind::Registry, "digest_mismatch", message).into()
-}
-
-/// The tries of one publish, and what is waited between them.
-struct Tries<'a> {
-    delays: backon::ExponentialBackoff,
-    destination: &'a ImageRef,
-    lines: &'a Lines,
-    /// The engine repeats parts of a push itself, for the better part of a minute; after that we try only once more.
-    engine_repeats: bool,
-}
-
-impl<'a> Tries<'a> {
-    fn new(policy: PushPolicy, destination: &'a ImageRef, lines: &'a Lines) -> Self {
-        let delays = ExponentialBuilder::default()
-            .with_min_delay(policy.base_delay)
-            .with_max_delay(LONGEST_WAIT)
-            .with_max_times(policy.attempts.saturating_sub(1))
-            .with_jitter()
-            .build();
-        Self { delays, destination, lines, engine_repeats: false }
-    }
-
-    fn heard(&mut self, line: &LogLine) {
-        self.engine_repeats |= line.text.contains("Retrying in ");
-    }
-
-    /// Waits for the next try, or answers the error when there is to be none.
-    async fn again(&mut self, refusal: Refusal) -> Result<()> {
-        let Refusal { error, retry_after } = refusal;
-        let delay = if error.transient { self.delays.next() } else { None };
-        let Some(delay) = delay else { return Err(error) };
-        if std::mem::take(&mut self.engine_repeats) {
-            self.delays.by_ref().for_each(drop);
-        }
-        let delay = delay.max(retry_after.unwrap_or_default()).min(LONGEST_WAIT);
-        let text = format!("{}: {error}; trying again in {:.1} s", self.destination, delay.as_secs_f64());
-        let _ = self.lines.send(LogLine { stream: LogStream::System, step: None, text }).await;
-        tokio::time::sleep(delay).await;
-        Ok(())
-    }
 }

@@ -1,5 +1,7 @@
 //! Integration tests with the real engine, registries and Redis, which `scripts/services up` starts.
 
+#![allow(clippy::disallowed_types, reason = "tests ask engine and stores directly what is true")]
+
 mod bad_input;
 mod builds;
 mod context;

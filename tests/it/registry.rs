@@ -20,7 +20,12 @@ use crate::engine::{build_dockerfile, docker};
 use crate::support::{private_registry, unique};
 
 /// Quick to give up, so that a test of a fault is short.
-const POLICY: PushPolicy = PushPolicy { attempts: 3, base_delay: Duration::from_millis(20), silence: Duration::from_secs(2) };
+const POLICY: PushPolicy = PushPolicy {
+    attempts: 3,
+    base_delay: Duration::from_millis(20),
+    silence: Duration::from_secs(2),
+    commit: Duration::from_secs(5),
+};
 const TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(1), request: Duration::from_secs(1) };
 
 fn client() -> Arc<RegistryClient> {

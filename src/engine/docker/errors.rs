@@ -50,6 +50,8 @@ const NETWORK: &[&str] = &[
 /// Read from the top: the first that fits is it. What a step of the build wrote can stand in a step's error,
 /// so steps come first.
 const BUILD: &[Rule] = &[
+    // The engine could not give the step its network; the step's own command stands in brackets before it.
+    passing("engine_error", ErrorKind::Engine, &["]: failed to create endpoint"]),
     rule(
         "step_failed",
         ErrorKind::User,
@@ -63,6 +65,7 @@ const BUILD: &[Rule] = &[
             "oci runtime create failed",
         ],
     ),
+    passing("engine_error", ErrorKind::Engine, &["failed to create endpoint*on network", "could not find bridge"]),
     rule("disk_full", ErrorKind::Infra, &["no space left on device", "disk quota exceeded"]),
     rule("target_not_found", ErrorKind::User, &["target stage*could not be found", "failed to reach build target"]),
     rule(

@@ -159,6 +159,17 @@ fn a_killed_step_ran_out_of_memory_only_when_that_was_limited() {
 }
 
 #[test]
+fn a_step_without_its_network_is_the_engines_fault() {
+    let network = "failed to create endpoint miy1zn0a on network bridge: adding interface veth0df2e9e to bridge docker0 failed: could not find bridge docker0: route ip+net: no such network interface";
+    for message in [format!("executor failed running [/bin/sh -c true]: {network}"), network.to_owned()] {
+        let error = sort(BUILD, None, &message);
+        assert_eq!((error.code, error.kind, error.transient), ("engine_error", ErrorKind::Engine, true), "{message}");
+    }
+    let own = "executor failed running [/bin/sh -c echo failed to create endpoint a on network b; exit 1]: exit code: 1";
+    assert_eq!(sort(BUILD, None, own).code, "step_failed");
+}
+
+#[test]
 fn pushes() {
     check(
         Doing::Push,

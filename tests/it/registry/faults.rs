@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
-use dockwright::domain::ErrorKind;
+use dockwright::domain::{Digest, ErrorKind, ImageRef};
 use dockwright::engine::Images;
 use dockwright::registry::{Publisher, Settled};
 use tokio::sync::mpsc;
 
 use super::proxy::{Act, Proxy};
 use super::{POLICY, built, client, image, local, publish, publisher};
-use crate::engine::{docker, eventually};
+use crate::engine::docker;
 use crate::support::registry;
 
 #[tokio::test]
@@ -113,28 +113,22 @@ async fn a_tag_that_names_something_else_afterwards_is_told() {
     done.clean_up().await;
 }
 
-/// A proxy that is slow with manifests, and an image on its way there.
-async fn slow(delay: Duration) -> Proxy {
-    Proxy::before(
-        &registry(),
-        move |method, path| {
-            if *method == Method::PUT && path.contains("/manifests/") { Act::Delay(delay) } else { Act::Pass }
-        },
-    )
-    .await
+fn is_manifest(method: &Method, path: &str) -> bool {
+    *method == Method::PUT && path.contains("/manifests/")
 }
 
-#[tokio::test]
-async fn a_cancelled_push_moves_no_tag_and_leaves_no_name() {
-    let done = built().await;
-    let id = done.image().id.clone();
-    let proxy = slow(Duration::from_secs(3)).await;
-    let to = image(&proxy.host);
+/// A proxy that is slow with what the rule says.
+async fn slow(delay: Duration, with: fn(&Method, &str) -> bool) -> Proxy {
+    Proxy::before(&registry(), move |method, path| if with(method, path) { Act::Delay(delay) } else { Act::Pass }).await
+}
+
+/// Publishes until the slow request has come, then drops the publish and answers how it was settled, and how fast.
+async fn cancelled(proxy: &Proxy, id: &Digest, to: &ImageRef) -> (Settled, Duration) {
     let publisher = publisher();
     let (lines, mut told) = mpsc::channel(64);
-    let mut push = Box::pin(publisher.publish(&id, &to, None, &lines));
+    let mut push = Box::pin(publisher.publish(id, to, None, &lines));
     let reached = async {
-        while proxy.manifests.load(Ordering::SeqCst) == 0 {
+        while proxy.delayed.load(Ordering::SeqCst) == 0 {
             tokio::select! {
                 _ = told.recv() => {}
                 () = tokio::time::sleep(Duration::from_millis(5)) => {}
@@ -145,19 +139,39 @@ async fn a_cancelled_push_moves_no_tag_and_leaves_no_name() {
         result = &mut push => panic!("{result:?}"),
         () = reached => {}
     }
-    assert_eq!(local(&to).await.as_ref(), Some(&id), "the name is borrowed while it is pushed");
+    assert_eq!(local(to).await.as_ref(), Some(id), "the name is borrowed while it is pushed");
     let cancelled = Instant::now();
     drop(push);
-    let settled = publisher.settle_after_cancel(&id, &to, None).await.expect("the registry answers");
-    assert!(cancelled.elapsed() < Duration::from_secs(1), "{:?}", cancelled.elapsed());
+    let settled = publisher.settle_after_cancel(id, to, None).await.expect("the registry answers");
+    let took = cancelled.elapsed();
+    assert_eq!(local(to).await, None, "the name is given back by then");
+    (settled, took)
+}
+
+#[tokio::test]
+async fn a_cancelled_push_moves_no_tag_and_leaves_no_name() {
+    let done = built().await;
+    let proxy = slow(Duration::from_secs(3), |method, path| {
+        [Method::PATCH, Method::PUT].contains(method) && path.contains("/blobs/uploads/")
+    })
+    .await;
+    let to = image(&proxy.host);
+    let (settled, took) = cancelled(&proxy, &done.image().id, &to).await;
     assert_eq!(settled, Settled::NotPushed);
+    assert!(took < Duration::from_secs(1), "{took:?}");
     assert!(proxy.abandoned.load(Ordering::SeqCst), "the engine had hung up before the cancel was told");
-    assert_eq!(local(&to).await, None);
-    // The same publish again goes through, and is told as pushed even if it is cancelled afterwards.
-    drop(proxy);
-    let open = image(&registry());
-    let digest = publish(&id, &open, None).await.0.expect("publishes");
-    assert_eq!(publisher.settle_after_cancel(&id, &open, None).await.expect("answers"), Settled::Pushed(digest));
+    assert_eq!(proxy.manifests.load(Ordering::SeqCst), 0);
+    done.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_cancel_that_comes_too_late_is_told_as_pushed() {
+    let done = built().await;
+    let proxy = slow(Duration::from_secs(1), is_manifest).await;
+    let to = image(&proxy.host);
+    let (settled, _) = cancelled(&proxy, &done.image().id, &to).await;
+    let found = client().manifest(&to, None).await.expect("answers").expect("the engine had sent it");
+    assert_eq!(settled, Settled::Pushed(found.digest));
     done.clean_up().await;
 }
 
@@ -165,7 +179,7 @@ async fn a_cancelled_push_moves_no_tag_and_leaves_no_name() {
 async fn a_name_that_a_killed_process_left_borrowed_is_found_and_given_back() {
     let (theirs, done) = (built().await, built().await);
     let id = done.image().id.clone();
-    let proxy = slow(Duration::from_secs(3)).await;
+    let proxy = slow(Duration::from_secs(3), is_manifest).await;
     let to = image(&proxy.host);
     docker().tag(&theirs.image().id, &to.to_string()).await.expect("tags");
     // A runtime that is shut down does none of the clean-up, as a killed process does none.
@@ -180,7 +194,6 @@ async fn a_name_that_a_killed_process_left_borrowed_is_found_and_given_back() {
         tokio::task::yield_now().await;
     }
     killed.shutdown_background();
-    eventually(5, "the push has ended", || proxy.abandoned.load(Ordering::SeqCst)).await;
     assert_eq!(local(&to).await.as_ref(), Some(&id));
     let publisher = publisher();
     assert!(publisher.interrupted().await.expect("answers").contains(&to));

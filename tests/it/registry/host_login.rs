@@ -29,7 +29,7 @@ async fn logins_in_the_file_are_for_their_registry_alone() {
     let file = r#"{"auths": {"r.example:5000": {"auth": "dXNlcjpwYTpzcw=="}, "https://index.docker.io/v1/": {"username": "user", "password": "pa:ss"}}}"#;
     assert_eq!(pair(file, "r.example:5000").await, login);
     assert_eq!(pair(file, "docker.io").await, login);
-    for other in ["r.example", "r.example:5001", "index.docker.io", "evil.example"] {
+    for other in ["r.example", "r.example:5001", "evil.example"] {
         assert_eq!(pair(file, other).await, None, "{other}");
     }
     assert_eq!(pair("{}", "r.example").await, None);

@@ -32,6 +32,8 @@ pub struct Proxy {
     pub host: String,
     /// Manifests that came in whole.
     pub manifests: Arc<AtomicUsize>,
+    /// Requests that came in whole and were then delayed.
+    pub delayed: Arc<AtomicUsize>,
     /// A delayed request's client went away before the delay was over.
     pub abandoned: Arc<AtomicBool>,
     server: tokio::task::JoinHandle<()>,
@@ -58,12 +60,14 @@ impl Proxy {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let host = listener.local_addr().expect("it is bound").to_string();
         let (manifests, abandoned) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let delayed = Arc::new(AtomicUsize::new(0));
+        let waiting = Arc::clone(&delayed);
         let (rule, target): (Arc<Rule>, _) = (Arc::new(rule), registry.to_owned());
         let (count, flag) = (Arc::clone(&manifests), Arc::clone(&abandoned));
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().expect("builds");
         let app = axum::Router::new().fallback(move |request: Request| {
             let (rule, target, client) = (Arc::clone(&rule), target.clone(), client.clone());
-            let (count, flag) = (Arc::clone(&count), Arc::clone(&flag));
+            let (count, flag, waiting) = (Arc::clone(&count), Arc::clone(&flag), Arc::clone(&waiting));
             async move {
                 let act = rule(request.method(), request.uri().path());
                 let request = whole(request).await;
@@ -76,6 +80,7 @@ impl Proxy {
                     Act::Hang => std::future::pending().await,
                     Act::Delay(time) => {
                         let mut gone = Abandoned(Some(flag));
+                        waiting.fetch_add(1, Ordering::SeqCst);
                         tokio::time::sleep(time).await;
                         gone.0 = None;
                         forward(&client, &target, request).await
@@ -84,7 +89,7 @@ impl Proxy {
             }
         });
         let server = tokio::spawn(async move { axum::serve(listener, app).await.expect("serves") });
-        Self { host, manifests, abandoned, server }
+        Self { host, manifests, delayed, abandoned, server }
     }
 }
 
