@@ -18,10 +18,11 @@ impl OwnEngine {
     pub async fn start() -> Self {
         let mut engine = Self { dir: tempfile::tempdir().expect("a folder"), child: None };
         engine.restart().await;
-        let image =
+        let mut image =
             Command::new("docker").args(["save", "busybox:latest"]).stdout(Stdio::piped()).spawn().expect("the docker client");
-        let loaded = engine.docker(&["load"]).stdin(image.stdout.expect("piped")).stdout(Stdio::null()).status();
+        let loaded = engine.docker(&["load"]).stdin(image.stdout.take().expect("piped")).stdout(Stdio::null()).status();
         assert!(loaded.expect("the docker client").success(), "busybox:latest is loaded");
+        image.wait().expect("the docker client ends");
         engine
     }
 
