@@ -138,14 +138,14 @@ async fn a_build_that_takes_too_long_is_ended() {
     let service = service::start(Backend::Sqlite).await;
     let mark = unique("mark");
     let (ended, log) =
-        build(&service, dockerfile(&format!("FROM busybox\nRUN echo {mark} && sleep 300 && true\n")).text("timeout", "2s")).await;
+        build(&service, dockerfile(&format!("FROM busybox\nRUN echo {mark} && sleep 300 && true\n")).text("timeout", "5s")).await;
     let error = &ended["error"];
     assert_eq!(
         (&ended["state"], &error["kind"], &error["code"]),
         (&"failed".into(), &"limit".into(), &"timeout".into()),
         "{ended}\n{log}"
     );
-    assert!(error["message"].as_str().is_some_and(|message| message.contains("2s")), "{error}");
+    assert!(error["message"].as_str().is_some_and(|message| message.contains("5s")), "{error}");
     assert!(log.contains(&format!("{mark}\n")), "what it did until then is told: {log}");
     watch("its step ends", || !runs(&mark)).await;
     assert!(!has_local_tag(&ended));

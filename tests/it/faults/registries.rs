@@ -64,7 +64,7 @@ async fn a_registry_that_hangs_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_push_to_a_registry_that_hangs_is_cancelled_at_once() {
+async fn alone_a_push_to_a_registry_that_hangs_is_cancelled_at_once() {
     let hangs = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let service = service::start(Backend::Sqlite).await;
     let image = format!("{}/{}:1", hangs.local_addr().expect("an address"), unique("hangs"));

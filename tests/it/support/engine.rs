@@ -22,7 +22,7 @@ impl OwnEngine {
             Command::new("docker").args(["save", "busybox:latest"]).stdout(Stdio::piped()).spawn().expect("the docker client");
         let loaded = engine.docker(&["load"]).stdin(image.stdout.take().expect("piped")).stdout(Stdio::null()).status();
         assert!(loaded.expect("the docker client").success(), "busybox:latest is loaded");
-        image.wait().expect("the docker client ends");
+        assert!(image.wait().expect("the docker client").success(), "busybox:latest is saved");
         engine
     }
 
