@@ -33,6 +33,8 @@ pub enum Error {
     Unauthenticated,
     #[error("{0}")]
     Forbidden(String),
+    #[error("{0}")]
+    UnsupportedMediaType(String),
     /// A limit was passed; `detail` names it and its value.
     #[error("{detail}")]
     TooLarge { code: &'static str, detail: String },
@@ -65,5 +67,21 @@ impl Error {
 
     pub fn internal(error: impl Into<anyhow::Error>) -> Self {
         Self::Internal(error.into())
+    }
+}
+
+impl From<crate::store::StoreError> for Error {
+    fn from(error: crate::store::StoreError) -> Self {
+        use crate::store::StoreError;
+        match error {
+            StoreError::Unavailable(why) => Self::Unavailable {
+                what: "the store".into(),
+                retry_after: Duration::from_secs(2),
+                source: Some(anyhow::anyhow!(why)),
+            },
+            StoreError::Full => Self::StorageFull("the store".into()),
+            StoreError::Refused(detail) => Self::Conflict { code: "already_finished", detail },
+            other => Self::Internal(other.into()),
+        }
     }
 }

@@ -4,9 +4,20 @@
 //! The folders follow a build's way: [`http`] → [`builds`] → [`context`] and [`store`] → [`worker`] → [`engine`] and
 //! [`registry`]; [`janitor`] cleans up behind, [`wiring`] puts the parts together. `docs/architecture.md` is the map.
 
+pub mod auth;
+pub mod builds;
+pub mod cli;
+pub mod config;
 pub mod context;
 pub mod domain;
 pub mod engine;
 pub mod error;
+pub mod http;
+pub mod janitor;
+pub mod registry;
+pub mod shutdown;
 pub mod store;
+pub mod telemetry;
 pub mod vault;
+pub mod wiring;
+pub mod worker;

@@ -1,9 +1,14 @@
 //! Uploads: received, checked, kept on disk, and handed to the engine as a stream.
 //!
-//! An upload is never unpacked on our disk. It is stored as it came, its entries are checked by reading it once, and a build
-//! reads it again as a stream of tar entries with `.dockerignore` applied.
+//! An upload is never unpacked on our disk. It is stored as it came ([`storage`]), its entries are checked by reading it
+//! once ([`archive`]), and a build reads it again as a stream of tar entries with `.dockerignore` applied ([`stream`], [`ignore`]).
+//! [`dockerfile`] tells before all that whether an engine could read the Dockerfile.
 
 pub mod archive;
 pub mod dockerfile;
+mod fault;
 pub mod ignore;
 pub mod storage;
+pub mod stream;
+
+pub use fault::{ContextError, ContextFault};

@@ -1,1 +1,193 @@
+//! Uploads and archived logs on the disk. Every path is made here:
+//!
+//! ```text
+//! ROOT/incoming/RANDOM     uploads and logs that are being written; what a crash leaves here, sweep_incoming removes
+//! ROOT/contexts/ID         a kept upload, as it came
+//! ROOT/logs/ID.zst         the log of a build that has ended
+//! ```
+//!
+//! Nothing appears under `contexts/` or `logs/` but whole and durable: a file is synced, then renamed, then its folder is synced.
 
+mod incoming;
+mod log;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tempfile::TempPath;
+
+use crate::domain::BuildId;
+use crate::error::{Error, Result};
+
+pub use incoming::{Incoming, Received};
+pub use log::{ByteStream, LogWriter};
+
+const INCOMING: &str = "incoming";
+const CONTEXTS: &str = "contexts";
+const LOGS: &str = "logs";
+const LOG_SUFFIX: &str = ".zst";
+
+/// The folder of uploads and logs. Cloning it is cheap.
+#[derive(Debug, Clone)]
+pub struct ContextStorage {
+    root: Arc<Path>,
+    floor: u64,
+}
+
+impl ContextStorage {
+    /// Opens the folder and makes what is missing of it. Blocks; meant for the start of the process.
+    /// Below `free_bytes_floor` bytes of free disk no upload is taken.
+    ///
+    /// # Errors
+    /// When a folder cannot be made.
+    pub fn open(root: &Path, free_bytes_floor: u64) -> Result<Self> {
+        for folder in [INCOMING, CONTEXTS, LOGS] {
+            fs::create_dir_all(root.join(folder)).map_err(storing)?;
+        }
+        Ok(Self { root: root.into(), floor: free_bytes_floor })
+    }
+
+    /// Where the kept upload of a build is, or would be.
+    #[must_use]
+    pub fn path(&self, id: BuildId) -> PathBuf {
+        self.root.join(CONTEXTS).join(id.to_string())
+    }
+
+    fn log_path(&self, id: BuildId) -> PathBuf {
+        self.root.join(LOGS).join(format!("{id}{LOG_SUFFIX}"))
+    }
+
+    fn temporary(&self) -> io::Result<(File, TempPath)> {
+        Ok(tempfile::NamedTempFile::new_in(self.root.join(INCOMING))?.into_parts())
+    }
+
+    /// Begins an upload of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// [`Error::StorageFull`] when less than the floor is free.
+    pub async fn begin(&self, limit: u64) -> Result<Incoming> {
+        let storage = self.clone();
+        blocking(move || {
+            storage.check_room()?;
+            let (file, path) = storage.temporary().map_err(storing)?;
+            Ok(Incoming::new(file, path, limit, storage.floor))
+        })
+        .await
+    }
+
+    fn check_room(&self) -> Result<()> {
+        let free = self.free_bytes()?;
+        if free < self.floor { Err(no_room(free, self.floor)) } else { Ok(()) }
+    }
+
+    /// Keeps a received upload as the build's context. When this returns, the file outlives a power cut.
+    ///
+    /// # Errors
+    /// [`Error::StorageFull`], or the disk's own.
+    pub async fn keep(&self, received: Received, id: BuildId) -> Result<PathBuf> {
+        let to = self.path(id);
+        blocking(move || {
+            let (file, path) = received.into_parts();
+            persist(&file, path, &to).map_err(storing)?;
+            Ok(to)
+        })
+        .await
+    }
+
+    /// Removes the context and the log of a build; whether there was either.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub async fn remove(&self, id: BuildId) -> Result<bool> {
+        let paths = [self.path(id), self.log_path(id)];
+        blocking(move || {
+            let mut removed = false;
+            for path in paths {
+                match fs::remove_file(path) {
+                    Ok(()) => removed = true,
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                    Err(e) => return Err(storing(e)),
+                }
+            }
+            Ok(removed)
+        })
+        .await
+    }
+
+    /// Builds that have a context or a log here, oldest first; for the janitor, that looks for what has no record.
+    ///
+    /// # Errors
+    /// When a folder cannot be read.
+    pub async fn list_ids(&self) -> Result<Vec<BuildId>> {
+        let root = Arc::clone(&self.root);
+        blocking(move || {
+            let mut ids = BTreeSet::new();
+            for folder in [CONTEXTS, LOGS] {
+                for entry in fs::read_dir(root.join(folder)).map_err(storing)? {
+                    let name = entry.map_err(storing)?.file_name();
+                    let name = name.to_str().unwrap_or_default();
+                    // What is not named by an id is not ours to list, and so not to remove.
+                    ids.extend(name.strip_suffix(LOG_SUFFIX).unwrap_or(name).parse::<BuildId>());
+                }
+            }
+            Ok(ids.into_iter().collect())
+        })
+        .await
+    }
+
+    /// Removes what was left in `incoming/` and not written to for `older_than`; how many files.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub async fn sweep_incoming(&self, older_than: Duration) -> Result<u64> {
+        let folder = self.root.join(INCOMING);
+        blocking(move || {
+            let mut removed = 0;
+            for entry in fs::read_dir(folder).map_err(storing)? {
+                let entry = entry.map_err(storing)?;
+                // A file may be finished or dropped while we look at it.
+                let Ok(written) = entry.metadata().and_then(|meta| meta.modified()) else { continue };
+                let age = SystemTime::now().duration_since(written).unwrap_or_default();
+                removed += u64::from(age >= older_than && fs::remove_file(entry.path()).is_ok());
+            }
+            Ok(removed)
+        })
+        .await
+    }
+
+    /// Bytes of disk that are free for us.
+    ///
+    /// # Errors
+    /// When the file system does not answer.
+    pub fn free_bytes(&self) -> Result<u64> {
+        let stat = rustix::fs::statvfs(&*self.root).map_err(|e| storing(e.into()))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+/// Gives a written file its final name, so that it is there whole or not at all.
+fn persist(file: &File, from: TempPath, to: &Path) -> io::Result<()> {
+    file.sync_all()?;
+    from.persist(to).map_err(|e| e.error)?;
+    File::open(to.parent().expect("every final path has a folder, because it is made by joining"))?.sync_all()
+}
+
+fn no_room(free: u64, floor: u64) -> Error {
+    Error::StorageFull(format!("{free} bytes are free, uploads need {floor}"))
+}
+
+fn storing(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::StorageFull(error.to_string()),
+        _ => Error::internal(error),
+    }
+}
+
+/// Runs what blocks where it may block.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
+}

@@ -9,7 +9,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BuildId, BuildSpec, Digest, ImageRef, NodeId, Owner, Timestamp, WorkerId};
+use super::{
+    BuildError, BuildId, BuildSpec, ContextInfo, Destination, DestinationState, Digest, ErrorKind, LegacyUpload, NodeId, Owner,
+    Stage, StageName, StageState, Timestamp, WorkerId,
+};
 
 /// A build whose worker was lost this many times is not tried again.
 pub const MAX_CRASHES: u32 = 3;
@@ -53,109 +56,9 @@ impl BuildState {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum StageName {
-    Build,
-    Push,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StageState {
-    Waiting,
-    Running,
-    Done,
-    Failed,
-    Cancelled,
-}
-
-/// One stage of the work, with its own start and end and the worker that did it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stage {
-    pub name: StageName,
-    pub state: StageState,
-    pub started_at: Option<Timestamp>,
-    pub finished_at: Option<Timestamp>,
-    pub worker: Option<WorkerId>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DestinationState {
-    Waiting,
-    Pushing,
-    Pushed,
-    Failed,
-}
-
-/// One place that the image is published to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Destination {
-    pub image: ImageRef,
-    pub state: DestinationState,
-    pub digest: Option<Digest>,
-    pub error: Option<BuildError>,
-}
-
-/// Whose fault a failure is, and so what to do about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ErrorKind {
-    User,
-    Auth,
-    Registry,
-    Engine,
-    Limit,
-    Infra,
-    Internal,
-}
-
-/// Why a build, or one of its destinations, failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BuildError {
-    pub stage: StageName,
-    pub kind: ErrorKind,
-    /// Stable, in `snake_case`.
-    pub code: String,
-    /// Verbatim from the engine or the registry where it comes from them.
-    pub message: String,
-    pub dockerfile_line: Option<u32>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
 pub enum BuilderKind {
     Buildkit,
     Classic,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ContextKind {
-    /// A Dockerfile alone: kept in the store, nothing on disk.
-    File,
-    Tar,
-    TarGz,
-    TarZst,
-    Zip,
-}
-
-/// What was uploaded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ContextInfo {
-    pub kind: ContextKind,
-    /// Bytes as uploaded.
-    pub bytes: u64,
-    /// Entries that are not directories.
-    pub files: u64,
-    /// Lower-case hexadecimal SHA-256 of the uploaded bytes.
-    pub sha256: String,
-}
-
-/// What a client of the older path named, kept to be told back to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LegacyUpload {
-    pub repo: String,
-    pub file: String,
 }
 
 /// Everything that is known of a build. Holds no secret. The fence and the lease live beside it in the store.
@@ -204,6 +107,9 @@ pub enum AttemptStart {
     /// The image of an earlier attempt is on this very node: only the push is left.
     Push,
 }
+
+/// A destination (by its index) of a cancelled push that has the image already, or may yet get it.
+pub type Landed = (usize, Result<Digest, BuildError>);
 
 /// What became of a build whose lease ended without being settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -399,13 +305,25 @@ impl BuildRecord {
         Ok(())
     }
 
+    /// Ends by somebody's wish. `landed` is what is true of single destinations all the same.
+    ///
     /// # Errors
     /// When the build has ended already.
-    pub fn cancelled(&mut self, now: Timestamp) -> Result<(), IllegalTransition> {
+    pub fn cancelled(&mut self, landed: &[Landed], now: Timestamp) -> Result<(), IllegalTransition> {
         self.go(BuildState::Cancelled)?;
         self.message = "Build was cancelled".into();
         self.cancel_requested = true;
         self.end_running_stages(StageState::Cancelled, now);
+        for (index, outcome) in landed {
+            let Some(destination) = self.destinations.get_mut(*index) else { continue };
+            match outcome {
+                Ok(digest) => {
+                    destination.state = DestinationState::Pushed;
+                    destination.digest = Some(digest.clone());
+                }
+                Err(error) => destination.error = Some(error.clone()),
+            }
+        }
         for destination in self.destinations.iter_mut().filter(|d| d.state == DestinationState::Pushing) {
             destination.state = DestinationState::Waiting;
         }
@@ -440,7 +358,7 @@ impl BuildRecord {
     /// When the build has ended already.
     pub fn lapsed(&mut self, now: Timestamp) -> Result<Lapse, IllegalTransition> {
         if self.cancel_requested {
-            self.cancelled(now)?;
+            self.cancelled(&[], now)?;
             return Ok(Lapse::Cancelled);
         }
         self.crashes += 1;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::{NetworkMode, Priority};
+use crate::domain::{ContextKind, NetworkMode, Priority};
 
 fn record(push: bool) -> BuildRecord {
     let spec = BuildSpec {
@@ -39,7 +39,7 @@ fn the_whole_way_with_a_push() {
     b.published(now).expect("from pushing");
     assert_eq!(b.message, "Docker Image is successfully pushed to 127.0.0.1:5000");
     assert!(b.stages.iter().all(|s| s.state == StageState::Done && s.finished_at.is_some()));
-    assert!(b.cancelled(now).is_err() && b.requeued("x").is_err() && b.lapsed(now).is_err(), "terminal states never change");
+    assert!(b.cancelled(&[], now).is_err() && b.requeued("x").is_err() && b.lapsed(now).is_err(), "terminal states never change");
 }
 
 #[test]

@@ -15,6 +15,16 @@ impl BuildId {
     pub fn new() -> Self {
         Self(Uuid::now_v7())
     }
+
+    /// When the id was made, as a UUIDv7 says itself; the epoch for other UUIDs.
+    #[must_use]
+    pub fn made_at(self) -> super::Timestamp {
+        let millis = self.0.get_timestamp().map_or(0, |at| {
+            let (seconds, nanos) = at.to_unix();
+            i64::try_from(seconds).unwrap_or(i64::MAX / 1000) * 1000 + i64::from(nanos / 1_000_000)
+        });
+        super::Timestamp::from_millis(millis)
+    }
 }
 
 impl fmt::Display for BuildId {

@@ -10,17 +10,19 @@ mod id;
 mod image;
 pub mod limits;
 mod owner;
+pub mod quantity;
 mod spec;
+mod stage;
 mod time;
+mod upload;
 
-pub use build::{
-    AttemptStart, BuildError, BuildRecord, BuildState, BuilderKind, ContextInfo, ContextKind, Destination, DestinationState,
-    ErrorKind, IllegalTransition, Lapse, LegacyUpload, MAX_CRASHES, Stage, StageName, StageState,
-};
+pub use build::{AttemptStart, BuildRecord, BuildState, BuilderKind, IllegalTransition, Landed, Lapse, MAX_CRASHES};
 pub use credentials::{Credentials, REDACTED};
 pub use event::{Event, EventBody, LogLine, LogStream};
 pub use id::{BuildId, Digest, Fence, InvalidId, NodeId, WorkerId};
 pub use image::{ImageRef, InvalidImageRef, LOCAL_HOST, local_tag};
 pub use owner::{InvalidOwner, Owner, Role, Scope};
 pub use spec::{BuildSpec, NetworkMode, Priority};
+pub use stage::{BuildError, Destination, DestinationState, ErrorKind, Stage, StageName, StageState};
 pub use time::Timestamp;
+pub use upload::{ContextInfo, ContextKind, LegacyUpload};

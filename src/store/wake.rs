@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use crate::domain::BuildId;
 
@@ -22,10 +22,11 @@ pub enum Topic {
 type Topics = HashMap<Topic, watch::Sender<()>>;
 
 /// The sleepers of this process. A wake-up says only "look again"; a lost one is made up for by the sleeper's own time limit.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Wakes {
     // A std mutex, for it is never held across an await.
     topics: Arc<Mutex<Topics>>,
+    moved: broadcast::Sender<BuildId>,
 }
 
 /// One sleeper on one topic. Make it *before* looking, so that nothing between the look and the sleep is missed.
@@ -36,7 +37,22 @@ pub struct Waker {
     wakes: Wakes,
 }
 
+/// Builds that a reader of all builds may be behind by, before it is told that it has missed some.
+const BEHIND: usize = 4096;
+
+impl Default for Wakes {
+    fn default() -> Self {
+        Self { topics: Arc::default(), moved: broadcast::Sender::new(BEHIND) }
+    }
+}
+
 impl Wakes {
+    /// The id of every build that moves from now on, in its record or its log.
+    #[must_use]
+    pub fn builds(&self) -> broadcast::Receiver<BuildId> {
+        self.moved.subscribe()
+    }
+
     #[must_use]
     pub fn subscribe(&self, topic: Topic) -> Waker {
         let receiver = self.lock().entry(topic).or_insert_with(|| watch::Sender::new(())).subscribe();
@@ -45,6 +61,10 @@ impl Wakes {
 
     /// Wakes every sleeper on `topic`.
     pub fn wake(&self, topic: Topic) {
+        if let Topic::Build(id) = topic {
+            // Nobody may be listening.
+            let _ = self.moved.send(id);
+        }
         if let Some(sender) = self.lock().get(&topic) {
             sender.send_replace(());
         }

@@ -1,1 +1,8 @@
+//! Uploads: what is refused, what passes, and what the engine gets of it.
 
+mod archives;
+mod dockerfiles;
+mod hostile;
+mod make;
+mod storage;
+mod streams;

@@ -279,7 +279,7 @@ fn rule(step: &Step, claim: &Claim) -> Rule {
             Step::Built { .. } => record.image_built(digest('a'), 1, &worker, now),
             Step::Publish { .. } => record.published(now),
             Step::Requeue { .. } => record.requeued("handed back"),
-            _ => record.cancelled(now),
+            _ => record.cancelled(&[], now),
         };
         done.map_err(|e| StoreError::Refused(e.to_string()))
     })

@@ -136,7 +136,7 @@ pub async fn cancel(store: &Store, id: BuildId) -> Result<Option<Stored>, StoreE
             record.cancel_requested = true;
             return Ok(());
         }
-        record.cancelled(now).map_err(|e| StoreError::Refused(e.to_string()))
+        record.cancelled(&[], now).map_err(|e| StoreError::Refused(e.to_string()))
     };
     store.update(id, &Guard::Scope(Scope::All), rule).await
 }

@@ -58,7 +58,7 @@ async fn work(store: &Store, seed: usize) {
         let held = !matches!(store.append_log(id, claim.fence, 1, &lines(&["x", "y"])).await, Err(StoreError::Lost));
         let ended = match n % 5 {
             0 => requeue(store, &claim).await,
-            1 | 2 => store.update(id, &Guard::Lease(claim.fence), |record, now, _| refuse(record.cancelled(now))).await,
+            1 | 2 => store.update(id, &Guard::Lease(claim.fence), |record, now, _| refuse(record.cancelled(&[], now))).await,
             _ => Ok(None),
         };
         assert!(held || matches!(ended, Err(StoreError::Lost) | Ok(None)), "a claim that was lost came back");

@@ -1,6 +1,11 @@
 //! Where the real parts are. Each answers or the test fails and says how to start it.
 
+pub mod client;
+pub mod engine;
+pub mod gate;
+pub mod process;
 pub mod redis;
+pub mod service;
 
 use std::net::TcpStream;
 
@@ -39,4 +44,16 @@ pub fn redis_url() -> String {
 /// A name that no other test uses, fit for a repository, an owner or a key prefix.
 pub fn unique(prefix: &str) -> String {
     format!("{prefix}-{}", uuid::Uuid::new_v4().simple())
+}
+
+/// Watches for a condition that has no event to wait on.
+pub async fn watch(what: &str, mut holds: impl FnMut() -> bool) {
+    let mut look = tokio::time::interval(std::time::Duration::from_millis(20));
+    for _ in 0..1500 {
+        if holds() {
+            return;
+        }
+        look.tick().await;
+    }
+    panic!("never: {what}");
 }

@@ -27,6 +27,11 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
+    /// Where it keeps its append-only file.
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
     /// Starts it again, with the data that it had.
     pub async fn restart(&mut self) {
         assert!(self.child.is_none(), "it runs already");

@@ -1,0 +1,102 @@
+//! DELETE: the file, the record with its log, and the image.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::{Builds, CANCEL_WAIT};
+use crate::auth::Principal;
+use crate::domain::{BuildId, Credentials, Destination, DestinationState, Digest, ImageRef};
+use crate::error::{Error, Result};
+use crate::store::{ImageRemoval, Topic};
+
+/// How long a delete waits for the node to remove the image before it answers `pending`.
+const NODE_WAIT: Duration = Duration::from_secs(5);
+/// A lost wake-up costs at most this much.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// What became of one kind of thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    Removed,
+}
+
+/// What became of one tag at its registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct RemoteRemoval {
+    pub image: String,
+    /// `removed`, `absent`, `moved` (the tag names another digest by now and was left alone), `shared` (the registry
+    /// removes only whole manifests, and another tag names this one), or `failed`.
+    pub outcome: String,
+    /// The registry's words, when it failed.
+    pub error: Option<String>,
+}
+
+/// The answer to a delete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Deletion {
+    #[schema(value_type = uuid::Uuid)]
+    pub id: BuildId,
+    pub context: Part,
+    pub record: Part,
+    pub image: ImageRemoval,
+    /// One entry a destination, when `?remote=true` was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remote: Vec<RemoteRemoval>,
+}
+
+/// Removes tags at registries.
+#[async_trait]
+pub trait RemoteTags: Send + Sync {
+    /// Removes the tag if it still names `digest`.
+    async fn remove(&self, image: &ImageRef, digest: &Digest, credentials: Option<&Credentials>) -> RemoteRemoval;
+}
+
+impl Builds {
+    /// Takes a build away, with all that belongs to it; a live one is cancelled first. `remote` takes the tags at the registries too.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the caller may not see such a build: also when it is repeated.
+    pub async fn delete(&self, caller: &Principal, id: BuildId, remote: bool) -> Result<Deletion> {
+        let build = self.get(caller, id).await?;
+        if !build.record.state.is_terminal() {
+            self.stop_for_delete(caller, id).await?;
+        }
+        let mut moved = self.store.wakes().subscribe(Topic::Build(id));
+        let deleted = self.store.delete(&caller.scope(), id).await?.ok_or(Error::NotFound("build"))?;
+        self.contexts.remove(id).await?;
+        let remote = if remote { self.remove_remote(&deleted.record.destinations).await } else { Vec::new() };
+        let mut image = if deleted.removal.is_some() { ImageRemoval::Pending } else { ImageRemoval::Absent };
+        let deadline = Instant::now() + NODE_WAIT;
+        while image == ImageRemoval::Pending && Instant::now() < deadline {
+            match self.store.removal_outcome(id).await? {
+                Some(outcome) => image = outcome,
+                None => moved.sleep(LOOK_AGAIN).await,
+            }
+        }
+        Ok(Deletion { id, context: Part::Removed, record: Part::Removed, image, remote })
+    }
+
+    /// Cancels, and gives the worker a moment to stop. A worker that does not answer loses the build by the delete itself.
+    async fn stop_for_delete(&self, caller: &Principal, id: BuildId) -> Result<()> {
+        match self.request_cancel(&caller.scope(), id).await {
+            Err(Error::Conflict { .. }) => return Ok(()),
+            other => other?,
+        };
+        self.wait(caller, id, CANCEL_WAIT, |build, _| build.record.state.is_terminal()).await?;
+        Ok(())
+    }
+
+    async fn remove_remote(&self, destinations: &[Destination]) -> Vec<RemoteRemoval> {
+        let mut outcomes = Vec::new();
+        for destination in destinations.iter().filter(|d| d.state == DestinationState::Pushed) {
+            if let Some(digest) = &destination.digest {
+                outcomes.push(self.remote.remove(&destination.image, digest, None).await);
+            }
+        }
+        outcomes
+    }
+}

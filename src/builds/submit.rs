@@ -1,0 +1,246 @@
+//! From an upload to an accepted build.
+
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+use sha2::{Digest as _, Sha256};
+
+use super::options::{Fault, Faults, Texts};
+use super::{Builds, TextPart};
+use crate::context::ContextError;
+use crate::context::archive::{ArchiveLimits, DockerfileAt, Inspected, inspect};
+use crate::context::dockerfile::{self, Outline};
+use crate::context::storage::{Incoming, Received};
+use crate::domain::{BuildId, BuildRecord, BuildSpec, ContextInfo, ContextKind, LegacyUpload, Owner, Timestamp, limits};
+use crate::error::{Error, FieldError, Result};
+use crate::store::{NewBuild, Stored};
+
+/// An upload as it comes in, part by part, in any order.
+#[derive(Default)]
+pub struct Draft {
+    texts: Texts,
+    file: Option<Vec<u8>>,
+    context: Option<Received>,
+    faults: Faults,
+    legacy: Option<LegacyUpload>,
+}
+
+impl Draft {
+    pub fn text(&mut self, part: TextPart, value: SecretString) {
+        self.texts.push(part, value);
+    }
+
+    /// The first value of a text part, which may hold no secret.
+    #[must_use]
+    pub fn first(&self, part: TextPart) -> Option<String> {
+        self.texts.first(part)
+    }
+
+    /// Takes the first value of a text part out.
+    pub fn take_first(&mut self, part: TextPart) -> Option<String> {
+        self.texts.take_first(part)
+    }
+
+    pub fn file(&mut self, bytes: Vec<u8>) {
+        if self.file.replace(bytes).is_some() {
+            self.fault("part_repeated", "file", "may be given only once");
+        }
+    }
+
+    pub fn context(&mut self, received: Received) {
+        if self.context.replace(received).is_some() {
+            self.fault("part_repeated", "context", "may be given only once");
+        }
+    }
+
+    /// What the client of the older path named.
+    pub fn legacy(&mut self, legacy: LegacyUpload) {
+        self.legacy = Some(legacy);
+    }
+
+    pub fn fault(&mut self, code: &'static str, field: &str, message: impl Into<String>) {
+        self.faults.add(code, field, message);
+    }
+}
+
+/// A draft of which nothing is wrong.
+struct Checked {
+    spec: BuildSpec,
+    sealed: Option<crate::domain::Credentials>,
+    dockerfile: Vec<u8>,
+    info: ContextInfo,
+    context: Option<Received>,
+}
+
+impl Builds {
+    /// Room for a context under way.
+    ///
+    /// # Errors
+    /// [`Error::StorageFull`] when the disk has less room than the configured floor.
+    pub async fn receive_context(&self) -> Result<Incoming> {
+        self.contexts.begin(self.policy.max_upload.0).await
+    }
+
+    fn must_have_room(&self) -> Result<()> {
+        let free = self.contexts.free_bytes()?;
+        if free < self.policy.min_free_disk.0 {
+            return Err(Error::StorageFull(format!("less than {} are free, so nothing is accepted", self.policy.min_free_disk)));
+        }
+        Ok(())
+    }
+
+    /// Checks everything, keeps the context, and accepts the build in one durable commit.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every fault of the upload; [`Error::TooLarge`] when a limit was passed; nothing is kept then.
+    pub async fn submit(&self, owner: &Owner, draft: Draft) -> Result<Stored> {
+        self.must_have_room()?;
+        let legacy = draft.legacy.clone();
+        let checked = self.check(draft).await?;
+        let id = BuildId::new();
+        if let Some(received) = checked.context {
+            self.contexts.keep(received, id).await?;
+        }
+        let sealed = checked.sealed.map(|credentials| self.vault.seal(owner, id, &credentials));
+        let record = BuildRecord::new(id, owner.clone(), checked.spec, checked.info, legacy, Timestamp::now());
+        let new = NewBuild { record, dockerfile: checked.dockerfile, sealed };
+        match self.store.submit(&new).await {
+            Ok(stored) => Ok(stored),
+            // Whether it was written is not known when the store went away: the janitor looks for contexts without a record.
+            Err(error @ crate::store::StoreError::Unavailable(_)) => Err(error.into()),
+            Err(error) => {
+                self.contexts.remove(id).await?;
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn check(&self, draft: Draft) -> Result<Checked> {
+        let Draft { texts, file, context, mut faults, .. } = draft;
+        let (spec, sealed) = texts.spec(&self.policy, file.is_some(), context.is_some(), &mut faults);
+        let inspected = match &context {
+            Some(received) => match self.inspect(received.path().to_owned(), &spec).await? {
+                Ok(inspected) => Some(inspected),
+                Err(ContextError::Refused(fault)) if !fault.too_large => {
+                    faults.add(fault.code, "context", fault.detail);
+                    None
+                }
+                Err(error) => return Err(error.into()),
+            },
+            None => None,
+        };
+        let context_refused = context.is_some() && inspected.is_none();
+        let info = info(file.as_deref(), context.as_ref().zip(inspected.as_ref()));
+        let dockerfile = match (file, inspected) {
+            (Some(file), _) => Some((file, "file")),
+            (None, Some(Inspected { dockerfile: Some(text), .. })) => Some((text, "context")),
+            (None, Some(_)) => {
+                faults.add("dockerfile_missing", "context", format!("holds no file {:?}", spec.dockerfile));
+                None
+            }
+            (None, None) => {
+                let file_refused = faults.0.iter().any(|fault| fault.field.field == "file");
+                if !context_refused && !file_refused {
+                    faults.add("source_missing", "file", "send a Dockerfile as file, or an archive as context");
+                }
+                None
+            }
+        };
+        if let Some((text, field)) = &dockerfile {
+            check_dockerfile(text, field, &spec, &mut faults);
+        }
+        match (dockerfile, faults.0.is_empty()) {
+            (Some((dockerfile, _)), true) => Ok(Checked { spec, sealed, dockerfile, info, context }),
+            _ => Err(told_together(faults.0)),
+        }
+    }
+
+    async fn inspect(&self, path: PathBuf, spec: &BuildSpec) -> Result<std::result::Result<Inspected, ContextError>> {
+        let bounds = ArchiveLimits {
+            expanded_bytes: self.policy.max_context.0,
+            entries: self.policy.max_entries,
+            ..ArchiveLimits::default()
+        };
+        let (dockerfile, replaced) = (spec.dockerfile.clone(), spec.dockerfile_replaced);
+        tokio::task::spawn_blocking(move || inspect(&path, &bounds, DockerfileAt { path: &dockerfile, replaced }))
+            .await
+            .map_err(Error::internal)
+    }
+}
+
+fn info(file: Option<&[u8]>, context: Option<(&Received, &Inspected)>) -> ContextInfo {
+    match context {
+        Some((received, inspected)) => ContextInfo {
+            kind: inspected.kind,
+            bytes: received.bytes(),
+            files: inspected.files,
+            sha256: received.sha256().to_owned(),
+        },
+        None => {
+            let bytes = file.unwrap_or_default();
+            ContextInfo {
+                kind: ContextKind::File,
+                bytes: bytes.len() as u64,
+                files: 1,
+                sha256: hex::encode(Sha256::digest(bytes)),
+            }
+        }
+    }
+}
+
+fn check_dockerfile(text: &[u8], field: &str, spec: &BuildSpec, faults: &mut Faults) {
+    if text.len() as u64 > limits::DOCKERFILE_BYTES {
+        return faults.add(
+            "dockerfile_too_large",
+            field,
+            format!("the Dockerfile may have at most {} bytes", limits::DOCKERFILE_BYTES),
+        );
+    }
+    let outline = match dockerfile::check(text) {
+        Ok(outline) => outline,
+        Err(fault) => return faults.add(fault.code, field, fault.message),
+    };
+    if let Some(frontend) = outline.foreign_frontend() {
+        let why = format!(
+            "line {}: the frontend {:?} is not allowed; leave the # syntax= line out, or name docker/dockerfile",
+            frontend.line, frontend.image
+        );
+        faults.add("frontend_not_allowed", field, why);
+    }
+    if let Some(image) = outline.reserved_image(&spec.build_args) {
+        faults.add(
+            "reserved_image",
+            field,
+            format!("line {}: {} names the service's own host, whose images cannot be used", image.line, image.text),
+        );
+    }
+    if let Some(target) = spec.target.as_deref().filter(|target| !has_stage(&outline, target)) {
+        faults.add("target_not_found", "target", format!("the Dockerfile has no build stage {target:?}"));
+    }
+    if let Some(needs) = outline.buildkit_only.as_ref().filter(|_| spec.has_limits()) {
+        let why = format!(
+            "line {} of the Dockerfile uses {}, which only BuildKit knows, and BuildKit ignores limits of memory and CPU",
+            needs.line, needs.what
+        );
+        faults.add("limits_need_classic", if spec.memory_bytes.is_some() { "memory" } else { "cpus" }, why);
+    }
+}
+
+/// A stage is named, in any case of its letters, or counted from 0.
+fn has_stage(outline: &Outline, target: &str) -> bool {
+    let named = outline.stages.iter().any(|stage| stage.name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(target)));
+    named || target.parse::<usize>().is_ok_and(|index| index < outline.stages.len())
+}
+
+/// One error for all faults; it has the code of the fault where there is but one kind.
+fn told_together(faults: Vec<Fault>) -> Error {
+    let first = faults.first().map_or("invalid_request", |fault| fault.code);
+    let code = if faults.iter().all(|fault| fault.code == first) { first } else { "invalid_request" };
+    let mut fields: Vec<FieldError> = Vec::new();
+    for fault in faults {
+        if !fields.contains(&fault.field) {
+            fields.push(fault.field);
+        }
+    }
+    Error::Invalid { code, fields }
+}

@@ -1,0 +1,78 @@
+//! The commands of the binary.
+
+mod doctor;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Settings;
+
+/// A Dockerfile in, a published image out.
+#[derive(Parser)]
+#[command(name = "dockwright", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the service
+    Serve(Options),
+    /// Print the settings in force, as TOML, with secrets masked
+    Config(Options),
+    /// Check engine, store, registry, disk and settings, and say what to do about each
+    Doctor {
+        #[command(flatten)]
+        options: Options,
+        /// A registry to check
+        #[arg(long, default_value = "127.0.0.1:5000", value_name = "HOST[:PORT]")]
+        registry: String,
+    },
+}
+
+#[derive(clap::Args)]
+struct Options {
+    /// A TOML file with settings; its keys are the flags' names with underscores
+    #[arg(long, env = "DOCKWRIGHT_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl Options {
+    fn resolve(self) -> anyhow::Result<crate::config::Config> {
+        self.settings.resolve(self.config.as_deref())
+    }
+}
+
+/// Runs the command line. Exit codes: 0 success, 1 failure, 2 usage.
+#[must_use]
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(options) => options.resolve().and_then(serve::run),
+        Command::Config(options) => options.resolve().and_then(|config| {
+            say(&toml::to_string(&config)?);
+            Ok(ExitCode::SUCCESS)
+        }),
+        Command::Doctor { options, registry } => options.resolve().and_then(|config| doctor::run(config, &registry)),
+    };
+    result.unwrap_or_else(|error| {
+        complain(&format!("error: {error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+/// To standard output; a reader that went away is no fault.
+fn say(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+fn complain(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}

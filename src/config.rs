@@ -1,0 +1,330 @@
+//! The settings: one typed schema for flags, environment (`DOCKWRIGHT_*`) and a TOML file, in this order of precedence.
+//! An unknown key is an error in each of the three.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::quantity::{Bytes, Cpus, Span};
+
+/// What an operator may set. Every field is optional; [`Settings::resolve`] fills in the defaults.
+#[derive(clap::Args, Deserialize, Default, Clone, Debug)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Folder of everything that is kept on this machine [default: ./dockwright-data]
+    #[arg(long, env = "DOCKWRIGHT_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Address of the HTTP server [default: 127.0.0.1:8080]
+    #[arg(long, env = "DOCKWRIGHT_LISTEN", value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// `sqlite` (embedded) or the URL of a Redis server [default: sqlite]
+    #[arg(long, env = "DOCKWRIGHT_STORE", value_name = "sqlite|redis://…", hide_env_values = true)]
+    pub store: Option<String>,
+    /// Prefix of all keys in Redis [default: dockwright]
+    #[arg(long, env = "DOCKWRIGHT_STORE_PREFIX", value_name = "PREFIX")]
+    pub store_prefix: Option<String>,
+    /// What this process does [default: all]
+    #[arg(long, env = "DOCKWRIGHT_ROLE", value_enum)]
+    pub role: Option<Role>,
+    /// Address of the engine [default: $DOCKER_HOST, else unix:///var/run/docker.sock]
+    #[arg(long, env = "DOCKWRIGHT_ENGINE", value_name = "URL")]
+    pub engine: Option<String>,
+    /// Builds that this process does at once [default: the number of cores]
+    #[arg(long, env = "DOCKWRIGHT_WORKERS", value_name = "N")]
+    pub workers: Option<u32>,
+    /// Largest upload [default: 1g]
+    #[arg(long, env = "DOCKWRIGHT_MAX_UPLOAD", value_name = "BYTES")]
+    pub max_upload: Option<Bytes>,
+    /// Largest context when expanded [default: 1g]
+    #[arg(long, env = "DOCKWRIGHT_MAX_CONTEXT", value_name = "BYTES")]
+    pub max_context: Option<Bytes>,
+    /// Most entries in a context [default: 100000]
+    #[arg(long, env = "DOCKWRIGHT_MAX_ENTRIES", value_name = "N")]
+    pub max_entries: Option<u64>,
+    /// Time for a build that names none [default: 30m]
+    #[arg(long, env = "DOCKWRIGHT_BUILD_TIMEOUT", value_name = "TIME")]
+    pub build_timeout: Option<Span>,
+    /// Longest time that a build may ask for [default: 2h]
+    #[arg(long, env = "DOCKWRIGHT_MAX_BUILD_TIMEOUT", value_name = "TIME")]
+    pub max_build_timeout: Option<Span>,
+    /// Most memory that a build may ask for [default: 4g]
+    #[arg(long, env = "DOCKWRIGHT_MAX_MEMORY", value_name = "BYTES")]
+    pub max_memory: Option<Bytes>,
+    /// Most CPUs that a build may ask for [default: 4]
+    #[arg(long, env = "DOCKWRIGHT_MAX_CPUS", value_name = "N")]
+    pub max_cpus: Option<Cpus>,
+    /// Longest log of a build; its tail is always kept [default: 16m]
+    #[arg(long, env = "DOCKWRIGHT_MAX_LOG", value_name = "BYTES")]
+    pub max_log: Option<Bytes>,
+    /// How long a worker has a build without a sign of life [default: 15s]
+    #[arg(long, env = "DOCKWRIGHT_LEASE", value_name = "TIME")]
+    pub lease: Option<Span>,
+    /// How long running builds may go on after a stop was asked for; then they are handed back [default: 30s]
+    #[arg(long, env = "DOCKWRIGHT_DRAIN", value_name = "TIME")]
+    pub drain: Option<Span>,
+    /// A registry that does not move a push for this long is given up [default: 60s]
+    #[arg(long, env = "DOCKWRIGHT_PUSH_STALL", value_name = "TIME")]
+    pub push_stall: Option<Span>,
+    /// Builds without credentials may use this host's own `docker login` for the registry they push to
+    #[arg(long, env = "DOCKWRIGHT_HOST_CREDENTIALS", num_args = 0..=1, default_missing_value = "true")]
+    pub host_credentials: Option<bool>,
+    /// File with the key that seals credentials, made at the first start [default: DATA_DIR/key]
+    #[arg(long, env = "DOCKWRIGHT_KEY_FILE", value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// The key itself, 32 bytes in base64: from `DOCKWRIGHT_KEY` or the TOML file, never a flag.
+    #[arg(skip)]
+    pub key: Option<SecretString>,
+    /// Intake stops when the disk has less room than this [default: 512m]
+    #[arg(long, env = "DOCKWRIGHT_MIN_FREE_DISK", value_name = "BYTES")]
+    pub min_free_disk: Option<Bytes>,
+    /// How long the log of an ended build stays in the store before its archive alone serves it [default: 10m]
+    #[arg(long, env = "DOCKWRIGHT_KEEP_HOT_LOG", value_name = "TIME")]
+    pub keep_hot_log: Option<Span>,
+    /// [default: text]
+    #[arg(long, env = "DOCKWRIGHT_LOG_FORMAT", value_enum)]
+    pub log_format: Option<LogFormat>,
+    /// Level of the service's own log, as for `RUST_LOG` [default: info]
+    #[arg(long, env = "DOCKWRIGHT_LOG_LEVEL", value_name = "FILTER")]
+    pub log_level: Option<String>,
+}
+
+/// What a process does.
+#[derive(clap::ValueEnum, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Everything, in one process.
+    All,
+    /// The HTTP server alone.
+    Api,
+    /// Builds alone.
+    Worker,
+}
+
+impl Role {
+    #[must_use]
+    pub fn serves(self) -> bool {
+        self != Self::Worker
+    }
+
+    #[must_use]
+    pub fn works(self) -> bool {
+        self != Self::Api
+    }
+}
+
+#[derive(clap::ValueEnum, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// The settings in force.
+#[derive(Clone, Debug, Serialize)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub listen: SocketAddr,
+    #[serde(serialize_with = "masked_url")]
+    pub store: StoreUrl,
+    pub store_prefix: String,
+    pub role: Role,
+    pub engine: Option<String>,
+    pub workers: u32,
+    pub max_upload: Bytes,
+    pub max_context: Bytes,
+    pub max_entries: u64,
+    pub build_timeout: Span,
+    pub max_build_timeout: Span,
+    pub max_memory: Bytes,
+    pub max_cpus: Cpus,
+    pub max_log: Bytes,
+    pub lease: Span,
+    pub drain: Span,
+    pub push_stall: Span,
+    pub host_credentials: bool,
+    pub key_file: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "masked")]
+    pub key: Option<SecretString>,
+    pub min_free_disk: Bytes,
+    pub keep_hot_log: Span,
+    pub log_format: LogFormat,
+    pub log_level: String,
+}
+
+/// Which store.
+#[derive(Clone, Debug)]
+pub enum StoreUrl {
+    Sqlite,
+    /// May hold a password.
+    Redis(SecretString),
+}
+
+fn masked<S: serde::Serializer>(_: &Option<SecretString>, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_str("********")
+}
+
+fn masked_url<S: serde::Serializer>(url: &StoreUrl, s: S) -> Result<S::Ok, S::Error> {
+    match url {
+        StoreUrl::Sqlite => s.serialize_str("sqlite"),
+        StoreUrl::Redis(url) => s.serialize_str(&mask_password(url.expose_secret())),
+    }
+}
+
+/// `redis://user:secret@host` → `redis://user:********@host`.
+fn mask_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return "********".into() };
+    match rest.rsplit_once('@') {
+        Some((login, host)) => format!("{scheme}://{}:********@{host}", login.split(':').next().unwrap_or_default()),
+        None => url.to_owned(),
+    }
+}
+
+/// Variables of ours that are no settings of the server: clients, tests and scripts read them.
+const FOREIGN: [&str; 4] = ["DOCKWRIGHT_URL", "DOCKWRIGHT_TOKEN", "DOCKWRIGHT_STATE", "DOCKWRIGHT_CONFIG"];
+
+impl Settings {
+    /// Flags and environment over the file over the defaults.
+    ///
+    /// # Errors
+    /// When the file cannot be read, a key is unknown, or two settings contradict.
+    pub fn resolve(self, file: Option<&Path>) -> anyhow::Result<Config> {
+        refuse_unknown_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))?;
+        let file = file.map(read_file).transpose()?.unwrap_or_default();
+        let key = std::env::var("DOCKWRIGHT_KEY").ok().map(SecretString::from).or(self.key).or(file.key);
+        macro_rules! pick {
+            ($name:ident, $default:expr) => {
+                self.$name.or(file.$name).unwrap_or_else(|| $default)
+            };
+        }
+        let data_dir = pick!(data_dir, "dockwright-data".into());
+        let cores = std::thread::available_parallelism().map_or(2, |n| u32::try_from(n.get()).unwrap_or(2));
+        let config = Config {
+            listen: pick!(listen, SocketAddr::from(([127, 0, 0, 1], 8080))),
+            store: store_url(&pick!(store, "sqlite".into()))?,
+            store_prefix: pick!(store_prefix, "dockwright".into()),
+            role: pick!(role, Role::All),
+            engine: self.engine.or(file.engine).or_else(|| std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty())),
+            workers: pick!(workers, cores),
+            max_upload: pick!(max_upload, Bytes(1 << 30)),
+            max_context: pick!(max_context, Bytes(1 << 30)),
+            max_entries: pick!(max_entries, 100_000),
+            build_timeout: pick!(build_timeout, Span(Duration::from_secs(30 * 60))),
+            max_build_timeout: pick!(max_build_timeout, Span(Duration::from_secs(2 * 3600))),
+            max_memory: pick!(max_memory, Bytes(4 << 30)),
+            max_cpus: pick!(max_cpus, Cpus(4000)),
+            max_log: pick!(max_log, Bytes(16 << 20)),
+            lease: pick!(lease, Span(Duration::from_secs(15))),
+            drain: pick!(drain, Span(Duration::from_secs(30))),
+            push_stall: pick!(push_stall, Span(Duration::from_secs(60))),
+            host_credentials: pick!(host_credentials, false),
+            key_file: self.key_file.or(file.key_file).unwrap_or_else(|| data_dir.join("key")),
+            key,
+            min_free_disk: pick!(min_free_disk, Bytes(512 << 20)),
+            keep_hot_log: pick!(keep_hot_log, Span(Duration::from_secs(600))),
+            log_format: pick!(log_format, LogFormat::Text),
+            log_level: pick!(log_level, "info".into()),
+            data_dir,
+        };
+        config.check()?;
+        Ok(config)
+    }
+}
+
+impl Config {
+    fn check(&self) -> anyhow::Result<()> {
+        if self.workers == 0 {
+            bail!("workers: must be at least 1");
+        }
+        if self.role != Role::All && matches!(self.store, StoreUrl::Sqlite) {
+            bail!(
+                "role: api and worker share a store, and the embedded one serves a single process; set store to a redis:// URL"
+            );
+        }
+        if self.lease.0 < Duration::from_secs(1) {
+            bail!("lease: must be at least 1s");
+        }
+        if self.build_timeout.0 > self.max_build_timeout.0 {
+            bail!("build_timeout: is longer than max_build_timeout");
+        }
+        Ok(())
+    }
+}
+
+fn store_url(text: &str) -> anyhow::Result<StoreUrl> {
+    match text {
+        "sqlite" => Ok(StoreUrl::Sqlite),
+        url if url.starts_with("redis://") || url.starts_with("rediss://") => {
+            Ok(StoreUrl::Redis(SecretString::from(url.to_owned())))
+        }
+        _ => bail!("store: must be sqlite, or a URL that begins with redis:// or rediss://"),
+    }
+}
+
+fn read_file(path: &Path) -> anyhow::Result<Settings> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the configuration file {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("in the configuration file {}", path.display()))
+}
+
+fn refuse_unknown_variables(names: impl Iterator<Item = String>) -> anyhow::Result<()> {
+    let command = <Settings as clap::Args>::augment_args(clap::Command::new("dockwright"));
+    let known: Vec<&str> =
+        command.get_arguments().filter_map(|a| a.get_env()?.to_str()).chain(["DOCKWRIGHT_KEY"]).chain(FOREIGN).collect();
+    for name in names.filter(|n| n.starts_with("DOCKWRIGHT_") && !n.starts_with("DOCKWRIGHT_TEST_")) {
+        if !known.contains(&name.as_str()) {
+            bail!("the environment variable {name} is no setting; `dockwright serve --help` lists them");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_toml(text: &str) -> anyhow::Result<Config> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("c.toml");
+        std::fs::write(&path, text)?;
+        Settings::default().resolve(Some(&path))
+    }
+
+    #[test]
+    fn a_file_is_read_and_flags_win() {
+        let config = from_toml("listen = \"127.0.0.1:9\"\nmax_upload = \"2g\"\nbuild_timeout = \"5m\"\nmax_cpus = \"1.5\"")
+            .expect("valid");
+        assert_eq!((config.listen.port(), config.max_upload.0, config.max_cpus.0), (9, 2 << 30, 1500));
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("c.toml");
+        std::fs::write(&path, "listen = \"127.0.0.1:9\"").expect("written");
+        let flags = Settings { listen: Some("127.0.0.1:10".parse().expect("an address")), ..Settings::default() };
+        assert_eq!(flags.resolve(Some(&path)).expect("valid").listen.port(), 10);
+    }
+
+    #[test]
+    fn unknown_keys_and_contradictions_are_refused() {
+        for (text, word) in [
+            ("lisen = 1", "lisen"),
+            ("role = \"api\"", "role"),
+            ("workers = 0", "workers"),
+            ("store = \"mysql://x\"", "store"),
+            ("max_upload = \"x\"", "max_upload"),
+        ] {
+            let error = format!("{:#}", from_toml(text).expect_err(text));
+            assert!(error.contains(word), "{text}: {error}");
+        }
+        assert!(refuse_unknown_variables(["DOCKWRIGHT_LISEN".to_owned()].into_iter()).is_err());
+        assert!(refuse_unknown_variables(["DOCKWRIGHT_LISTEN".to_owned(), "PATH".to_owned()].into_iter()).is_ok());
+    }
+
+    #[test]
+    fn secrets_are_masked() {
+        let config = from_toml("store = \"redis://u:canary@h:1/0\"\nkey = \"canary\"").expect("valid");
+        let shown = toml::to_string(&config).expect("serialises");
+        assert!(!shown.contains("canary") && shown.contains("redis://u:********@h:1/0"), "{shown}");
+        assert!(!format!("{config:?}").contains("canary"));
+    }
+}

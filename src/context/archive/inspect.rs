@@ -1,0 +1,98 @@
+use std::path::Path;
+
+use super::super::fault::{ContextError, ContextFault};
+use super::super::ignore::{Ignore, is_ignore_file};
+use super::{ArchiveLimits, Entry, EntryKind, Seen, Walk, gate};
+use crate::domain::ContextKind;
+use crate::domain::limits::DOCKERFILE_BYTES;
+
+/// Where the Dockerfile of a context is, and whether the one that stands there counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DockerfileAt<'a> {
+    /// Path inside the context.
+    pub path: &'a str,
+    /// Another text comes with the upload and takes its place.
+    pub replaced: bool,
+}
+
+/// What a stored archive holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspected {
+    pub kind: ContextKind,
+    /// Entries that are not directories.
+    pub files: u64,
+    /// Bytes of all files together.
+    pub expanded_bytes: u64,
+    /// The text at the Dockerfile's path; `None` when there is none, or it is replaced.
+    pub dockerfile: Option<Vec<u8>>,
+    /// What will be left out on the way to the engine, in words.
+    pub warnings: Vec<String>,
+}
+
+/// Reads a stored upload once and checks all of it. Blocks; memory is bounded by the limit of entries.
+///
+/// # Errors
+/// The first fault that is found; [`super`] lists the codes.
+pub fn inspect(path: &Path, limits: &ArchiveLimits, dockerfile: DockerfileAt<'_>) -> Result<Inspected, ContextError> {
+    let wanted = clean_dockerfile_path(dockerfile.path)?;
+    let (kind, mut walk) = Walk::open(path, limits)?;
+    let mut found = Inspected { kind, files: 0, expanded_bytes: 0, dockerfile: None, warnings: Vec::new() };
+    while let Some(entry) = walk.next()? {
+        if let EntryKind::File { size } = entry.kind {
+            found.expanded_bytes += size;
+        }
+        found.files += u64::from(entry.kind != EntryKind::Dir);
+        if entry.path == wanted && !dockerfile.replaced {
+            found.dockerfile = Some(dockerfile_text(&mut walk, &entry)?);
+        } else if is_ignore_file(&entry.path, &wanted) && matches!(entry.kind, EntryKind::File { .. }) {
+            Ignore::read(&mut walk, &entry.path)?;
+        } else {
+            walk.entries.verify()?;
+        }
+    }
+    check_place(&walk, &wanted, dockerfile.replaced)?;
+    found.warnings = walk.entries.warnings();
+    Ok(found)
+}
+
+/// The Dockerfile's path in the form that entries have.
+pub(in crate::context) fn clean_dockerfile_path(path: &str) -> Result<String, ContextFault> {
+    let bad = |why: &str| ContextFault::new("invalid_dockerfile_path", format!("the Dockerfile's path {path:?} {why}"));
+    let clean = gate::clean(path.as_bytes()).map_err(|_| bad("is not a path inside the context"))?;
+    if clean.is_empty() || path.ends_with('/') { Err(bad("names no file")) } else { Ok(clean) }
+}
+
+fn dockerfile_text(walk: &mut Walk, entry: &Entry) -> Result<Vec<u8>, ContextError> {
+    let path = &entry.path;
+    match entry.kind {
+        EntryKind::File { .. } => walk.text(DOCKERFILE_BYTES)?.ok_or_else(|| {
+            let detail = format!("the Dockerfile {path:?} is larger than the limit of {DOCKERFILE_BYTES} bytes");
+            ContextFault::too_large("dockerfile_too_large", detail).into()
+        }),
+        EntryKind::Dir => {
+            let detail = format!("the Dockerfile's path {path:?} is a directory");
+            Err(ContextFault::new("dockerfile_is_directory", detail).into())
+        }
+        EntryKind::Symlink { ref target } | EntryKind::HardLink { ref target } => {
+            let detail =
+                format!("the Dockerfile {path:?} is a link to {target:?}; name the file itself in the part `dockerfile`");
+            Err(ContextFault::new("dockerfile_is_link", detail).into())
+        }
+    }
+}
+
+/// Whether a file can stand at the Dockerfile's path at all.
+fn check_place(walk: &Walk, wanted: &str, replaced: bool) -> Result<(), ContextFault> {
+    if replaced && walk.gate.at(wanted) == Some(Seen::Dir) {
+        let detail = format!("the Dockerfile's path {wanted:?} is a directory");
+        return Err(ContextFault::new("dockerfile_is_directory", detail));
+    }
+    let parents = wanted.match_indices('/').map(|(at, _)| &wanted[..at]);
+    for parent in parents {
+        if matches!(walk.gate.at(parent), Some(Seen::Symlink | Seen::File)) {
+            let detail = format!("the Dockerfile's path {wanted:?} runs through {parent:?}, which is not a directory");
+            return Err(ContextFault::new("dockerfile_is_link", detail));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,33 @@
+//! What a client sent.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContextKind {
+    /// A Dockerfile alone: kept in the store, nothing on disk.
+    File,
+    Tar,
+    TarGz,
+    TarZst,
+    Zip,
+}
+
+/// What was uploaded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContextInfo {
+    pub kind: ContextKind,
+    /// Bytes as uploaded.
+    pub bytes: u64,
+    /// Entries that are not directories.
+    pub files: u64,
+    /// Lower-case hexadecimal SHA-256 of the uploaded bytes.
+    pub sha256: String,
+}
+
+/// What a client of the older path named, kept to be told back to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LegacyUpload {
+    pub repo: String,
+    pub file: String,
+}

@@ -1,0 +1,204 @@
+//! The texts are those of Engine 20.10.24, collected by making it say them; those marked 26.1 are of Engine 26.1.5.
+
+use super::*;
+
+const BUILD: Doing = Doing::Build { limits: false };
+
+fn check(doing: Doing, table: &[(&str, &str, Option<u32>)]) {
+    for (message, code, line) in table {
+        let error = sort(doing, None, message);
+        assert_eq!((error.code, error.dockerfile_line), (*code, *line), "{message}");
+        assert_eq!(error.message, *message, "told verbatim");
+    }
+}
+
+#[test]
+fn buildkit() {
+    const FRONT: &str = "failed to solve with frontend dockerfile.v0: failed to create LLB definition: ";
+    let long = |rest: &str| format!("{FRONT}{rest}");
+    for (rest, code, line) in [
+        ("dockerfile parse error line 2: unknown instruction: FRUM", "dockerfile_invalid", Some(2)),
+        ("dockerfile parse error line 1: FROM requires either one or three arguments", "dockerfile_invalid", Some(1)),
+        ("no build stage in current context", "dockerfile_invalid", None),
+        ("the Dockerfile cannot be empty", "dockerfile_invalid", None),
+        ("file with no instructions", "dockerfile_invalid", None),
+        ("Invalid containerPort: abc", "dockerfile_invalid", None),
+        ("circular dependency detected on stage: a", "dockerfile_invalid", None),
+        (
+            "failed to parse stage name \"UPPER/x\": invalid reference format: repository name must be lowercase",
+            "dockerfile_invalid",
+            None,
+        ),
+        ("base name (${NOPE}) should not be blank", "dockerfile_invalid", None),
+        ("target stage nope could not be found", "target_not_found", None),
+        ("127.0.0.1:5000/no/such:image: not found", "base_image_not_found", None),
+        (
+            "pull access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed",
+            "base_image_not_found",
+            None,
+        ),
+        ("pulling from host 127.0.0.1:5001 failed with status code [manifests image]: 401 Unauthorized", "registry_auth", None),
+        (
+            "failed to do request: Head \"http://127.0.0.1:1/v2/no/such/manifests/image\": dial tcp 127.0.0.1:1: connect: connection refused",
+            "base_image_unavailable",
+            None,
+        ),
+        (
+            "failed to do request: Head \"https://registry-1.docker.io/v2/library/busybox/manifests/latest\": dial tcp: lookup registry-1.docker.io on 192.0.2.53:53: no such host",
+            "base_image_unavailable",
+            None,
+        ),
+    ] {
+        check(BUILD, &[(&long(rest), code, line)]);
+    }
+    check(
+        BUILD,
+        &[
+            ("failed to compute cache key: \"/nothing\" not found: not found", "copy_source_missing", None),
+            (
+                "failed to compute cache key: failed to calculate checksum of ref x::y: \"/nothing\": not found (26.1)",
+                "copy_source_missing",
+                None,
+            ),
+            ("lstat /var/lib/docker/overlay2/28020fb5/merged/x: no such file or directory", "copy_source_missing", None),
+            (
+                "failed to load cache key: failed to do request: Head \"https://registry-1.docker.io/v2/library/nostage/manifests/latest\": dial tcp: lookup registry-1.docker.io on 192.0.2.53:53: no such host",
+                "base_image_unavailable",
+                None,
+            ),
+            ("executor failed running [/bin/sh -c exit 7]: exit code: 7", "step_failed", None),
+            ("executor failed running [/bin/sh -c echo no space left on device; exit 1]: exit code: 1", "step_failed", None),
+            ("process \"/bin/sh -c exit 7\" did not complete successfully: exit code: 7 (26.1)", "step_failed", None),
+            (
+                "executor failed running [/bin/sh -c true]: unable to find user nosuch: no matching entries in passwd file",
+                "step_failed",
+                None,
+            ),
+            (
+                "failed to solve with frontend dockerfile.v0: failed to read dockerfile: open /var/lib/docker/tmp/buildkit-mount3652109497/Nope: no such file or directory",
+                "dockerfile_invalid",
+                None,
+            ),
+            ("\"bogus\": unknown operating system or architecture: invalid argument", "platform_not_supported", None),
+            ("dockerfile parse error on line 3: unknown instruction: FRUM (26.1)", "dockerfile_invalid", Some(3)),
+            ("failed to copy: write /var/lib/docker/x: no space left on device", "disk_full", None),
+            ("toomanyrequests: You have reached your pull rate limit.", "rate_limited", None),
+        ],
+    );
+}
+
+#[test]
+fn classic() {
+    check(
+        BUILD,
+        &[
+            ("dockerfile parse error line 2: unknown instruction: FRUM", "dockerfile_invalid", Some(2)),
+            ("the Dockerfile (Dockerfile) cannot be empty", "dockerfile_invalid", None),
+            ("failed to parse Dockerfile: file with no instructions", "dockerfile_invalid", None),
+            ("Cannot locate specified Dockerfile: Nope", "dockerfile_invalid", None),
+            ("invalid reference format: repository name must be lowercase", "dockerfile_invalid", None),
+            ("No image was generated. Is your Dockerfile empty?", "dockerfile_invalid", None),
+            (
+                "the --mount option requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ to learn how to build images with BuildKit enabled",
+                "dockerfile_invalid",
+                None,
+            ),
+            ("failed to reach build target nope in Dockerfile", "target_not_found", None),
+            (
+                "COPY failed: file not found in build context or excluded by .dockerignore: stat nothing: file does not exist",
+                "copy_source_missing",
+                None,
+            ),
+            (
+                "ADD failed: file not found in build context or excluded by .dockerignore: stat nothing: file does not exist",
+                "copy_source_missing",
+                None,
+            ),
+            ("COPY failed: forbidden path outside the build context: ../x ()", "copy_source_missing", None),
+            (
+                "manifest for 127.0.0.1:5000/no/such:image not found: manifest unknown: manifest unknown",
+                "base_image_not_found",
+                None,
+            ),
+            (
+                "pull access denied for nobody/nothing, repository does not exist or may require 'docker login': denied: requested access to the resource is denied",
+                "base_image_not_found",
+                None,
+            ),
+            ("Head \"http://127.0.0.1:5001/v2/no/such/manifests/image\": no basic auth credentials", "registry_auth", None),
+            ("Get \"http://127.0.0.1:1/v2/\": dial tcp 127.0.0.1:1: connect: connection refused", "base_image_unavailable", None),
+            (
+                "Get \"https://registry-1.docker.io/v2/\": net/http: request canceled while waiting for connection (Client.Timeout exceeded while awaiting headers)",
+                "base_image_unavailable",
+                None,
+            ),
+            (
+                "invalid from flag value nostage: Get \"https://registry-1.docker.io/v2/\": dial tcp: lookup registry-1.docker.io on 192.0.2.53:53: no such host",
+                "base_image_unavailable",
+                None,
+            ),
+            ("The command '/bin/sh -c exit 7' returned a non-zero code: 7", "step_failed", None),
+            ("unable to find user nosuch: no matching entries in passwd file", "step_failed", None),
+            (
+                "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: \"/nonexistent\": stat /nonexistent: no such file or directory: unknown",
+                "step_failed",
+                None,
+            ),
+            ("something never heard of", "engine_error", None),
+        ],
+    );
+}
+
+#[test]
+fn a_killed_step_ran_out_of_memory_only_when_that_was_limited() {
+    let killed = "The command '/bin/sh -c x' returned a non-zero code: 137";
+    assert_eq!(sort(Doing::Build { limits: true }, None, killed).code, "out_of_memory");
+    assert_eq!(sort(BUILD, None, killed).code, "step_failed");
+    let other = "The command '/bin/sh -c exit 137 ' returned a non-zero code: 1";
+    assert_eq!(sort(Doing::Build { limits: true }, None, other).code, "step_failed");
+}
+
+#[test]
+fn a_step_without_its_network_is_the_engines_fault() {
+    let network = "failed to create endpoint miy1zn0a on network bridge: adding interface veth0df2e9e to bridge docker0 failed: could not find bridge docker0: route ip+net: no such network interface";
+    for message in [format!("executor failed running [/bin/sh -c true]: {network}"), network.to_owned()] {
+        let error = sort(BUILD, None, &message);
+        assert_eq!((error.code, error.kind, error.transient), ("engine_error", ErrorKind::Engine, true), "{message}");
+    }
+    let own = "executor failed running [/bin/sh -c echo failed to create endpoint a on network b; exit 1]: exit code: 1";
+    assert_eq!(sort(BUILD, None, own).code, "step_failed");
+}
+
+#[test]
+fn pushes() {
+    check(
+        Doing::Push,
+        &[
+            ("no basic auth credentials", "registry_auth", None),
+            ("unauthorized: authentication required", "registry_auth", None),
+            ("unauthorized: incorrect username or password", "registry_auth", None),
+            ("denied: requested access to the resource is denied", "push_denied", None),
+            ("error parsing HTTP 403 response body: no error details found in HTTP response body", "push_denied", None),
+            ("toomanyrequests: too many requests", "rate_limited", None),
+            ("error parsing HTTP 429 response body: invalid character 'T' looking for beginning of value", "rate_limited", None),
+            ("Get \"http://127.0.0.1:1/v2/\": dial tcp 127.0.0.1:1: connect: connection refused", "registry_unreachable", None),
+            ("received unexpected HTTP status: 503 Service Unavailable", "registry_error", None),
+            ("Get \"https://r.example/v2/\": http: server gave HTTP response to HTTPS client", "registry_tls", None),
+            ("Get \"https://r.example/v2/\": x509: certificate signed by unknown authority", "registry_tls", None),
+            ("An image does not exist locally with the tag: 127.0.0.1:5000/x", "image_missing", None),
+        ],
+    );
+    for (message, transient) in [
+        ("dial tcp: connection refused", true),
+        ("unauthorized: authentication required", false),
+        ("received unexpected HTTP status: 502 Bad Gateway", true),
+    ] {
+        assert_eq!(sort(Doing::Push, None, message).transient, transient, "{message}");
+    }
+}
+
+#[test]
+fn an_empty_answer_is_told_by_its_status() {
+    let error = sort(Doing::Image, Some(503), "");
+    assert_eq!((error.message.as_str(), error.transient), ("the engine answered with status 503", true));
+}

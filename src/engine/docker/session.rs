@@ -1,0 +1,209 @@
+//! BuildKit's session: the engine calls *us* over a connection that we opened, upgraded from `POST /session` to HTTP/2.
+//! Served are gRPC health, by which the engine sees that we are alive, and the credentials for base images. Secrets and
+//! ssh agents are further services of the same kind (`moby.buildkit.secrets.v1`, `moby.sshforward.v1`): a method
+//! in [`METHODS`] and an arm in [`Services::call`].
+//!
+//! Source: moby/buildkit `session/session.go`, `session/grpc.go`, `session/auth/auth.go`.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bollard_buildkit_proto::health::health_check_response::ServingStatus;
+use bollard_buildkit_proto::health::health_server::{Health, HealthServer};
+use bollard_buildkit_proto::health::{HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse};
+use bollard_buildkit_proto::moby::filesync::v1::auth_server::{Auth, AuthServer};
+use bollard_buildkit_proto::moby::filesync::v1::{
+    CredentialsRequest, CredentialsResponse, FetchTokenRequest, FetchTokenResponse, GetTokenAuthorityRequest,
+    GetTokenAuthorityResponse, VerifyTokenAuthorityRequest, VerifyTokenAuthorityResponse,
+};
+use http::{Method, Request, StatusCode, header};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioExecutor;
+use tonic::codegen::Service as _;
+use tonic::{Response, Status};
+use uuid::Uuid;
+
+use super::errors::unavailable;
+use super::transport::{Connection, Transport, broken, empty};
+use crate::domain::Credentials;
+use crate::engine::Result;
+
+const NAME: &str = "dockwright";
+/// What the engine may call. Tokens are not ours to fetch: it does that with the credentials.
+const METHODS: [&str; 2] = ["/grpc.health.v1.Health/Check", "/moby.filesync.v1.Auth/Credentials"];
+/// The names by which engines and registries call Docker Hub.
+const HUB: [&str; 4] = ["docker.io", "index.docker.io", "registry-1.docker.io", "https://index.docker.io/v1/"];
+
+/// An open session. Dropping it closes the connection, and the engine forgets the session.
+pub(super) struct Session {
+    id: String,
+    server: tokio::task::JoinHandle<()>,
+    _connection: Connection,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Session {
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// `None`: this engine has no sessions.
+    pub(super) async fn open(transport: &Transport, credentials: Vec<Credentials>) -> Result<Option<Self>> {
+        let id = Uuid::new_v4().simple().to_string();
+        let answer = transport.send(request(&id)).await?;
+        match answer.response.status() {
+            StatusCode::SWITCHING_PROTOCOLS => {}
+            // The engine is there, but starting up or ending.
+            status if status.is_server_error() => {
+                return Err(unavailable(format!("the engine answered a session with {status}")));
+            }
+            _ => return Ok(None),
+        }
+        let upgraded = hyper::upgrade::on(answer.response).await.map_err(broken)?;
+        let services = Services::new(credentials);
+        let server = tokio::spawn(async move {
+            let serve = hyper::service::service_fn(move |request| services.clone().call(request));
+            // It ends when the engine closes the connection, which is as good as any other end.
+            let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(upgraded, serve).await;
+        });
+        Ok(Some(Self { id, server, _connection: answer.connection }))
+    }
+}
+
+/// Whether the engine answers a session with 101.
+pub(super) async fn probe(transport: &Transport) -> Result<bool> {
+    Session::open(transport, Vec::new()).await.map(|session| session.is_some())
+}
+
+fn request(id: &str) -> Request<super::transport::Body> {
+    let mut request = Request::new(empty());
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = http::Uri::from_static("/session");
+    let headers = request.headers_mut();
+    headers.insert(header::CONNECTION, header::HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, header::HeaderValue::from_static("h2c"));
+    headers.insert("x-docker-expose-session-uuid", id.parse().expect("hexadecimal fits in a header"));
+    headers.insert("x-docker-expose-session-name", header::HeaderValue::from_static(NAME));
+    for method in METHODS {
+        headers.append("x-docker-expose-session-grpc-method", header::HeaderValue::from_static(method));
+    }
+    request
+}
+
+#[derive(Clone)]
+struct Services {
+    health: HealthServer<Alive>,
+    auth: AuthServer<Keyring>,
+}
+
+impl Services {
+    fn new(credentials: Vec<Credentials>) -> Self {
+        Self { health: HealthServer::new(Alive), auth: AuthServer::new(Keyring(Arc::new(credentials))) }
+    }
+
+    async fn call(mut self, request: Request<Incoming>) -> Result<http::Response<tonic::body::Body>, Infallible> {
+        let path = request.uri().path();
+        if path.starts_with("/grpc.health.v1.Health/") {
+            self.health.call(request).await
+        } else if path.starts_with("/moby.filesync.v1.Auth/") {
+            self.auth.call(request).await
+        } else {
+            Ok(Status::unimplemented("not served by this session").into_http())
+        }
+    }
+}
+
+struct Alive;
+
+#[tonic::async_trait]
+impl Health for Alive {
+    async fn check(&self, _: tonic::Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
+        Ok(Response::new(HealthCheckResponse { status: ServingStatus::Serving.into() }))
+    }
+
+    async fn list(&self, _: tonic::Request<HealthListRequest>) -> Result<Response<HealthListResponse>, Status> {
+        Err(Status::unimplemented("only Check is served"))
+    }
+
+    type WatchStream = futures::stream::Empty<Result<HealthCheckResponse, Status>>;
+
+    async fn watch(&self, _: tonic::Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        Err(Status::unimplemented("only Check is served"))
+    }
+}
+
+/// The build's credentials, each for its own host only.
+struct Keyring(Arc<Vec<Credentials>>);
+
+impl Keyring {
+    fn for_host(&self, asked: &str) -> Option<&Credentials> {
+        self.0.iter().find(|one| same_registry(one.host(), asked))
+    }
+}
+
+/// Whether two names are of one registry: equal, or both Docker Hub's.
+pub(super) fn same_registry(one: &str, other: &str) -> bool {
+    one.eq_ignore_ascii_case(other) || (HUB.contains(&one) && HUB.contains(&other))
+}
+
+#[tonic::async_trait]
+impl Auth for Keyring {
+    async fn credentials(&self, request: tonic::Request<CredentialsRequest>) -> Result<Response<CredentialsResponse>, Status> {
+        // An empty answer means: none, go on anonymously.
+        let found = self.for_host(&request.get_ref().host);
+        let answer =
+            found.map(|one| CredentialsResponse { username: one.username().into(), secret: one.expose_password().into() });
+        Ok(Response::new(answer.unwrap_or_default()))
+    }
+
+    async fn fetch_token(&self, _: tonic::Request<FetchTokenRequest>) -> Result<Response<FetchTokenResponse>, Status> {
+        Err(Status::unimplemented("the engine fetches its tokens itself"))
+    }
+
+    async fn get_token_authority(
+        &self,
+        _: tonic::Request<GetTokenAuthorityRequest>,
+    ) -> Result<Response<GetTokenAuthorityResponse>, Status> {
+        Err(Status::unimplemented("the engine fetches its tokens itself"))
+    }
+
+    async fn verify_token_authority(
+        &self,
+        _: tonic::Request<VerifyTokenAuthorityRequest>,
+    ) -> Result<Response<VerifyTokenAuthorityResponse>, Status> {
+        Err(Status::unimplemented("the engine fetches its tokens itself"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::SecretString;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn credentials_go_to_their_own_host_only() {
+        let one = |host: &str, user: &str| Credentials::new(host, user, SecretString::from("pw"));
+        let keyring = Keyring(Arc::new(vec![one("docker.io", "hub"), one("r.example:5000", "r")]));
+        for (host, user) in [
+            ("r.example:5000", "r"),
+            ("registry-1.docker.io", "hub"),
+            ("https://index.docker.io/v1/", "hub"),
+            ("docker.io", "hub"),
+            ("r.example", ""),
+            ("r.example:5001", ""),
+            ("auth.docker.io", ""),
+            ("evil.example", ""),
+        ] {
+            let request = tonic::Request::new(CredentialsRequest { host: host.into() });
+            let answer = keyring.credentials(request).await.expect("answers").into_inner();
+            assert_eq!(answer.username, user, "{host}");
+            assert_eq!(answer.secret.is_empty(), user.is_empty(), "{host}");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! `/api/v1/builds`.
+
+use std::time::Duration;
+
+use axum::extract::{Extension, Path, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+
+use super::openapi::Upload;
+use super::query::{Query, build_id};
+use super::view::{BuildPage, BuildView, etag};
+use super::{App, Problem, multipart};
+use crate::auth::Principal;
+use crate::builds::{Deletion, Filter};
+use crate::domain::{BuildState, ImageRef, Owner, limits};
+use crate::error::Result;
+use crate::store::{ImageFilter, Stored};
+
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/api/v1/builds", get(list).post(submit))
+        .route("/api/v1/builds/{id}", get(one).delete(remove))
+        .route("/api/v1/builds/{id}/dockerfile", get(dockerfile))
+        .route("/api/v1/builds/{id}/cancel", post(cancel))
+}
+
+/// Upload a Dockerfile or a context, to be built and published.
+#[utoipa::path(post, path = "/api/v1/builds", tag = "builds", operation_id = "submit_build",
+    request_body(content = Upload, content_type = "multipart/form-data"),
+    responses((status = 202, description = "Accepted, durably.", body = BuildView, headers(("location" = String), ("etag" = String))), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn submit(
+    State(app): State<App>,
+    Extension(caller): Extension<Principal>,
+    request: Request,
+) -> Result<Response> {
+    let draft = multipart::read(&app.builds, request, &mut multipart::Current).await?;
+    let stored = app.builds.submit(&caller.owner, draft).await?;
+    let position = app.builds.position(&stored).await?;
+    let location = format!("/api/v1/builds/{}", stored.record.id);
+    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], shown(&stored, position)).into_response())
+}
+
+/// The build with its `ETag`.
+fn shown(stored: &Stored, position: Option<u64>) -> Response {
+    ([(header::ETAG, etag(stored, position))], Json(BuildView::of(stored, position))).into_response()
+}
+
+/// Builds, newest first.
+#[utoipa::path(get, path = "/api/v1/builds", tag = "builds", operation_id = "list_builds",
+    params(("limit" = Option<u64>, Query, minimum = 1, maximum = 200), ("cursor" = Option<String>, Query, description = "`next_cursor` of the answer before."),
+        ("state" = Option<String>, Query, description = "One of the states of a build."), ("image" = Option<String>, Query, description = "A destination; without a tag, any tag of the repository."),
+        ("owner" = Option<String>, Query, description = "Narrows an admin's list to one owner.")),
+    responses((status = 200, body = BuildPage), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn list(State(app): State<App>, Extension(caller): Extension<Principal>, uri: Uri) -> Result<Json<BuildPage>> {
+    let mut query = Query::of(&uri, &["limit", "cursor", "state", "image", "owner"]);
+    let limit = query.limit();
+    let filter = Filter {
+        limit,
+        before: query.cursor(),
+        state: query.read("state", state),
+        image: query.read("image", image),
+        owner: query.read("owner", |text| text.parse::<Owner>().map_err(|e| e.to_string())),
+    };
+    query.end()?;
+    let page = app.builds.list(&caller, filter).await?;
+    let mut items = Vec::with_capacity(page.items.len());
+    for stored in &page.items {
+        items.push(BuildView::of(stored, app.builds.position(stored).await?));
+    }
+    let next_cursor = page.more.then(|| page.items.last().map(|stored| stored.record.id.to_string())).flatten();
+    Ok(Json(BuildPage { items, next_cursor }))
+}
+
+fn state(text: &str) -> std::result::Result<BuildState, String> {
+    BuildState::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
+        let names: Vec<&str> = BuildState::ALL.iter().map(|state| state.as_str()).collect();
+        format!("{text:?} is no state; states are: {}", names.join(", "))
+    })
+}
+
+/// With a tag exactly that destination, else any tag of the repository.
+fn image(text: &str) -> std::result::Result<ImageFilter, String> {
+    let image: ImageRef = text.parse().map_err(|e: crate::domain::InvalidImageRef| format!("{text:?} {e}"))?;
+    let tagged = text.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    Ok(ImageFilter { repository: image.repository(), tag: tagged.then(|| image.tag().to_owned()) })
+}
+
+/// One build. With `wait` it answers as soon as the build differs from `If-None-Match`, or, without that header, has ended.
+#[utoipa::path(get, path = "/api/v1/builds/{id}", tag = "builds", operation_id = "get_build",
+    params(("id" = String, Path, format = "uuid", description = "The build's id."), ("wait" = Option<u64>, Query, minimum = 0, maximum = 60, description = "Seconds."), ("If-None-Match" = Option<String>, Header)),
+    responses((status = 200, body = BuildView, headers(("etag" = String))), (status = 304, description = "Nothing has changed."), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn one(
+    State(app): State<App>,
+    Extension(caller): Extension<Principal>,
+    Path(id): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response> {
+    let id = build_id(&id)?;
+    let mut query = Query::of(&uri, &["wait"]);
+    let wait = query.number("wait", 0..=limits::WAIT_SECONDS).map(Duration::from_secs);
+    query.end()?;
+    let seen = headers.get(header::IF_NONE_MATCH).cloned();
+    let moved = |stored: &Stored, position: Option<u64>| match &seen {
+        Some(seen) => !names(seen, &etag(stored, position)),
+        None => stored.record.state.is_terminal(),
+    };
+    let waiting = app.builds.wait(&caller, id, wait.unwrap_or_default(), &moved);
+    let (stored, position) = tokio::select! {
+        waited = waiting => waited?,
+        // A process that ends answers those who wait with what is true now.
+        () = app.stop.cancelled(), if wait.is_some() => {
+            let stored = app.builds.get(&caller, id).await?;
+            let position = app.builds.position(&stored).await?;
+            (stored, position)
+        }
+    };
+    if seen.as_ref().is_some_and(|seen| names(seen, &etag(&stored, position))) {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag(&stored, position))]).into_response());
+    }
+    Ok(shown(&stored, position))
+}
+
+/// Whether an `If-None-Match` names this tag (RFC 9110, 13.1.2: weak comparison, a list, or `*`).
+fn names(header: &HeaderValue, tag: &str) -> bool {
+    header
+        .to_str()
+        .unwrap_or_default()
+        .split(',')
+        .map(str::trim)
+        .any(|given| given == "*" || given.trim_start_matches("W/") == tag)
+}
+
+/// The stored Dockerfile.
+#[utoipa::path(get, path = "/api/v1/builds/{id}/dockerfile", tag = "builds", operation_id = "get_dockerfile", params(("id" = String, Path, format = "uuid", description = "The build's id.")),
+    responses((status = 200, body = String, content_type = "text/plain; charset=utf-8"), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn dockerfile(
+    State(app): State<App>,
+    Extension(caller): Extension<Principal>,
+    Path(id): Path<String>,
+) -> Result<Response> {
+    let text = app.builds.dockerfile(&caller, build_id(&id)?).await?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
+}
+
+/// Stop a build. Answers when it has stopped, or after 5 s with `cancel_requested` and the state as it is. Repeatable.
+#[utoipa::path(post, path = "/api/v1/builds/{id}/cancel", tag = "builds", operation_id = "cancel_build", params(("id" = String, Path, format = "uuid", description = "The build's id.")),
+    responses((status = 202, body = BuildView), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn cancel(
+    State(app): State<App>,
+    Extension(caller): Extension<Principal>,
+    Path(id): Path<String>,
+) -> Result<Response> {
+    let stored = app.builds.cancel(&caller, build_id(&id)?).await?;
+    let position = app.builds.position(&stored).await?;
+    Ok((StatusCode::ACCEPTED, shown(&stored, position)).into_response())
+}
+
+/// Remove a build: its file, its record with the log, and its image. A live one is cancelled first.
+#[utoipa::path(delete, path = "/api/v1/builds/{id}", tag = "builds", operation_id = "delete_build",
+    params(("id" = String, Path, format = "uuid", description = "The build's id."), ("remote" = Option<bool>, Query, description = "Also the tags at the registries, where they still name this build's digest.")),
+    responses((status = 200, body = Deletion), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn remove(
+    State(app): State<App>,
+    Extension(caller): Extension<Principal>,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Result<Json<Deletion>> {
+    let id = build_id(&id)?;
+    let mut query = Query::of(&uri, &["remote"]);
+    let remote = query.flag("remote");
+    query.end()?;
+    Ok(Json(app.builds.delete(&caller, id, remote).await?))
+}

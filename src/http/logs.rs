@@ -1,0 +1,134 @@
+//! A build's log: as text, followed, tailed, and as server-sent events with resume.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use async_stream::stream;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Extension, Path, State};
+use axum::http::{HeaderMap, Uri, header};
+use axum::response::sse::{Event as Sse, KeepAlive};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use serde_json::json;
+
+use super::query::{Query, build_id};
+use super::view::BuildView;
+use super::{App, Problem};
+use crate::auth::Principal;
+use crate::builds::{LogRange, follow, tail_start};
+use crate::domain::{BuildId, Event, EventBody, Scope};
+use crate::error::Result;
+
+/// A silent stream says this often that it is alive.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Longest `?tail=`.
+const TAIL_LINES: u64 = 100_000;
+
+pub fn routes() -> Router<App> {
+    Router::new().route("/api/v1/builds/{id}/logs", get(logs))
+}
+
+/// The log, as text or (with `Accept: text/event-stream`) as server-sent events `log`, `state` and, at the end, `end`.
+#[utoipa::path(get, path = "/api/v1/builds/{id}/logs", tag = "builds", operation_id = "get_logs",
+    params(("id" = String, Path, format = "uuid", description = "The build's id."), ("follow" = Option<bool>, Query, description = "Go on until the build has ended."), ("tail" = Option<u64>, Query, minimum = 0, maximum = 100000, description = "Only the last lines."),
+        ("after" = Option<u64>, Query, minimum = 0, description = "Only what has a higher number."), ("Last-Event-ID" = Option<String>, Header)),
+    responses((status = 200, description = "The log.", content((String = "text/plain; charset=utf-8"), (String = "text/event-stream"))), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn logs(
+    State(app): State<App>,
+    Extension(caller): Extension<Principal>,
+    Path(id): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response> {
+    let id = build_id(&id)?;
+    let mut query = Query::of(&uri, &["follow", "tail", "after"]);
+    let (follow, tail, after) = (query.flag("follow"), query.number("tail", 0..=TAIL_LINES), query.number("after", 0..=u64::MAX));
+    query.end()?;
+    app.builds.get(&caller, id).await?;
+    let scope = caller.scope();
+    let events =
+        headers.get(header::ACCEPT).is_some_and(|accept| accept.to_str().unwrap_or_default().contains("text/event-stream"));
+    let resumed = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.trim().parse::<u64>().ok());
+    let start = match tail {
+        Some(lines) => tail_start(&app.builds, &scope, id, lines).await?,
+        None => 0,
+    };
+    let after = start.max(after.unwrap_or(0)).max(resumed.filter(|_| events).unwrap_or(0));
+    Ok(if events { sse(app, scope, id, after) } else { text(app, scope, id, LogRange { after, follow }) })
+}
+
+fn text(app: App, scope: Scope, id: BuildId, range: LogRange) -> Response {
+    let lines = batches(app, scope, id, range).map(|events| {
+        let mut text = String::new();
+        for event in events? {
+            if let EventBody::Log(line) = event.body {
+                text.push_str(&line.text);
+                text.push('\n');
+            }
+        }
+        Ok::<_, std::io::Error>(Bytes::from(text))
+    });
+    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
+    (headers, Body::from_stream(lines)).into_response()
+}
+
+fn sse(app: App, scope: Scope, id: BuildId, after: u64) -> Response {
+    let mut batches = Box::pin(batches(app, scope, id, LogRange { after, follow: true }));
+    let told = stream! {
+        let mut last = after;
+        while let Some(batch) = batches.next().await {
+            // A stream that breaks off without `end` is resumed by the client from its last number.
+            let Ok(events) = batch else { return };
+            for event in events {
+                last = event.seq;
+                yield Ok::<_, Infallible>(shown(&event));
+            }
+        }
+        yield Ok(Sse::default().id(last.to_string()).event("end").data("{}"));
+    };
+    let stream = axum::response::Sse::new(told).keep_alive(KeepAlive::new().interval(KEEP_ALIVE).text("alive"));
+    ([(header::CACHE_CONTROL, "no-cache"), (header::HeaderName::from_static("x-accel-buffering"), "no")], stream).into_response()
+}
+
+fn shown(event: &Event) -> Sse {
+    let told = Sse::default().id(event.seq.to_string());
+    match &event.body {
+        EventBody::Log(line) => {
+            let data = json!({"seq": event.seq, "at": event.at, "stream": line.stream, "step": line.step, "text": line.text});
+            told.event("log").data(data.to_string())
+        }
+        EventBody::State { build } => {
+            let view = BuildView::of_record(build, None);
+            told.event("state").data(serde_json::to_string(&view).expect("serialises, because it holds only text and numbers"))
+        }
+    }
+}
+
+/// The build's events, until they end or this process is to stop.
+fn batches(app: App, scope: Scope, id: BuildId, range: LogRange) -> impl Stream<Item = std::io::Result<Vec<Event>>> + Send {
+    let stop = app.stop.clone();
+    stream! {
+        let mut events = Box::pin(follow(app.builds, scope, id, range));
+        loop {
+            tokio::select! {
+                next = events.next() => match next {
+                    Some(Ok(batch)) => yield Ok(batch),
+                    Some(Err(error)) => {
+                        tracing::warn!(build = %id, %error, "a log's reader was cut off");
+                        yield Err(std::io::Error::other("the log cannot be read now"));
+                        return;
+                    }
+                    None => return,
+                },
+                () = stop.cancelled(), if range.follow => {
+                    yield Err(std::io::Error::other("the service stops; follow again from the last number"));
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Query parameters, read by hand so that every fault is told in our own form and an unknown one is not passed over.
+
+use std::str::FromStr;
+
+use axum::http::Uri;
+
+use crate::domain::{BuildId, limits};
+use crate::error::{Error, FieldError, Result};
+
+/// The parameters of one request.
+pub struct Query {
+    pairs: Vec<(String, String)>,
+    faults: Vec<FieldError>,
+}
+
+impl Query {
+    /// Takes the parameters apart; those that are not in `known` are refused at [`Query::end`].
+    #[must_use]
+    pub fn of(uri: &Uri, known: &[&str]) -> Self {
+        let pairs: Vec<(String, String)> = form(uri.query().unwrap_or_default());
+        let faults = pairs
+            .iter()
+            .filter(|(name, _)| !known.contains(&name.as_str()))
+            .map(|(name, _)| FieldError::new(name.clone(), format!("is not known here; known are: {}", known.join(", "))))
+            .collect();
+        Self { pairs, faults }
+    }
+
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.pairs.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn read<T>(&mut self, name: &str, read: impl FnOnce(&str) -> std::result::Result<T, String>) -> Option<T> {
+        match read(self.text(name)?) {
+            Ok(value) => Some(value),
+            Err(why) => {
+                self.faults.push(FieldError::new(name, why));
+                None
+            }
+        }
+    }
+
+    pub fn parse<T: FromStr>(&mut self, name: &str, expected: &str) -> Option<T> {
+        self.read(name, |text| text.parse().map_err(|_| format!("{text:?} is not {expected}")))
+    }
+
+    pub fn flag(&mut self, name: &str) -> bool {
+        self.parse(name, "true or false").unwrap_or(false)
+    }
+
+    pub fn number(&mut self, name: &str, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
+        self.read(name, |text| {
+            let told = || format!("{text:?} must be a whole number from {} to {}", range.start(), range.end());
+            text.parse().ok().filter(|n| range.contains(n)).ok_or_else(told)
+        })
+    }
+
+    /// `?limit=`, 1–200, 50 if absent.
+    pub fn limit(&mut self) -> usize {
+        let limit = self.number("limit", 1..=limits::PAGE as u64);
+        limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(limits::PAGE_DEFAULT)
+    }
+
+    /// `?cursor=`: opaque to clients; it is the id of the last item they saw.
+    pub fn cursor(&mut self) -> Option<BuildId> {
+        self.read("cursor", |text| {
+            text.parse().map_err(|_| "is not a cursor of this list; take the next_cursor of an answer".into())
+        })
+    }
+
+    /// # Errors
+    /// With all faults together.
+    pub fn end(self) -> Result<()> {
+        if self.faults.is_empty() { Ok(()) } else { Err(Error::Invalid { code: "invalid_query", fields: self.faults }) }
+    }
+}
+
+/// `application/x-www-form-urlencoded`.
+fn form(query: &str) -> Vec<(String, String)> {
+    serde_urlencoded::from_str(query).unwrap_or_default()
+}
+
+/// # Errors
+/// `invalid_id` when the text is no id.
+pub fn build_id(text: &str) -> Result<BuildId> {
+    text.parse().map_err(|e: crate::domain::InvalidId| Error::invalid("invalid_id", "id", e.to_string()))
+}

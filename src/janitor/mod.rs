@@ -1,0 +1,142 @@
+//! What nobody else cleans up. Each pass is a `*_once`; [`run`] is a thin loop around each.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::context::storage::ContextStorage;
+use crate::domain::{BuildId, Scope, Timestamp, local_tag};
+use crate::engine::{Images, Ledger};
+use crate::store::{Store, StoreError};
+
+/// Builds that one pass archives.
+const ARCHIVED_AT_ONCE: usize = 100;
+/// Events that are read at once.
+const EVENTS: usize = 1000;
+/// An upload that is older than this and has no record belongs to nobody.
+const ORPHAN_AGE: Duration = Duration::from_secs(15 * 60);
+/// An unfinished upload that nothing was written to for this long belongs to nobody.
+const INCOMING_AGE: Duration = Duration::from_secs(3600);
+
+/// What the passes work on.
+pub struct Janitor {
+    pub store: Store,
+    pub contexts: ContextStorage,
+    pub keep_hot_log: Duration,
+    /// Present where this process has an engine.
+    pub node: Option<NodeParts>,
+}
+
+/// The builds that may have left an image on this node, and the engine that has it.
+pub struct NodeParts {
+    pub ledger: Ledger,
+    pub images: Arc<dyn Images>,
+}
+
+impl Janitor {
+    /// Deals with leases that ran out: their builds go back to the queue, or end.
+    ///
+    /// # Errors
+    /// When the store is away.
+    pub async fn reap_once(&self) -> Result<(), StoreError> {
+        for reaped in self.store.reap().await? {
+            tracing::warn!(build = %reaped.build, outcome = ?reaped.lapse, "its worker was lost");
+        }
+        Ok(())
+    }
+
+    /// Writes the logs of ended builds into their archives, then lets the hot copies go.
+    ///
+    /// # Errors
+    /// When the store or the disk fails; the next pass goes on.
+    pub async fn archive_once(&self) -> anyhow::Result<()> {
+        let before = Timestamp::from_millis(
+            Timestamp::now().as_millis() - i64::try_from(self.keep_hot_log.as_millis()).unwrap_or(i64::MAX),
+        );
+        for id in self.store.unarchived(before, ARCHIVED_AT_ONCE).await? {
+            let mut archive = self.contexts.begin_log(id).await?;
+            let mut after = 0;
+            while let Some(events) = self.store.events(&Scope::All, id, after, EVENTS).await? {
+                let Some(last) = events.last() else { break };
+                after = last.seq;
+                let mut lines = Vec::new();
+                for event in &events {
+                    serde_json::to_writer(&mut lines, event)?;
+                    lines.push(b'\n');
+                }
+                archive = archive.append(lines).await?;
+            }
+            archive.finish().await?;
+            self.store.drop_hot_log(id).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes contexts and archives that have no record.
+    ///
+    /// # Errors
+    /// When the store or the disk fails.
+    pub async fn orphans_once(&self) -> anyhow::Result<()> {
+        // An id tells its own age: an upload of this moment may still be on its way into the store.
+        let settled =
+            Timestamp::from_millis(Timestamp::now().as_millis() - i64::try_from(ORPHAN_AGE.as_millis()).unwrap_or(i64::MAX));
+        let mut ids = self.contexts.list_ids().await?;
+        ids.retain(|id| id.made_at() < settled);
+        for orphan in without_record(&self.store, &ids).await? {
+            tracing::info!(build = %orphan, "removing a context without a record");
+            self.contexts.remove(orphan).await?;
+        }
+        self.contexts.sweep_incoming(INCOMING_AGE).await?;
+        Ok(())
+    }
+
+    /// Removes the images of builds that were deleted while nobody could.
+    ///
+    /// # Errors
+    /// When the store or the engine is away.
+    pub async fn images_once(&self) -> anyhow::Result<()> {
+        let Some(node) = &self.node else { return Ok(()) };
+        let entries = node.ledger.entries()?;
+        for gone in without_record(&self.store, &entries).await? {
+            node.images.untag(&local_tag(gone)).await?;
+            node.ledger.strike(gone);
+        }
+        Ok(())
+    }
+}
+
+async fn without_record(store: &Store, ids: &[BuildId]) -> Result<Vec<BuildId>, StoreError> {
+    let mut orphans = Vec::new();
+    for chunk in ids.chunks(500) {
+        let there: HashSet<BuildId> = store.existing(chunk).await?.into_iter().collect();
+        orphans.extend(chunk.iter().filter(|id| !there.contains(id)));
+    }
+    Ok(orphans)
+}
+
+/// Runs every pass on its own schedule until `stop`.
+pub async fn run(janitor: Arc<Janitor>, stop: CancellationToken) {
+    let tasks = TaskTracker::new();
+    macro_rules! every {
+        ($seconds:literal, $pass:ident) => {{
+            let (janitor, stop) = (Arc::clone(&janitor), stop.clone());
+            tasks.spawn(async move {
+                while !stop.is_cancelled() {
+                    if let Err(error) = janitor.$pass().await {
+                        tracing::warn!(%error, pass = stringify!($pass), "a pass of the janitor did not finish");
+                    }
+                    tokio::select! { () = tokio::time::sleep(Duration::from_secs($seconds)) => {} () = stop.cancelled() => {} }
+                }
+            });
+        }};
+    }
+    every!(1, reap_once);
+    every!(15, archive_once);
+    every!(300, orphans_once);
+    every!(60, images_once);
+    tasks.close();
+    tasks.wait().await;
+}

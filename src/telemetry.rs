@@ -1,0 +1,19 @@
+//! The service's own log, to standard error.
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, LogFormat};
+
+/// Installs the log for this process.
+///
+/// # Errors
+/// When the filter cannot be read or a log is installed already.
+pub fn install(config: &Config) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.log_level)?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let installed = match config.log_format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
+    installed.map_err(|e| anyhow::anyhow!(e))
+}

@@ -1,0 +1,180 @@
+//! The composition root: the only place that names every concrete part.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use async_trait::async_trait;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::{Authenticator, FirstAdmin, ensure_admin};
+use crate::builds::{Builds, Policy, RemoteRemoval, RemoteTags};
+use crate::config::{Config, StoreUrl};
+use crate::context::storage::ContextStorage;
+use crate::domain::{Credentials, Digest, ImageRef};
+use crate::engine::docker::Docker;
+use crate::engine::{ContainerEngine, Ledger};
+use crate::http::{App, ServerLimits};
+use crate::janitor::{Janitor, NodeParts};
+use crate::registry::{Publisher, PushPolicy, RegistryClient, RemoteDelete, Timeouts};
+use crate::store::Store;
+use crate::store::redis::RedisStore;
+use crate::store::sqlite::SqliteStore;
+use crate::vault::Vault;
+use crate::worker::{Parts, Worker, WorkerSettings};
+use crate::{http, janitor};
+
+/// The service, put together and not yet running.
+pub struct Service {
+    config: Config,
+    store: Store,
+    contexts: ContextStorage,
+    vault: Arc<Vault>,
+    engine: Arc<Docker>,
+    registry: Arc<RegistryClient>,
+    /// What the first start made.
+    pub admin: FirstAdmin,
+}
+
+/// The file of the embedded store, in the data folder.
+const DATABASE: &str = "dockwright.db";
+
+/// Opens the store that the settings name.
+///
+/// # Errors
+/// When it cannot be opened.
+pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
+    Ok(match &config.store {
+        StoreUrl::Sqlite => Store::Sqlite(SqliteStore::open(&config.data_dir.join(DATABASE))?),
+        StoreUrl::Redis(url) => Store::Redis(RedisStore::connect(url, &config.store_prefix)?),
+    })
+}
+
+/// The folder holds uploads and logs of all owners: nobody else on the machine may look in.
+fn make_private(dir: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// The key that seals credentials.
+///
+/// # Errors
+/// When it cannot be read or made.
+pub fn open_vault(config: &Config) -> anyhow::Result<Vault> {
+    match &config.key {
+        Some(key) => Vault::from_base64(key).context("key"),
+        None => Vault::from_file(&config.key_file),
+    }
+}
+
+impl Service {
+    /// # Errors
+    /// When a part of it cannot be opened. An engine that is away is no error: accepted builds wait for it.
+    pub async fn open(config: Config) -> anyhow::Result<Self> {
+        make_private(&config.data_dir).with_context(|| format!("cannot make the data folder {}", config.data_dir.display()))?;
+        let store = open_store(&config).await.context("cannot open the store")?;
+        for warning in store.warnings().await.unwrap_or_default() {
+            tracing::warn!("{warning}");
+        }
+        let contexts = ContextStorage::open(&config.data_dir, config.min_free_disk.0)
+            .map_err(|e| anyhow::anyhow!("cannot open the data folder: {e:?}"))?;
+        let vault = Arc::new(open_vault(&config)?);
+        let engine = Arc::new(Docker::connect(config.engine.as_deref())?);
+        let admin = ensure_admin(&store, &config.data_dir).await?;
+        let registry = Arc::new(RegistryClient::new(Timeouts::default()));
+        Ok(Self { config, store, contexts, vault, engine, registry, admin })
+    }
+
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    fn publisher(&self) -> Publisher<dyn ContainerEngine> {
+        let engine: Arc<dyn ContainerEngine> = self.engine.clone();
+        let policy = PushPolicy { silence: self.config.push_stall.0, ..PushPolicy::default() };
+        Publisher::new(engine, Arc::clone(&self.registry), policy)
+    }
+
+    fn app(&self, stop: &CancellationToken) -> App {
+        let c = &self.config;
+        let policy = Policy {
+            max_upload: c.max_upload,
+            max_context: c.max_context,
+            max_entries: c.max_entries,
+            build_timeout: c.build_timeout,
+            max_build_timeout: c.max_build_timeout,
+            max_memory: c.max_memory,
+            max_cpus: c.max_cpus,
+            min_free_disk: c.min_free_disk,
+        };
+        let remote = Arc::new(Registries(Arc::clone(&self.registry)));
+        let builds = Builds::new(self.store.clone(), self.contexts.clone(), Arc::clone(&self.vault), remote, policy);
+        App { builds: Arc::new(builds), auth: Arc::new(Authenticator::new(self.store.clone())), stop: stop.clone() }
+    }
+
+    fn worker(&self, ledger: &Ledger) -> Arc<Worker> {
+        let c = &self.config;
+        Worker::new(Parts {
+            store: self.store.clone(),
+            contexts: self.contexts.clone(),
+            vault: Arc::clone(&self.vault),
+            engine: Arc::clone(&self.engine) as Arc<dyn ContainerEngine>,
+            publisher: self.publisher(),
+            registry: Arc::clone(&self.registry),
+            ledger: ledger.clone(),
+            settings: WorkerSettings {
+                slots: c.workers,
+                lease: c.lease.0,
+                drain: c.drain.0,
+                max_log: c.max_log.0,
+                host_credentials: c.host_credentials,
+            },
+        })
+    }
+
+    /// Runs the parts of the configured role until `stop`, then drains. Without a listener nothing is served.
+    ///
+    /// # Errors
+    /// When a part cannot be started.
+    pub async fn run(self, listener: Option<TcpListener>, stop: CancellationToken) -> anyhow::Result<()> {
+        let tasks = TaskTracker::new();
+        let ledger = Ledger::open(self.config.data_dir.join("ledger")).context("cannot open the ledger")?;
+        if let Some(listener) = listener {
+            tasks.spawn(http::serve(listener, http::router(self.app(&stop)), ServerLimits::default(), stop.clone()));
+        }
+        let node = self.config.role.works().then(|| NodeParts { ledger: ledger.clone(), images: Arc::clone(&self.engine) as _ });
+        let cleaner = Janitor {
+            store: self.store.clone(),
+            contexts: self.contexts.clone(),
+            keep_hot_log: self.config.keep_hot_log.0,
+            node,
+        };
+        tasks.spawn(janitor::run(Arc::new(cleaner), stop.clone()));
+        if self.config.role.works() {
+            tasks.spawn(self.worker(&ledger).run(stop.clone()));
+        }
+        tasks.close();
+        tasks.wait().await;
+        Ok(())
+    }
+}
+
+/// The registries, for deletes that take the tags along.
+struct Registries(Arc<RegistryClient>);
+
+#[async_trait]
+impl RemoteTags for Registries {
+    async fn remove(&self, image: &ImageRef, digest: &Digest, credentials: Option<&Credentials>) -> RemoteRemoval {
+        let (outcome, error) = match self.0.delete(image, digest, credentials).await {
+            Ok(RemoteDelete::Removed) => ("removed", None),
+            Ok(RemoteDelete::Absent) => ("absent", None),
+            Ok(RemoteDelete::Changed) => ("moved", None),
+            Ok(RemoteDelete::Shared) => ("shared", None),
+            Ok(RemoteDelete::Unsupported) => ("failed", Some("the registry does not let tags be removed".to_owned())),
+            Err(refusal) => ("failed", Some(refusal.error.message)),
+        };
+        RemoteRemoval { image: image.to_string(), outcome: outcome.to_owned(), error }
+    }
+}

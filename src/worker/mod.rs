@@ -1,0 +1,230 @@
+//! Claims builds and does them, as many at once as it has slots.
+//!
+//! [`Worker::run`] is three thin loops: claims, removals of deleted builds' images, and the sign of life that `/readyz` shows.
+//! Everything a build goes through is in [`pipeline`].
+
+mod blame;
+mod lease;
+mod log;
+mod pipeline;
+mod publish;
+mod sanitize;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::context::storage::ContextStorage;
+use crate::domain::{NodeId, WorkerId, local_tag};
+use crate::engine::{ContainerEngine, EngineInfo, Ledger, Untagged};
+use crate::registry::{Publisher, RegistryClient};
+use crate::store::{Claim, ImageRemoval, Removal, Store, StoreError, Topic, WorkerInfo};
+use crate::vault::Vault;
+
+/// How often a worker says that it is alive, and asks its engine the same.
+const PRESENCE: Duration = Duration::from_secs(1);
+/// A lost wake-up costs at most this much.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// The pause after the store or the engine failed.
+const AFTER_FAILURE: Duration = Duration::from_millis(500);
+
+/// What an operator sets on workers.
+#[derive(Debug, Clone)]
+pub struct WorkerSettings {
+    pub slots: u32,
+    pub lease: Duration,
+    /// How long running builds may go on after a stop was asked for.
+    pub drain: Duration,
+    /// Bytes of log that are kept of a build.
+    pub max_log: u64,
+    pub host_credentials: bool,
+}
+
+/// Everything a worker needs.
+pub struct Parts {
+    pub store: Store,
+    pub contexts: ContextStorage,
+    pub vault: Arc<Vault>,
+    pub engine: Arc<dyn ContainerEngine>,
+    pub publisher: Publisher<dyn ContainerEngine>,
+    pub registry: Arc<RegistryClient>,
+    pub ledger: Ledger,
+    pub settings: WorkerSettings,
+}
+
+/// One worker of this process.
+pub struct Worker {
+    id: WorkerId,
+    parts: Arc<Parts>,
+    slots: Arc<Semaphore>,
+    running: AtomicU32,
+    engine_ready: AtomicBool,
+    tasks: TaskTracker,
+}
+
+impl Worker {
+    #[must_use]
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let slots = Arc::new(Semaphore::new(parts.settings.slots as usize));
+        Arc::new(Self {
+            id: WorkerId::unique(),
+            parts: Arc::new(parts),
+            slots,
+            running: AtomicU32::new(0),
+            engine_ready: AtomicBool::new(false),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// Works until `stop`, then finishes what runs, or hands it back when the time to drain is over.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let hand_back = CancellationToken::new();
+        let beyond = CancellationToken::new();
+        let loops = TaskTracker::new();
+        loops.spawn(Arc::clone(&self).presence_loop(beyond.clone()));
+        loops.spawn(Arc::clone(&self).removal_loop(stop.clone()));
+        self.claim_loop(&stop, &hand_back).await;
+        self.tasks.close();
+        if tokio::time::timeout(self.parts.settings.drain, self.tasks.wait()).await.is_err() {
+            tracing::info!("time to drain is over: running builds are handed back");
+            hand_back.cancel();
+            self.tasks.wait().await;
+        }
+        beyond.cancel();
+        loops.close();
+        loops.wait().await;
+        if let Err(error) = self.parts.store.remove_worker(&self.id).await {
+            tracing::warn!(%error, "could not sign off");
+        }
+    }
+
+    async fn claim_loop(self: &Arc<Self>, stop: &CancellationToken, hand_back: &CancellationToken) {
+        let mut queue = self.parts.store.wakes().subscribe(Topic::Queue);
+        while !stop.is_cancelled() {
+            let permit = tokio::select! {
+                permit = Arc::clone(&self.slots).acquire_owned() => permit.expect("open, because it is never closed"),
+                () = stop.cancelled() => return,
+            };
+            match self.claim_once(permit, hand_back).await {
+                Ok(true) => {}
+                Ok(false) => tokio::select! { () = queue.sleep(LOOK_AGAIN) => {} () = stop.cancelled() => {} },
+                Err(error) => {
+                    tracing::warn!(%error, "could not claim");
+                    tokio::select! { () = tokio::time::sleep(AFTER_FAILURE) => {} () = stop.cancelled() => {} }
+                }
+            }
+        }
+    }
+
+    /// Claims the next build and starts it. False when there is none, or the engine is away: accepted builds then wait.
+    async fn claim_once(
+        self: &Arc<Self>,
+        permit: OwnedSemaphorePermit,
+        hand_back: &CancellationToken,
+    ) -> Result<bool, StoreError> {
+        let Some(node) = self.node().await else { return Ok(false) };
+        let Some(claim) = self.parts.store.claim(&self.id, &node, self.parts.settings.lease).await? else { return Ok(false) };
+        tracing::info!(build = %claim.stored.record.id, attempt = claim.fence.0, "claimed");
+        let (worker, hand_back) = (Arc::clone(self), hand_back.clone());
+        self.running.fetch_add(1, Ordering::Relaxed);
+        self.tasks.spawn(async move {
+            worker.work(claim, hand_back).await;
+            worker.running.fetch_sub(1, Ordering::Relaxed);
+            drop(permit);
+        });
+        Ok(true)
+    }
+
+    async fn work(&self, claim: Claim, hand_back: CancellationToken) {
+        pipeline::run(Arc::clone(&self.parts), self.id.clone(), claim, hand_back).await;
+    }
+
+    /// The engine's id, when it answered at the last look.
+    async fn node(&self) -> Option<NodeId> {
+        if !self.engine_ready.load(Ordering::Relaxed) {
+            self.look_at_engine().await;
+        }
+        if self.engine_ready.load(Ordering::Relaxed) { self.parts.ledger.node() } else { None }
+    }
+
+    async fn look_at_engine(&self) -> Option<EngineInfo> {
+        let info = self.parts.engine.info().await;
+        let ready = info.is_ok();
+        if ready != self.engine_ready.swap(ready, Ordering::Relaxed) {
+            match &info {
+                Ok(info) => tracing::info!(version = %info.version, node = %info.node, "the engine answers"),
+                Err(error) => tracing::warn!(%error, "the engine is away: accepted builds wait"),
+            }
+            if ready {
+                self.parts.store.wakes().wake(Topic::Queue);
+            }
+        }
+        let info = info.ok()?;
+        self.parts.registry.set_insecure(info.insecure_registries.clone());
+        self.parts.ledger.set_node(&info.node);
+        Some(info)
+    }
+
+    async fn presence_loop(self: Arc<Self>, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            if let Err(error) = self.presence_once().await {
+                tracing::debug!(%error, "no sign of life could be left");
+            }
+            tokio::select! { () = tokio::time::sleep(PRESENCE) => {} () = stop.cancelled() => {} }
+        }
+    }
+
+    async fn presence_once(&self) -> Result<(), StoreError> {
+        let info = self.look_at_engine().await;
+        let node = self.parts.ledger.node().unwrap_or_else(|| NodeId::new("unknown"));
+        let sign = WorkerInfo {
+            worker: self.id.clone(),
+            node,
+            slots: self.parts.settings.slots,
+            running: self.running.load(Ordering::Relaxed),
+            engine_ready: info.is_some(),
+            engine: info.map(|i| i.version).unwrap_or_default(),
+            seen_at: crate::domain::Timestamp::now(),
+        };
+        self.parts.store.put_worker(&sign).await
+    }
+
+    async fn removal_loop(self: Arc<Self>, stop: CancellationToken) {
+        let mut asked = self.parts.store.wakes().subscribe(Topic::Removals);
+        let mut recovered = false;
+        while !stop.is_cancelled() {
+            if let Some(node) = self.node().await {
+                recovered = recovered || publish::recover_once(&self.parts, &self.id).await;
+                if let Err(error) = self.remove_once(&node).await {
+                    tracing::debug!(%error, "removals wait");
+                }
+            }
+            tokio::select! { () = asked.sleep(LOOK_AGAIN) => {} () = stop.cancelled() => {} }
+        }
+    }
+
+    /// Removes the images of deleted builds from this node.
+    ///
+    /// # Errors
+    /// When the store or the engine is away; what is left is done at the next pass.
+    pub async fn remove_once(&self, node: &NodeId) -> anyhow::Result<()> {
+        for removal in self.parts.store.removals(node).await? {
+            let outcome = remove_image(&*self.parts.engine, &removal).await?;
+            self.parts.ledger.strike(removal.build);
+            self.parts.store.removal_done(&removal, outcome).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn remove_image(engine: &dyn ContainerEngine, removal: &Removal) -> crate::engine::Result<ImageRemoval> {
+    Ok(match engine.untag(&local_tag(removal.build)).await? {
+        Untagged::Removed => ImageRemoval::Removed,
+        Untagged::Kept => ImageRemoval::InUse,
+        Untagged::Absent => ImageRemoval::Absent,
+    })
+}

@@ -1,0 +1,314 @@
+//! A build's whole way, from its claim to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::lease::{self, Stop};
+use super::log::Log;
+use super::sanitize::Redactor;
+use super::{Parts, blame, publish};
+use crate::context::archive::ArchiveLimits;
+use crate::context::stream::{self, Assemble, Source};
+use crate::domain::{
+    AttemptStart, BuildError, BuildId, BuildRecord, BuilderKind, ContextKind, Credentials, Digest, ErrorKind, Fence, Scope,
+    StageName, Timestamp, WorkerId, local_tag,
+};
+use crate::engine::{BuildRequest, BuiltImage, EngineError};
+use crate::store::{Claim, Guard, StoreError};
+
+/// An attempt that found its engine away goes back to the queue, this often at most.
+const MAX_ATTEMPTS: u64 = 10;
+
+/// One claim and what its work needs.
+pub(super) struct Job {
+    pub parts: Arc<Parts>,
+    pub worker: WorkerId,
+    pub record: BuildRecord,
+    pub fence: Fence,
+    pub credentials: Option<Credentials>,
+    pub log: Log,
+}
+
+/// How the work on a claim succeeded. It is written only after the log's last line, for an ended build takes no more lines.
+#[derive(Debug)]
+enum Success {
+    Built(BuiltImage),
+    Published,
+}
+
+/// How the work on a claim failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Build(BuildError),
+    /// The engine or the store went away; the build is not at fault.
+    Away(String),
+    /// The store refused a write: another has the build.
+    Lost,
+}
+
+/// Does a claimed build and settles it, whatever happens.
+pub(super) async fn run(parts: Arc<Parts>, worker: WorkerId, claim: Claim, hand_back: CancellationToken) {
+    let Claim { stored, fence, start, sealed } = claim;
+    let record = stored.record;
+    let id = record.id;
+    let opened = sealed.map(|sealed| parts.vault.open(&record.owner, id, &sealed)).transpose();
+    let known: Vec<Credentials> = opened.as_ref().ok().and_then(Clone::clone).into_iter().collect();
+    let log = Log::open(parts.store.clone(), id, fence, Redactor::of(&known), parts.settings.max_log);
+    let redactor = Redactor::of(&known);
+    let mut job = Job { parts: Arc::clone(&parts), worker, record, fence, credentials: known.into_iter().next(), log };
+    let timeout = job.record.spec.timeout();
+
+    let work = async {
+        if opened.is_err() {
+            return Err(Failure::Build(internal(
+                StageName::Build,
+                "the credentials of this build cannot be opened with the present key",
+            )));
+        }
+        parts
+            .ledger
+            .enter(id)
+            .map_err(|e| Failure::Build(internal(StageName::Build, &format!("the data folder cannot be written: {e}"))))?;
+        job.make(start).await
+    };
+    let ended = tokio::select! {
+        biased;
+        stop = lease::watch(&parts.store, id, fence, parts.settings.lease, &hand_back) => Err(stop),
+        ended = tokio::time::timeout(timeout, work) => Ok(ended.unwrap_or_else(|_| Err(Failure::Build(timed_out(timeout))))),
+    };
+    settle(job, ended, &redactor).await;
+}
+
+impl Job {
+    /// Build and push, or as much of it as is left and was asked for.
+    async fn make(&mut self, start: AttemptStart) -> Result<Success, Failure> {
+        let image = match self.earlier_image(start).await? {
+            Some(image) => image,
+            None => {
+                let built = self.build().await?;
+                if !self.record.spec.push {
+                    return Ok(Success::Built(built));
+                }
+                let (worker, image) = (self.worker.clone(), built.id.clone());
+                self.write(move |record, now| record.image_built(built.id.clone(), built.size_bytes, &worker, now)).await?;
+                image
+            }
+        };
+        publish::publish(self, &image).await?;
+        Ok(Success::Published)
+    }
+
+    /// The image that an earlier attempt made, if it is still on this very engine.
+    async fn earlier_image(&mut self, start: AttemptStart) -> Result<Option<Digest>, Failure> {
+        if start == AttemptStart::Build {
+            return Ok(None);
+        }
+        let there = self.parts.engine.image_id(&local_tag(self.record.id)).await.map_err(|e| failure(StageName::Push, e))?;
+        if let Some(image) = there.filter(|image| self.record.image_id.as_ref() == Some(image)) {
+            self.log.say("The image of an earlier attempt is still here: going on with the push").await;
+            return Ok(Some(image));
+        }
+        self.log.say("The image of an earlier attempt is gone from the engine: building it again").await;
+        let worker = self.worker.clone();
+        self.write(move |record, now| record.restart_build(&worker, now)).await?;
+        Ok(None)
+    }
+
+    async fn build(&mut self) -> Result<BuiltImage, Failure> {
+        let fail = |e| failure(StageName::Build, e);
+        let engine = Arc::clone(&self.parts.engine);
+        let builder = engine.choose_builder(self.record.spec.has_limits()).await.map_err(fail)?;
+        self.write(move |record, _| {
+            record.builder = Some(builder);
+            Ok(())
+        })
+        .await?;
+        let dockerfile = self.dockerfile().await?;
+        let context = self.context(builder, dockerfile.clone()).await?;
+        let spec = &self.record.spec;
+        let request = BuildRequest {
+            id: self.record.id,
+            dockerfile: spec.dockerfile.clone(),
+            build_args: spec.build_args.clone(),
+            labels: spec.labels.clone(),
+            target: spec.target.clone(),
+            platform: spec.platform.clone(),
+            no_cache: spec.no_cache,
+            pull: spec.pull,
+            network: spec.network,
+            memory_bytes: spec.memory_bytes,
+            milli_cpus: spec.milli_cpus,
+            credentials: self.credentials.iter().cloned().collect(),
+            builder,
+        };
+        engine.build(request, context, self.log.lines()).await.map_err(|mut error| {
+            let text = String::from_utf8_lossy(&dockerfile);
+            error.dockerfile_line = error.dockerfile_line.or_else(|| blame::line_of_step(&text, &error.message));
+            fail(error)
+        })
+    }
+
+    async fn dockerfile(&self) -> Result<Vec<u8>, Failure> {
+        match self.parts.store.dockerfile(&Scope::All, self.record.id).await {
+            Ok(text) => text.ok_or(Failure::Lost),
+            // The build is not at fault: it goes back to the queue.
+            Err(error) => Err(Failure::Away(error.to_string())),
+        }
+    }
+
+    async fn context(&self, builder: BuilderKind, dockerfile: Vec<u8>) -> Result<crate::engine::ContextStream, Failure> {
+        let (id, spec) = (self.record.id, &self.record.spec);
+        // What was accepted is not judged anew by bounds that an operator may have lowered since.
+        let limits = ArchiveLimits { expanded_bytes: u64::MAX, entries: u64::MAX, ratio: u64::MAX };
+        let plan = Assemble { dockerfile: spec.dockerfile.clone(), builder, limits };
+        if self.record.context.kind == ContextKind::File {
+            return Ok(stream::open(Source::Dockerfile(dockerfile), plan));
+        }
+        let path = self.parts.contexts.path(id);
+        if !tokio::fs::try_exists(&path).await.unwrap_or(false) {
+            return Err(Failure::Build(internal(StageName::Build, "the stored context is not there")));
+        }
+        let replacement = spec.dockerfile_replaced.then_some(dockerfile);
+        Ok(stream::open(Source::Archive { path, replacement }, plan))
+    }
+
+    /// Changes the record under this claim's fence, and the copy here with it. While the store is away, it is tried again.
+    pub(super) async fn write<F>(&mut self, change: F) -> Result<(), Failure>
+    where
+        F: Fn(&mut BuildRecord, Timestamp) -> Result<(), crate::domain::IllegalTransition> + Clone + Send + Sync + 'static,
+    {
+        self.record = write(&self.parts, self.record.id, self.fence, change).await?;
+        Ok(())
+    }
+}
+
+/// See [`Job::write`].
+async fn write<F>(parts: &Parts, id: BuildId, fence: Fence, change: F) -> Result<BuildRecord, Failure>
+where
+    F: Fn(&mut BuildRecord, Timestamp) -> Result<(), crate::domain::IllegalTransition> + Clone + Send + Sync + 'static,
+{
+    let mut pause = Duration::from_millis(100);
+    let guard = Guard::Lease(fence);
+    loop {
+        let change = change.clone();
+        let written = parts
+            .store
+            .update(id, &guard, move |record, now, _| change(record, now).map_err(|e| StoreError::Refused(e.to_string())));
+        match written.await {
+            Ok(Some(stored)) => return Ok(stored.record),
+            Ok(None) | Err(StoreError::Lost) => return Err(Failure::Lost),
+            Err(StoreError::Unavailable(why)) => {
+                tracing::warn!(build = %id, %why, "the store is away: the build waits to write");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(2));
+            }
+            Err(StoreError::Full) => tokio::time::sleep(Duration::from_secs(1)).await,
+            Err(error) => {
+                tracing::error!(build = %id, %error, "a change of the record was refused");
+                return Err(Failure::Build(internal(StageName::Build, "the record could not be changed")));
+            }
+        }
+    }
+}
+
+/// Writes the end of the claim, after the log's last line, and leaves nothing behind in the engine.
+async fn settle(job: Job, ended: Result<Result<Success, Failure>, Stop>, redactor: &Redactor) {
+    let Job { parts, worker, record, fence, credentials, log } = job;
+    let id = record.id;
+    let ended = match ended {
+        Ok(Err(Failure::Lost)) => Err(Stop::Lost),
+        Ok(Err(Failure::Away(why))) if record.attempt < MAX_ATTEMPTS => {
+            log.say(format!("{why}. The build goes back to the queue.")).await;
+            Err(Stop::HandBack)
+        }
+        Ok(Err(Failure::Away(why))) => Ok(Err(engine_gone(record.current_stage(), &why))),
+        Ok(Err(Failure::Build(error))) => Ok(Err(BuildError { message: redactor.clean(&error.message).into_owned(), ..error })),
+        Ok(Ok(success)) => Ok(Ok(success)),
+        Err(stop) => Err(stop),
+    };
+    if matches!(ended, Err(Stop::Cancelled)) {
+        log.say("Cancelled").await;
+    }
+    log.flush().await;
+    let keeps_image = match &ended {
+        Ok(Ok(_)) => true,
+        Ok(Err(_)) | Err(Stop::HandBack) => record.image_id.is_some(),
+        Err(Stop::Cancelled | Stop::Lost) => false,
+    };
+    if !keeps_image && !matches!(ended, Err(Stop::Lost)) {
+        forget_image(&parts, id).await;
+    }
+    let settled = match ended {
+        Ok(Ok(Success::Published)) => write(&parts, id, fence, |record, now| record.published(now)).await.map(drop),
+        Ok(Ok(Success::Built(built))) => {
+            write(&parts, id, fence, move |record, now| record.image_built(built.id.clone(), built.size_bytes, &worker, now))
+                .await
+                .map(drop)
+        }
+        Ok(Err(error)) => write(&parts, id, fence, move |record, now| record.failed(error.clone(), now)).await.map(drop),
+        Err(Stop::Cancelled) => {
+            let landed = publish::settle_cancelled(&parts, &record, credentials.as_ref()).await;
+            write(&parts, id, fence, move |record, now| record.cancelled(&landed, now)).await.map(drop)
+        }
+        Err(Stop::HandBack) => {
+            write(&parts, id, fence, |record, _| record.requeued("The worker stopped. The build waits for another one."))
+                .await
+                .map(drop)
+        }
+        Err(Stop::Lost) => Err(Failure::Lost),
+    };
+    if settled.is_err() {
+        forget_if_deleted(&parts, id).await;
+    }
+}
+
+/// Takes our tag, and the image with it, out of the engine.
+async fn forget_image(parts: &Parts, id: BuildId) {
+    match parts.engine.untag(&local_tag(id)).await {
+        Ok(_) => parts.ledger.strike(id),
+        Err(error) => tracing::warn!(build = %id, %error, "the image stays until the janitor comes"),
+    }
+}
+
+/// A build that was deleted under our hands may have left its image; one that another worker has is that worker's.
+async fn forget_if_deleted(parts: &Parts, id: BuildId) {
+    match parts.store.existing(&[id]).await {
+        Ok(found) if found.is_empty() => forget_image(parts, id).await,
+        Ok(_) => tracing::info!(build = %id, "another worker has this build now"),
+        Err(error) => tracing::warn!(build = %id, %error, "whether the build still exists is not known; the janitor will look"),
+    }
+}
+
+pub(super) fn failure(stage: StageName, error: EngineError) -> Failure {
+    if error.code == "engine_unavailable" {
+        return Failure::Away(error.message);
+    }
+    Failure::Build(BuildError {
+        stage,
+        kind: error.kind,
+        code: error.code.into(),
+        message: error.message,
+        dockerfile_line: error.dockerfile_line,
+    })
+}
+
+fn internal(stage: StageName, message: &str) -> BuildError {
+    BuildError { stage, kind: ErrorKind::Internal, code: "internal".into(), message: message.into(), dockerfile_line: None }
+}
+
+fn engine_gone(stage: StageName, message: &str) -> BuildError {
+    BuildError {
+        stage,
+        kind: ErrorKind::Engine,
+        code: "engine_unavailable".into(),
+        message: message.into(),
+        dockerfile_line: None,
+    }
+}
+
+fn timed_out(limit: Duration) -> BuildError {
+    let message = format!("the build took longer than its limit of {}", humantime::format_duration(limit));
+    BuildError { stage: StageName::Build, kind: ErrorKind::Limit, code: "timeout".into(), message, dockerfile_line: None }
+}

@@ -1,0 +1,114 @@
+//! A proxy before the real registry, which can be made to fail as registries do.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+/// What the proxy does with one request.
+pub enum Act {
+    Pass,
+    Answer(StatusCode, HeaderMap, String),
+    /// Never answers.
+    Hang,
+    /// Waits, and passes the request on unless the client has gone meanwhile.
+    Delay(Duration),
+}
+
+impl Act {
+    pub fn status(status: StatusCode) -> Self {
+        Self::Answer(status, HeaderMap::new(), String::new())
+    }
+}
+
+/// Decides by method, path and how many requests of that method and kind of path came before.
+type Rule = dyn Fn(&Method, &str) -> Act + Send + Sync;
+
+pub struct Proxy {
+    pub host: String,
+    /// Manifests that came in whole.
+    pub manifests: Arc<AtomicUsize>,
+    /// Requests that came in whole and were then delayed.
+    pub delayed: Arc<AtomicUsize>,
+    /// A delayed request's client went away before the delay was over.
+    pub abandoned: Arc<AtomicBool>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+struct Abandoned(Option<Arc<AtomicBool>>);
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        if let Some(flag) = &self.0 {
+            flag.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Proxy {
+    pub async fn before(registry: &str, rule: impl Fn(&Method, &str) -> Act + Send + Sync + 'static) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let host = listener.local_addr().expect("it is bound").to_string();
+        let (manifests, abandoned) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let delayed = Arc::new(AtomicUsize::new(0));
+        let waiting = Arc::clone(&delayed);
+        let (rule, target): (Arc<Rule>, _) = (Arc::new(rule), registry.to_owned());
+        let (count, flag) = (Arc::clone(&manifests), Arc::clone(&abandoned));
+        let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().expect("builds");
+        let app = axum::Router::new().fallback(move |request: Request| {
+            let (rule, target, client) = (Arc::clone(&rule), target.clone(), client.clone());
+            let (count, flag, waiting) = (Arc::clone(&count), Arc::clone(&flag), Arc::clone(&waiting));
+            async move {
+                let act = rule(request.method(), request.uri().path());
+                let request = whole(request).await;
+                if request.method() == Method::PUT && request.uri().path().contains("/manifests/") {
+                    count.fetch_add(1, Ordering::SeqCst);
+                }
+                match act {
+                    Act::Pass => forward(&client, &target, request).await,
+                    Act::Answer(status, headers, body) => (status, headers, body).into_response(),
+                    Act::Hang => std::future::pending().await,
+                    Act::Delay(time) => {
+                        let mut gone = Abandoned(Some(flag));
+                        waiting.fetch_add(1, Ordering::SeqCst);
+                        tokio::time::sleep(time).await;
+                        gone.0 = None;
+                        forward(&client, &target, request).await
+                    }
+                }
+            }
+        });
+        let server = tokio::spawn(async move { axum::serve(listener, app).await.expect("serves") });
+        Self { host, manifests, delayed, abandoned, server }
+    }
+}
+
+/// The request with its body read to the end.
+async fn whole(request: Request) -> axum::http::Request<bytes::Bytes> {
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, 64 * 1024 * 1024).await.unwrap_or_default();
+    axum::http::Request::from_parts(parts, body)
+}
+
+async fn forward(client: &reqwest::Client, target: &str, request: axum::http::Request<bytes::Bytes>) -> Response {
+    let (mut parts, body) = request.into_parts();
+    // The registry makes its links from `Host`, which stays the proxy's.
+    parts.headers.remove(header::TRANSFER_ENCODING);
+    parts.headers.insert(header::CONTENT_LENGTH, body.len().into());
+    let url = format!("http://{target}{}", parts.uri);
+    let answer = client.request(parts.method, url).headers(parts.headers).body(body).send().await.expect("the registry answers");
+    let (status, mut headers) = (answer.status(), answer.headers().clone());
+    headers.remove(header::TRANSFER_ENCODING);
+    headers.remove(header::CONTENT_LENGTH);
+    (status, headers, Body::from(answer.bytes().await.expect("the registry answers"))).into_response()
+}
