@@ -1,6 +1,7 @@
 //! The connection: a deadline of our own on every call, and one repetition after a break.
 
 use std::future::Future;
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
@@ -20,20 +21,23 @@ const RETRIES: usize = 3;
 pub(super) const SILENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct Link {
-    manager: ConnectionManager,
+    client: redis::Client,
+    // A std mutex, for it is never held across an await.
+    manager: Mutex<Numbered>,
     pub(super) contact: Contact,
+}
+
+/// Tells a manager from the one that took its place.
+#[derive(Clone)]
+struct Numbered {
+    number: u64,
+    manager: ConnectionManager,
 }
 
 impl Link {
     pub(super) fn open(client: redis::Client) -> RedisResult<Self> {
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(CONNECT))
-            // Ours is the deadline below, which covers the wait for a connection too.
-            .set_response_timeout(None)
-            .set_min_delay(RETRY_MIN)
-            .set_max_delay(RETRY_MAX)
-            .set_number_of_retries(RETRIES);
-        Ok(Self { manager: ConnectionManager::new_lazy_with_config(client, config)?, contact: Contact::default() })
+        let manager = Mutex::new(Numbered { number: 0, manager: manage(&client)? });
+        Ok(Self { client, manager, contact: Contact::default() })
     }
 
     /// Runs a script; it must be one that can be repeated.
@@ -56,16 +60,20 @@ impl Link {
         F: Fn(ConnectionManager) -> Fut,
         Fut: Future<Output = RedisResult<T>>,
     {
+        let Numbered { number, manager } = self.current().clone();
         let twice = async {
-            match once(self.manager.clone()).await {
+            match once(manager.clone()).await {
                 // The manager tells a break to the first that notices it, and does not repeat.
-                Err(e) if e.is_io_error() || e.is_connection_dropped() => once(self.manager.clone()).await,
+                Err(e) if e.is_io_error() || e.is_connection_dropped() => once(manager.clone()).await,
                 other => other,
             }
         };
         let result = match tokio::time::timeout(DEADLINE, twice).await {
             Ok(result) => result.map_err(|e| fault(&e)),
-            Err(_) => Err(StoreError::Unavailable(format!("Redis did not answer within {} s", DEADLINE.as_secs()))),
+            Err(_) => {
+                self.give_up(number);
+                Err(StoreError::Unavailable(format!("Redis did not answer within {} s", DEADLINE.as_secs())))
+            }
         };
         match &result {
             Err(StoreError::Unavailable(_)) => self.contact.failed(),
@@ -73,6 +81,31 @@ impl Link {
         }
         result
     }
+
+    /// A connection that fell silent without breaking would never be made anew: the next call gets another.
+    fn give_up(&self, number: u64) {
+        let mut current = self.current();
+        if current.number == number
+            && let Ok(manager) = manage(&self.client)
+        {
+            *current = Numbered { number: number + 1, manager };
+        }
+    }
+
+    fn current(&self) -> MutexGuard<'_, Numbered> {
+        self.manager.lock().expect("not poisoned, because nothing panics while it is held")
+    }
+}
+
+fn manage(client: &redis::Client) -> RedisResult<ConnectionManager> {
+    let config = ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(CONNECT))
+        // Ours is the deadline of a call, which covers the wait for a connection too.
+        .set_response_timeout(None)
+        .set_min_delay(RETRY_MIN)
+        .set_max_delay(RETRY_MAX)
+        .set_number_of_retries(RETRIES);
+    ConnectionManager::new_lazy_with_config(client.clone(), config)
 }
 
 fn fault(error: &RedisError) -> StoreError {

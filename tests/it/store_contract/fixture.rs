@@ -42,15 +42,19 @@ impl Bench {
         &self.store
     }
 
-    /// Leaves nothing in the Redis that all tests share.
     pub async fn clean(&self) {
-        let Some(prefix) = &self.prefix else { return };
-        let client = redis::Client::open(support::redis_url()).expect("a URL");
-        let mut connection = client.get_multiplexed_async_connection().await.expect("Redis answers");
-        let pattern = format!("{prefix}:*");
-        let script = redis::Script::new("for _, k in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('UNLINK', k) end");
-        let () = script.arg(pattern).invoke_async(&mut connection).await.expect("cleans");
+        if let Some(prefix) = &self.prefix {
+            clean_redis(prefix).await;
+        }
     }
+}
+
+/// Leaves nothing in the Redis that all tests share.
+pub async fn clean_redis(prefix: &str) {
+    let client = redis::Client::open(support::redis_url()).expect("a URL");
+    let mut connection = client.get_multiplexed_async_connection().await.expect("Redis answers");
+    let script = redis::Script::new("for _, k in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('UNLINK', k) end");
+    let () = script.arg(format!("{prefix}:*")).invoke_async(&mut connection).await.expect("cleans");
 }
 
 pub fn redis_at(url: &str, prefix: &str) -> Store {
