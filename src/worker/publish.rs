@@ -89,6 +89,9 @@ pub(super) async fn settle_cancelled(
         match parts.publisher.settle_after_cancel(image, &destination.image, own).await {
             Ok(Settled::Pushed(digest)) => pushed.push((index, digest)),
             Ok(Settled::NotPushed) => {}
+            Ok(Settled::Uncertain) => {
+                tracing::warn!(build = %record.id, image = %destination.image, "the registry may yet take the tag of a cancelled push");
+            }
             Err(error) => tracing::debug!(build = %record.id, %error, "what the tag names after the cancel is not known"),
         }
     }
