@@ -242,7 +242,7 @@ fn check_adapters(path: &str, code: &str, faults: &mut Vec<Fault>) {
         let at_home = |home: &&str| path == *home || path == format!("{home}.rs") || path.starts_with(&format!("{home}/"));
         // Where a module of this very name is declared, the bare name means the module.
         let own_module = code.contains(&format!("mod {adapter};"));
-        if homes.iter().any(|home| at_home(&home)) {
+        if homes.iter().any(at_home) {
             continue;
         }
         for at in standing(code, &format!("{adapter}::")) {

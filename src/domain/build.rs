@@ -108,6 +108,9 @@ pub enum AttemptStart {
     Push,
 }
 
+/// A destination (by its index) of a cancelled push that has the image already, or may yet get it.
+pub type Landed = (usize, Result<Digest, BuildError>);
+
 /// What became of a build whose lease ended without being settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lapse {
@@ -302,20 +305,23 @@ impl BuildRecord {
         Ok(())
     }
 
-    /// Ends by somebody's wish. `pushed` are the destinations (by index) that had got the image before the push was stopped:
-    /// the truth about them is kept.
+    /// Ends by somebody's wish. `landed` is what is true of single destinations all the same.
     ///
     /// # Errors
     /// When the build has ended already.
-    pub fn cancelled(&mut self, pushed: &[(usize, Digest)], now: Timestamp) -> Result<(), IllegalTransition> {
+    pub fn cancelled(&mut self, landed: &[Landed], now: Timestamp) -> Result<(), IllegalTransition> {
         self.go(BuildState::Cancelled)?;
         self.message = "Build was cancelled".into();
         self.cancel_requested = true;
         self.end_running_stages(StageState::Cancelled, now);
-        for (index, digest) in pushed {
-            if let Some(destination) = self.destinations.get_mut(*index) {
-                destination.state = DestinationState::Pushed;
-                destination.digest = Some(digest.clone());
+        for (index, outcome) in landed {
+            let Some(destination) = self.destinations.get_mut(*index) else { continue };
+            match outcome {
+                Ok(digest) => {
+                    destination.state = DestinationState::Pushed;
+                    destination.digest = Some(digest.clone());
+                }
+                Err(error) => destination.error = Some(error.clone()),
             }
         }
         for destination in self.destinations.iter_mut().filter(|d| d.state == DestinationState::Pushing) {

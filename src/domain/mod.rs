@@ -16,7 +16,7 @@ mod stage;
 mod time;
 mod upload;
 
-pub use build::{AttemptStart, BuildRecord, BuildState, BuilderKind, IllegalTransition, Lapse, MAX_CRASHES};
+pub use build::{AttemptStart, BuildRecord, BuildState, BuilderKind, IllegalTransition, Landed, Lapse, MAX_CRASHES};
 pub use credentials::{Credentials, REDACTED};
 pub use event::{Event, EventBody, LogLine, LogStream};
 pub use id::{BuildId, Digest, Fence, InvalidId, NodeId, WorkerId};

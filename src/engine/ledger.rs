@@ -48,6 +48,10 @@ impl Ledger {
         }
     }
 
+    /// Builds that may have left an image.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
     pub fn entries(&self) -> std::io::Result<Vec<BuildId>> {
         let names = std::fs::read_dir(&self.dir)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         Ok(names.filter_map(|name| name.parse().ok()).collect())

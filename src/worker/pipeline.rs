@@ -249,8 +249,8 @@ async fn settle(job: Job, ended: Result<Result<Success, Failure>, Stop>, redacto
         }
         Ok(Err(error)) => write(&parts, id, fence, move |record, now| record.failed(error.clone(), now)).await.map(drop),
         Err(Stop::Cancelled) => {
-            let pushed = publish::settle_cancelled(&parts, &record, credentials.as_ref()).await;
-            write(&parts, id, fence, move |record, now| record.cancelled(&pushed, now)).await.map(drop)
+            let landed = publish::settle_cancelled(&parts, &record, credentials.as_ref()).await;
+            write(&parts, id, fence, move |record, now| record.cancelled(&landed, now)).await.map(drop)
         }
         Err(Stop::HandBack) => {
             write(&parts, id, fence, |record, _| record.requeued("The worker stopped. The build waits for another one."))

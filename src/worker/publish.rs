@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::Parts;
 use super::pipeline::{Failure, Job};
-use crate::domain::{BuildError, BuildRecord, Credentials, DestinationState, Digest, ErrorKind, ImageRef, StageName, WorkerId};
+use crate::domain::{
+    BuildError, BuildRecord, Credentials, DestinationState, Digest, ErrorKind, ImageRef, Landed, StageName, WorkerId,
+};
 use crate::registry::Settled;
 use crate::registry::host_credentials::HostLogins;
 use crate::store::{Store, Topic};
@@ -74,28 +76,35 @@ async fn push_one(job: &Job, image: &Digest, destination: &ImageRef) -> Result<D
     pushed.map_err(|error| super::pipeline::failure(StageName::Push, error))
 }
 
-/// After a push was dropped by a cancel: waits until it has stopped, and answers the destinations whose tag names the image all the same,
-/// because the push was through before.
-pub(super) async fn settle_cancelled(
-    parts: &Parts,
-    record: &BuildRecord,
-    credentials: Option<&Credentials>,
-) -> Vec<(usize, Digest)> {
-    let mut pushed = Vec::new();
-    let Some(image) = &record.image_id else { return pushed };
+/// After a push was dropped by a cancel: waits until it has stopped, and tells what is true of the destinations all the same: the tag names
+/// the image, because the push was through before, or it may yet.
+pub(super) async fn settle_cancelled(parts: &Parts, record: &BuildRecord, credentials: Option<&Credentials>) -> Vec<Landed> {
+    let mut landed = Vec::new();
+    let Some(image) = &record.image_id else { return landed };
     let under_way = record.destinations.iter().enumerate().filter(|(_, d)| d.state == DestinationState::Pushing);
     for (index, destination) in under_way {
         let own = credentials.filter(|c| c.host() == destination.image.host());
-        match parts.publisher.settle_after_cancel(image, &destination.image, own).await {
-            Ok(Settled::Pushed(digest)) => pushed.push((index, digest)),
-            Ok(Settled::NotPushed) => {}
+        let outcome = match parts.publisher.settle_after_cancel(image, &destination.image, own).await {
+            Ok(Settled::NotPushed) => continue,
+            Ok(Settled::Pushed(digest)) => Ok(digest),
             Ok(Settled::Uncertain) => {
-                tracing::warn!(build = %record.id, image = %destination.image, "the registry may yet take the tag of a cancelled push");
+                Err("the push had come to the tag when it was cancelled: the registry may still take it".to_owned())
             }
-            Err(error) => tracing::debug!(build = %record.id, %error, "what the tag names after the cancel is not known"),
-        }
+            Err(error) => Err(format!("what the tag names after the cancel is not known: {error}")),
+        };
+        landed.push((index, outcome.map_err(uncertain)));
     }
-    pushed
+    landed
+}
+
+fn uncertain(message: String) -> BuildError {
+    BuildError {
+        stage: StageName::Push,
+        kind: ErrorKind::Registry,
+        code: "push_uncertain".into(),
+        message,
+        dockerfile_line: None,
+    }
 }
 
 /// Gives back the local names that a killed process had borrowed for its pushes. False when it has to be tried again.

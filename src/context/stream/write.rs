@@ -68,7 +68,8 @@ impl TarWriter {
 
     fn pad(&mut self, size: u64) -> io::Result<()> {
         let zeros = [0; BLOCK];
-        self.bytes(&zeros[..padding(size) as usize])
+        let missing = usize::try_from(padding(size)).expect("fits, because it is less than a block");
+        self.bytes(&zeros[..missing])
     }
 
     fn bytes(&mut self, mut bytes: &[u8]) -> io::Result<()> {

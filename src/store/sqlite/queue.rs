@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::clock::to_millis;
 use super::rows::{self, COLUMNS, Entry, Lease};
 use super::writer::Txn;
-use crate::domain::{BuildId, BuildState, Fence, NodeId, WorkerId};
+use crate::domain::{BuildId, Fence, NodeId, WorkerId};
 use crate::store::contact::Contact;
 use crate::store::rules::{self, Place};
 use crate::store::{Claim, QueueStats, Reaped, Renewal, Result, StoreError};
@@ -98,25 +98,66 @@ fn overdue(txn: &Txn<'_>) -> Result<Vec<Entry>> {
 pub(super) fn position(conn: &Connection, id: BuildId) -> Result<Option<u64>> {
     // One snapshot for all that follows.
     let conn = conn.unchecked_transaction()?;
-    let Some(entry) = Entry::find(&conn, id)? else { return Ok(None) };
-    if entry.stored.record.state != BuildState::Queued {
-        return Ok(None);
-    }
-    let owner = entry.stored.record.owner.as_str();
-    let place: u64 = conn
-        .prepare_cached(
-            "SELECT count(*) FROM build b, (SELECT requeued AS r, priority AS p, num AS n FROM build WHERE num = ?2) me
-             WHERE b.owner = ?1 AND b.state = 'queued'
-               AND (b.requeued > r OR (b.requeued = r AND (b.priority > p OR (b.priority = p AND b.num < n))))",
-        )?
-        .query_row(params![owner, entry.num], |row| row.get(0))?;
+    let Some(queued) = Queued::find(&conn, id)? else { return Ok(None) };
+    let place = queued.place(&conn)?;
     let others: u64 = conn
         .prepare_cached(
             "SELECT coalesce(sum(min(o.waiting, ?2 + ((o.last, o.owner) < (me.last, me.owner)))), 0)
              FROM turn o, turn me WHERE me.owner = ?1 AND o.owner <> ?1 AND o.waiting > 0",
         )?
-        .query_row(params![owner, place], |row| row.get(0))?;
+        .query_row(params![queued.owner, place], |row| row.get(0))?;
     Ok(Some(place + others))
+}
+
+/// Where a build stands among its owner's queued ones.
+struct Queued {
+    owner: String,
+    requeued: bool,
+    priority: i64,
+    num: i64,
+}
+
+impl Queued {
+    fn find(conn: &Connection, id: BuildId) -> Result<Option<Self>> {
+        Ok(conn
+            .prepare_cached("SELECT owner, requeued, priority, num FROM build WHERE id = ?1 AND state = 'queued'")?
+            .query_row([id.to_string()], |row| {
+                Ok(Self { owner: row.get(0)?, requeued: row.get(1)?, priority: row.get(2)?, num: row.get(3)? })
+            })
+            .optional()?)
+    }
+
+    /// How many of its owner's builds go before it. Counted from the nearer end of the queue, so that the newest build of a long
+    /// queue, which is what every accepted client asks for, costs no more than the first.
+    fn place(&self, conn: &Connection) -> Result<u64> {
+        let (first, last) = (self.end(conn, "min")?, self.end(conn, "max")?);
+        if self.num - first <= last - self.num {
+            return self.count(conn, ">", "<");
+        }
+        let waiting: u64 =
+            conn.prepare_cached("SELECT waiting FROM turn WHERE owner = ?1")?.query_row([&self.owner], |row| row.get(0))?;
+        Ok(waiting.saturating_sub(1 + self.count(conn, "<", ">")?))
+    }
+
+    /// The oldest (`min`) or newest (`max`) of those with the same rank.
+    fn end(&self, conn: &Connection, which: &str) -> Result<i64> {
+        let sql = format!(
+            "SELECT {which}(num) FROM build INDEXED BY build_in_queue
+             WHERE owner = ?1 AND state = 'queued' AND requeued = ?2 AND priority = ?3"
+        );
+        Ok(conn.prepare_cached(&sql)?.query_row(params![self.owner, self.requeued, self.priority], |row| row.get(0))?)
+    }
+
+    /// Those of a rank that is `rank` than this one's, and those of the same rank with a number that is `order` than this one's.
+    fn count(&self, conn: &Connection, rank: &str, order: &str) -> Result<u64> {
+        let queued = "SELECT count(*) FROM build INDEXED BY build_in_queue WHERE owner = ?1 AND state = 'queued'";
+        let sql = format!(
+            "SELECT ({queued} AND requeued {rank} ?2) + ({queued} AND requeued = ?2 AND priority {rank} ?3)
+                  + ({queued} AND requeued = ?2 AND priority = ?3 AND num {order} ?4)"
+        );
+        let parameters = params![self.owner, self.requeued, self.priority, self.num];
+        Ok(conn.prepare_cached(&sql)?.query_row(parameters, |row| row.get(0))?)
+    }
 }
 
 pub(super) fn stats(conn: &Connection) -> Result<QueueStats> {

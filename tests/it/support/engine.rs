@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use super::watch;
 
 /// A `dockerd` on a socket and in a folder of its own, with neither bridge nor firewall rules. Stopped when dropped.
+///
+/// It lives in a network namespace of its own: a `dockerd --bridge=none` removes the machine's `docker0`, which is another engine's.
 pub struct OwnEngine {
     dir: tempfile::TempDir,
     child: Option<Child>,
@@ -16,10 +18,11 @@ impl OwnEngine {
     pub async fn start() -> Self {
         let mut engine = Self { dir: tempfile::tempdir().expect("a folder"), child: None };
         engine.restart().await;
-        let image =
+        let mut image =
             Command::new("docker").args(["save", "busybox:latest"]).stdout(Stdio::piped()).spawn().expect("the docker client");
-        let loaded = engine.docker(&["load"]).stdin(image.stdout.expect("piped")).stdout(Stdio::null()).status();
+        let loaded = engine.docker(&["load"]).stdin(image.stdout.take().expect("piped")).stdout(Stdio::null()).status();
         assert!(loaded.expect("the docker client").success(), "busybox:latest is loaded");
+        assert!(image.wait().expect("the docker client").success(), "busybox:latest is saved");
         engine
     }
 
@@ -28,8 +31,14 @@ impl OwnEngine {
         assert!(self.child.is_none(), "it runs already");
         let at = |name: &str| self.dir.path().join(name);
         let log = std::fs::File::create(at("log")).expect("a file");
-        let mut command = Command::new("dockerd");
-        command.arg("--host").arg(self.address()).arg("--data-root").arg(at("data")).arg("--exec-root").arg(at("exec"));
+        let mut command = Command::new("unshare");
+        command
+            .args(["--net", "dockerd", "--host"])
+            .arg(self.address())
+            .arg("--data-root")
+            .arg(at("data"))
+            .arg("--exec-root")
+            .arg(at("exec"));
         command.arg("--pidfile").arg(at("pid")).args([
             "--bridge=none",
             "--iptables=false",
