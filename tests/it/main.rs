@@ -1,7 +1,6 @@
 //! Integration tests with the real engine, registries and Redis, which `scripts/services up` starts.
 
 #![allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
-
 #![allow(clippy::cast_possible_truncation, reason = "tests make small, known numbers")]
 
 mod bad_input;

@@ -13,8 +13,6 @@
 //! build, hides the progress of a push, takes memory limits as 32 bits, and writes the credentials' headers in
 //! an alphabet that the engine refuses.
 
-#![allow(clippy::disallowed_types, reason = "this is the folder that speaks bollard")]
-
 mod build;
 mod classic;
 mod errors;
