@@ -235,6 +235,17 @@ impl Settings {
 }
 
 impl Config {
+    /// Names those processes that share a store, and no others. Holds no secret.
+    #[must_use]
+    pub fn installation(&self) -> String {
+        match &self.store {
+            StoreUrl::Sqlite => {
+                std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone()).display().to_string()
+            }
+            StoreUrl::Redis(url) => format!("{} {}", mask_password(url.expose_secret()), self.store_prefix),
+        }
+    }
+
     fn check(&self) -> anyhow::Result<()> {
         if self.workers == 0 {
             bail!("workers: must be at least 1");

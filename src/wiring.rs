@@ -98,7 +98,7 @@ impl Service {
     fn publisher(&self) -> Publisher<dyn ContainerEngine> {
         let engine: Arc<dyn ContainerEngine> = self.engine.clone();
         let policy = PushPolicy { silence: self.config.push_stall.0, ..PushPolicy::default() };
-        Publisher::new(engine, Arc::clone(&self.registry), policy)
+        Publisher::new(engine, Arc::clone(&self.registry), policy, &self.config.installation())
     }
 
     fn app(&self, stop: &CancellationToken) -> App {

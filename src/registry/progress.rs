@@ -12,7 +12,7 @@ use crate::domain::{ImageRef, LogLine, LogStream};
 use crate::engine::{Lines, Result};
 
 /// Longest wait that a registry's `Retry-After` is granted.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How an engine says that a layer is at the registry.
 const LAYER_DONE: [&str; 4] = ["Pushed", "Layer already exists", "Mounted from", "Skipped foreign layer"];
 

@@ -10,14 +10,15 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::borrowed::{Borrowed, Desk, PUSHING, give_back, mark};
-use super::client::{Refusal, RegistryClient};
-use super::progress::{Commits, Tries};
+use super::borrowed::{Borrowed, Desk, Marks, give_back};
+use super::client::{Manifest, Refusal, RegistryClient};
+use super::progress::{Commits, LONGEST_WAIT, Tries};
 use super::refusal::{error, passing};
-use crate::domain::{Credentials, Digest, ErrorKind, ImageRef, LOCAL_HOST, LogLine};
+use crate::domain::{Credentials, Digest, ErrorKind, ImageRef, LogLine};
 use crate::engine::{Images, Lines, Result};
 
-/// How long after a push was dropped the engine may still send layers: it stops within 0.2 s.
+/// How long a push that was dropped before its last layer was through may take to stop (0.2 s were seen). The request that is under
+/// way is finished by the engine, but it is only one for a layer; nothing follows it.
 const ENGINE_STOPS: Duration = Duration::from_millis(400);
 /// How long a cancel waits for the registry to say what a tag names: with [`ENGINE_STOPS`] it must stay below a second.
 const SETTLE_ASK: Duration = Duration::from_millis(350);
@@ -33,8 +34,8 @@ pub struct PushPolicy {
     pub base_delay: Duration,
     /// A push that says nothing for so long is given up: engines wait for ever for a registry that hangs.
     pub silence: Duration,
-    /// How long a cancel waits for a manifest that the engine had already begun to send: it does not stop that (Engine 20.10,
-    /// 26.1), so only the registry's answer tells whether the tag has moved.
+    /// How long a cancel waits for a manifest that the engine had already begun to send: it does not stop that (seen with
+    /// Engine 20.10), so only the registry's answer tells whether the tag has moved.
     pub commit: Duration,
 }
 
@@ -65,6 +66,7 @@ pub struct Publisher<I: Images + ?Sized + 'static> {
     images: Arc<I>,
     registry: Arc<RegistryClient>,
     policy: PushPolicy,
+    marks: Marks,
     desk: Desk,
     commits: Commits,
 }
@@ -72,14 +74,16 @@ pub struct Publisher<I: Images + ?Sized + 'static> {
 impl<I: Images + ?Sized + 'static> Clone for Publisher<I> {
     fn clone(&self) -> Self {
         let (images, registry) = (Arc::clone(&self.images), Arc::clone(&self.registry));
-        Self { images, registry, policy: self.policy, desk: self.desk.clone(), commits: self.commits.clone() }
+        let (marks, desk, commits) = (self.marks.clone(), self.desk.clone(), self.commits.clone());
+        Self { images, registry, policy: self.policy, marks, desk, commits }
     }
 }
 
 impl<I: Images + ?Sized + 'static> Publisher<I> {
+    /// `installation` is the same for all processes that share a store, and no other's: they alone give back each other's names.
     #[must_use]
-    pub fn new(images: Arc<I>, registry: Arc<RegistryClient>, policy: PushPolicy) -> Self {
-        Self { images, registry, policy, desk: Desk::default(), commits: Commits::default() }
+    pub fn new(images: Arc<I>, registry: Arc<RegistryClient>, policy: PushPolicy, installation: &str) -> Self {
+        Self { images, registry, policy, marks: Marks::of(installation), desk: Desk::default(), commits: Commits::default() }
     }
 
     /// Pushes the image and answers the digest that the destination's tag then names. Progress and retries go to `lines`.
@@ -100,7 +104,7 @@ impl<I: Images + ?Sized + 'static> Publisher<I> {
         while let Err(refusal) = self.registry.may_push(destination, credentials).await {
             tries.again(refusal).await?;
         }
-        let borrowed = Borrowed::take(&self.images, &self.desk, image_id, destination).await?;
+        let borrowed = Borrowed::take(&self.images, &self.marks, &self.desk, image_id, destination).await?;
         let pushed = loop {
             match self.attempt(image_id, destination, credentials, lines, &mut tries).await {
                 Ok(digest) => break Ok(digest),
@@ -129,7 +133,7 @@ impl<I: Images + ?Sized + 'static> Publisher<I> {
         tries: &mut Tries<'_>,
     ) -> Result<Digest, Refusal> {
         let digest = self.push_watched(destination, credentials, lines, tries).await?;
-        let found = self.registry.manifest(destination, credentials).await?;
+        let found = self.read_back(destination, credentials).await?;
         let found = found.ok_or_else(|| mismatch(format!("{destination} is not there after it was pushed")))?;
         if found.digest != digest {
             return Err(mismatch(format!("{destination} names {} after {digest} was pushed", found.digest)));
@@ -141,6 +145,21 @@ impl<I: Images + ?Sized + 'static> Publisher<I> {
             return Err(passing("digest_mismatch", message).into());
         }
         Ok(digest)
+    }
+
+    /// Asks what the tag names. A passing fault is waited out here: registries on plain files can stumble over a link that
+    /// another push is writing at that moment, which is no reason to push again.
+    async fn read_back(&self, destination: &ImageRef, credentials: Option<&Credentials>) -> Result<Option<Manifest>, Refusal> {
+        let mut wait = READ_AGAIN;
+        loop {
+            match self.registry.manifest(destination, credentials).await {
+                Err(refusal) if refusal.error.transient && wait < READ_AGAIN * 16 => {
+                    tokio::time::sleep(wait.max(refusal.retry_after.unwrap_or_default()).min(LONGEST_WAIT)).await;
+                    wait *= 2;
+                }
+                answer => return answer,
+            }
+        }
     }
 
     /// Pushes, and gives up when nothing is heard for too long. A reader that is slow to take the lines is not the registry's silence.
@@ -224,9 +243,8 @@ impl<I: Images + ?Sized + 'static> Publisher<I> {
     /// When the engine is away.
     pub async fn interrupted(&self) -> Result<Vec<ImageRef>> {
         let tags = self.images.tags().await?;
-        let marks: Vec<&String> = tags.iter().filter(|tag| tag.starts_with(&format!("{LOCAL_HOST}/{PUSHING}:"))).collect();
         let named = tags.iter().filter_map(|tag| tag.parse::<ImageRef>().ok());
-        Ok(named.filter(|image| marks.contains(&&mark(PUSHING, &image.to_string()))).collect())
+        Ok(named.filter(|image| tags.contains(&self.marks.pushing(&image.to_string()))).collect())
     }
 
     /// Gives back the local name of a destination, if it is borrowed.
@@ -236,7 +254,7 @@ impl<I: Images + ?Sized + 'static> Publisher<I> {
     pub async fn recover(&self, destination: &ImageRef) -> Result<()> {
         let name = destination.to_string();
         let _turn = self.desk.turn(&name).await;
-        give_back(self.images.as_ref(), &name).await
+        give_back(self.images.as_ref(), &self.marks, &name).await
     }
 }
 

@@ -33,7 +33,7 @@ fn client() -> Arc<RegistryClient> {
 }
 
 fn publisher() -> Publisher<Docker> {
-    Publisher::new(Arc::new(docker()), client(), POLICY)
+    Publisher::new(Arc::new(docker()), client(), POLICY, "tests")
 }
 
 fn image(host: &str) -> ImageRef {

@@ -214,7 +214,7 @@ impl Transport {
             return Ok(answer);
         }
         let body = http_body_util::Limited::new(answer.response.into_body(), ERROR_BODY_BYTES).collect().await;
-        let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+        let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         let message = serde_json::from_slice::<serde_json::Value>(&body).ok();
         let message = message.as_ref().and_then(|json| json["message"].as_str()).map(str::to_owned);
         let message = message.unwrap_or_else(|| String::from_utf8_lossy(&body).trim().to_owned());

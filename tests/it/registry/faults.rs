@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::proxy::{Act, Proxy};
 use super::{POLICY, built, client, image, local, publish, publisher};
-use crate::engine::docker;
+use crate::engine::{docker, eventually};
 use crate::support::registry;
 
 #[tokio::test]
@@ -151,7 +151,7 @@ async fn cancelled(proxy: &Proxy, id: &Digest, to: &ImageRef) -> (Settled, Durat
 #[tokio::test]
 async fn a_cancelled_push_moves_no_tag_and_leaves_no_name() {
     let done = built().await;
-    let proxy = slow(Duration::from_secs(3), |method, path| {
+    let proxy = slow(Duration::from_secs(2), |method, path| {
         [Method::PATCH, Method::PUT].contains(method) && path.contains("/blobs/uploads/")
     })
     .await;
@@ -159,8 +159,11 @@ async fn a_cancelled_push_moves_no_tag_and_leaves_no_name() {
     let (settled, took) = cancelled(&proxy, &done.image().id, &to).await;
     assert_eq!(settled, Settled::NotPushed);
     assert!(took < Duration::from_secs(1), "{took:?}");
-    assert!(proxy.abandoned.load(Ordering::SeqCst), "the engine had hung up before the cancel was told");
+    // The engine does not hang up on the request that is under way, but must not go on after it.
+    eventually(10, "the slow request is over", || proxy.over.load(Ordering::SeqCst) > 0).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(proxy.manifests.load(Ordering::SeqCst), 0);
+    assert_eq!(client().manifest(&to, None).await.expect("answers"), None);
     done.clean_up().await;
 }
 
@@ -187,7 +190,7 @@ async fn a_name_that_a_killed_process_left_borrowed_is_found_and_given_back() {
     let killed = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     killed.spawn(async move {
         let (lines, _told) = mpsc::channel(64);
-        let publisher = Publisher::new(Arc::new(docker()), client(), POLICY);
+        let publisher = Publisher::new(Arc::new(docker()), client(), POLICY, "tests");
         publisher.publish(&killed_id, &killed_to, None, &lines).await
     });
     while proxy.manifests.load(Ordering::SeqCst) == 0 {
@@ -196,6 +199,8 @@ async fn a_name_that_a_killed_process_left_borrowed_is_found_and_given_back() {
     killed.shutdown_background();
     assert_eq!(local(&to).await.as_ref(), Some(&id));
     let publisher = publisher();
+    let others = Publisher::new(Arc::new(docker()), client(), POLICY, "another installation");
+    assert!(!others.interrupted().await.expect("answers").contains(&to), "another installation's push is none of its business");
     assert!(publisher.interrupted().await.expect("answers").contains(&to));
     publisher.recover(&to).await.expect("gives back");
     assert_eq!(local(&to).await.as_ref(), Some(&theirs.image().id));

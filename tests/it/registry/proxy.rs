@@ -1,7 +1,7 @@
 //! A proxy before the real registry, which can be made to fail as registries do.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -15,7 +15,7 @@ pub enum Act {
     Answer(StatusCode, HeaderMap, String),
     /// Never answers.
     Hang,
-    /// Waits, and passes the request on unless the client has gone meanwhile.
+    /// Waits, and passes the request on.
     Delay(Duration),
 }
 
@@ -34,8 +34,8 @@ pub struct Proxy {
     pub manifests: Arc<AtomicUsize>,
     /// Requests that came in whole and were then delayed.
     pub delayed: Arc<AtomicUsize>,
-    /// A delayed request's client went away before the delay was over.
-    pub abandoned: Arc<AtomicBool>,
+    /// Delayed requests that have been dealt with, or whose client went away.
+    pub over: Arc<AtomicUsize>,
     server: tokio::task::JoinHandle<()>,
 }
 
@@ -45,13 +45,11 @@ impl Drop for Proxy {
     }
 }
 
-struct Abandoned(Option<Arc<AtomicBool>>);
+struct Over(Arc<AtomicUsize>);
 
-impl Drop for Abandoned {
+impl Drop for Over {
     fn drop(&mut self) {
-        if let Some(flag) = &self.0 {
-            flag.store(true, Ordering::SeqCst);
-        }
+        self.0.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -59,15 +57,15 @@ impl Proxy {
     pub async fn before(registry: &str, rule: impl Fn(&Method, &str) -> Act + Send + Sync + 'static) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let host = listener.local_addr().expect("it is bound").to_string();
-        let (manifests, abandoned) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let (manifests, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let delayed = Arc::new(AtomicUsize::new(0));
         let waiting = Arc::clone(&delayed);
         let (rule, target): (Arc<Rule>, _) = (Arc::new(rule), registry.to_owned());
-        let (count, flag) = (Arc::clone(&manifests), Arc::clone(&abandoned));
+        let (count, ended) = (Arc::clone(&manifests), Arc::clone(&over));
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().expect("builds");
         let app = axum::Router::new().fallback(move |request: Request| {
             let (rule, target, client) = (Arc::clone(&rule), target.clone(), client.clone());
-            let (count, flag, waiting) = (Arc::clone(&count), Arc::clone(&flag), Arc::clone(&waiting));
+            let (count, ended, waiting) = (Arc::clone(&count), Arc::clone(&ended), Arc::clone(&waiting));
             async move {
                 let act = rule(request.method(), request.uri().path());
                 let request = whole(request).await;
@@ -79,17 +77,16 @@ impl Proxy {
                     Act::Answer(status, headers, body) => (status, headers, body).into_response(),
                     Act::Hang => std::future::pending().await,
                     Act::Delay(time) => {
-                        let mut gone = Abandoned(Some(flag));
+                        let _over = Over(ended);
                         waiting.fetch_add(1, Ordering::SeqCst);
                         tokio::time::sleep(time).await;
-                        gone.0 = None;
                         forward(&client, &target, request).await
                     }
                 }
             }
         });
         let server = tokio::spawn(async move { axum::serve(listener, app).await.expect("serves") });
-        Self { host, manifests, delayed, abandoned, server }
+        Self { host, manifests, delayed, over, server }
     }
 }
 
