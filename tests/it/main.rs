@@ -1,11 +1,6 @@
 //! Integration tests with the real engine, registries and Redis, which `scripts/services up` starts.
 
-<<<<<<< HEAD
 #![allow(clippy::disallowed_types, reason = "tests ask engine and stores directly what is true")]
-=======
-#![allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
-
->>>>>>> main
 #![allow(clippy::cast_possible_truncation, reason = "tests make small, known numbers")]
 
 mod bad_input;
