@@ -2,8 +2,6 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
 
-#![allow(clippy::cast_possible_truncation, reason = "tests make small, known numbers")]
-
 mod bad_input;
 mod builds;
 mod context;
