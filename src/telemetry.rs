@@ -1,5 +1,7 @@
 //! The service's own log, to standard error.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat};
@@ -11,6 +13,8 @@ use crate::config::{Config, LogFormat};
 pub fn install(config: &Config) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.log_level)?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // Colours are for people: a file or a journal gets none.
+    let log = log.with_ansi(std::io::stderr().is_terminal());
     let installed = match config.log_format {
         LogFormat::Text => log.try_init(),
         LogFormat::Json => log.json().flatten_event(true).try_init(),

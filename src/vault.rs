@@ -2,7 +2,6 @@
 //! sealed value moved to another row does not open.
 
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -60,20 +59,8 @@ impl Vault {
                 Self::from_base64(&SecretString::from(text)).with_context(|| path.display().to_string())
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                let key: [u8; KEY_BYTES] = rand::random();
-                // Written whole under another name first: a crash never leaves half a key.
-                let part = path.with_extension("part");
-                let mut file = std::fs::OpenOptions::new()
-                    .write(true)
-                    .create(true)
-                    .truncate(true)
-                    .mode(0o600)
-                    .open(&part)
-                    .with_context(|| format!("cannot write {}", part.display()))?;
-                writeln!(file, "{}", STANDARD.encode(key))?;
-                file.sync_all()?;
-                std::fs::rename(&part, path)?;
-                Ok(Self::new(key))
+                make_key_file(path).with_context(|| format!("cannot make {}", path.display()))?;
+                Self::from_file(path)
             }
             Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
         }
@@ -119,6 +106,22 @@ impl Vault {
     }
 }
 
+/// Makes a key, whole under another name first: a crash never leaves half of one. Of several processes that start at
+/// once the first one's key stays, and all of them read that.
+fn make_key_file(path: &Path) -> anyhow::Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let key: [u8; KEY_BYTES] = rand::random();
+    // Readable by this account alone, as `tempfile` makes all its files.
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    writeln!(file, "{}", STANDARD.encode(key))?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Ok(_) => Ok(()),
+        Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(e.error.into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,5 +152,18 @@ mod tests {
         assert_eq!(first.key.expose_secret(), again.key.expose_secret());
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("chmod");
         assert!(Vault::from_file(&path).is_err());
+    }
+
+    #[test]
+    fn processes_that_start_together_agree_on_one_key() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("key");
+        let keys: std::collections::HashSet<[u8; KEY_BYTES]> = std::thread::scope(|scope| {
+            let starts: Vec<_> =
+                (0..16).map(|_| scope.spawn(|| *Vault::from_file(&path).expect("made or read").key.expose_secret())).collect();
+            starts.into_iter().map(|start| start.join().expect("no panic")).collect()
+        });
+        assert_eq!(keys.len(), 1);
+        assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 1, "nothing but the key is left");
     }
 }

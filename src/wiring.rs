@@ -82,7 +82,11 @@ impl Service {
         let vault = Arc::new(open_vault(&config)?);
         let engine = Arc::new(Docker::connect(config.engine.as_deref())?);
         let admin = ensure_admin(&store, &config.data_dir).await?;
-        let registry = Arc::new(RegistryClient::new(Timeouts::default()));
+        // A registry that hangs is given up as early when it is asked as when it is pushed to.
+        let usual = Timeouts::default();
+        let timeouts =
+            Timeouts { connect: usual.connect.min(config.push_stall.0), request: usual.request.min(config.push_stall.0) };
+        let registry = Arc::new(RegistryClient::new(timeouts));
         Ok(Self { config, store, contexts, vault, engine, registry, admin })
     }
 

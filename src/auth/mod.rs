@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -137,32 +136,48 @@ pub async fn ensure_admin(store: &Store, data_dir: &Path) -> anyhow::Result<Firs
         return Ok(FirstAdmin::Known);
     }
     let file = data_dir.join(TOKEN_FILE);
-    let token = match std::fs::read_to_string(&file) {
-        Ok(text) if text.trim().starts_with(PREFIX) => SecretString::from(text.trim().to_owned()),
-        _ => {
-            let token = random_token();
-            write_private(&file, token.expose_secret()).with_context(|| format!("cannot write {}", file.display()))?;
-            token
-        }
-    };
+    let token = first_token(&file).with_context(|| format!("cannot make or read {}", file.display()))?;
     let owner = ADMIN.parse().expect("valid, because it is a constant of that form");
     let record = TokenRecord { owner, role: Role::Admin, name: "first start".into(), created_at: Timestamp::now() };
     store.put_token(&hash(&token), &record).await?;
     Ok(FirstAdmin::Made { file, token })
 }
 
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    let part = path.with_extension("part");
-    let _ = std::fs::remove_file(&part);
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
-    writeln!(file, "{text}")?;
-    file.sync_all()?;
-    std::fs::rename(&part, path)
+/// The token in the file, which is made when it is not there. Of several processes that start at once the first one's token
+/// stays, and all of them take that.
+fn first_token(path: &Path) -> anyhow::Result<SecretString> {
+    if !path.exists() {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // Readable by this account alone, as `tempfile` makes all its files; whole before it gets its name.
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        writeln!(file, "{}", random_token().expose_secret())?;
+        file.as_file().sync_all()?;
+        match file.persist_noclobber(path) {
+            Err(e) if e.error.kind() != std::io::ErrorKind::AlreadyExists => return Err(e.error.into()),
+            _ => {}
+        }
+    }
+    let text = std::fs::read_to_string(path)?;
+    anyhow::ensure!(text.trim().starts_with(PREFIX), "it holds no token; remove it");
+    Ok(SecretString::from(text.trim().to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processes_that_start_together_agree_on_one_token() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join(TOKEN_FILE);
+        let tokens: std::collections::HashSet<String> = std::thread::scope(|scope| {
+            let starts: Vec<_> = (0..16).map(|_| scope.spawn(|| first_token(&path).expect("made or read"))).collect();
+            starts.into_iter().map(|start| start.join().expect("no panic").expose_secret().to_owned()).collect()
+        });
+        assert_eq!(tokens.len(), 1);
+        std::fs::write(&path, "something else").expect("written");
+        assert!(first_token(&path).is_err());
+    }
 
     #[test]
     fn tokens_come_as_bearer_or_as_the_password_of_any_user() {

@@ -19,6 +19,8 @@ use crate::engine::{Images, Lines, Result};
 
 /// How long after a push was dropped the engine may still send layers: it stops within 0.2 s.
 const ENGINE_STOPS: Duration = Duration::from_millis(400);
+/// How long a cancel waits for the registry to say what a tag names: with [`ENGINE_STOPS`] it must stay below a second.
+const SETTLE_ASK: Duration = Duration::from_millis(350);
 /// How often the tag is looked at while the engine may still be writing it.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -202,7 +204,9 @@ impl<I: Images + ?Sized + 'static> Publisher<I> {
         }
         let _turn = self.desk.turn(&name).await;
         loop {
-            let found = self.registry.manifest(destination, credentials).await?;
+            let asked = self.registry.manifest(destination, credentials);
+            // Nothing is under way any more: a registry that hangs need not be waited for.
+            let found = if committing { asked.await? } else { in_time(asked).await? };
             let ours = found.filter(|found| found.digest == *image_id || found.config.as_ref() == Some(image_id));
             match ours {
                 Some(found) => return Ok(Settled::Pushed(found.digest)),
@@ -234,6 +238,12 @@ impl<I: Images + ?Sized + 'static> Publisher<I> {
         let _turn = self.desk.turn(&name).await;
         give_back(self.images.as_ref(), &name).await
     }
+}
+
+/// Waits for an answer that is only good to know, for as long as a cancel has time for it.
+async fn in_time<T>(asked: impl Future<Output = Result<T, Refusal>>) -> Result<T> {
+    let late = || error(ErrorKind::Registry, "registry_timeout", "the registry did not answer in time after the cancel");
+    tokio::time::timeout(SETTLE_ASK, asked).await.map_err(|_| late())?.map_err(|refusal| refusal.error)
 }
 
 fn mismatch(message: String) -> Refusal {

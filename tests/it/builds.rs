@@ -18,7 +18,7 @@ on_both_stores!(
     a_dockerfile_becomes_a_published_image,
     several_destinations_each_have_a_digest,
     a_failing_step_tells_its_code_and_leaves_nothing,
-    a_running_build_is_cancelled_within_a_second,
+    alone_a_running_build_is_cancelled_within_a_second,
     delete_leaves_nothing_and_repeats_as_404,
     owners_do_not_see_each_other,
     the_older_path_serves_the_same_builds,
@@ -71,7 +71,7 @@ async fn a_failing_step_tells_its_code_and_leaves_nothing(backend: Backend) {
     assert!(!has_local_tag(&build));
 }
 
-async fn a_running_build_is_cancelled_within_a_second(backend: Backend) {
+async fn alone_a_running_build_is_cancelled_within_a_second(backend: Backend) {
     let service = service::start(backend).await;
     let mark = unique("mark");
     let build = service.submit(dockerfile(&format!("FROM busybox\nRUN echo {mark} && sleep 300\n")).text("push", "false")).await;

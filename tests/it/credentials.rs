@@ -34,7 +34,8 @@ async fn a_registry_with_a_password_takes_the_right_one() {
 async fn a_wrong_password_and_none_end_the_push_in_the_registrys_own_words() {
     let service = service::start(Backend::Sqlite).await;
     let (host, user, password) = private_registry();
-    for (given, words) in [(Some("wrong-password"), "unauthorized"), (None, "no basic auth credentials")] {
+    for (given, words) in [(Some("wrong-password"), "unauthorized: authentication required"), (None, "the build has none for it")]
+    {
         let image = format!("{host}/{}:1", unique("refused"));
         let mut form = dockerfile("FROM busybox\n").text("image", image.clone());
         if let Some(wrong) = given {

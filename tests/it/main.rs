@@ -1,6 +1,7 @@
 //! Integration tests with the real engine, registries and Redis, which `scripts/services up` starts.
 
-#![allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
+#![allow(clippy::disallowed_types, reason = "tests ask engine and stores directly what is true")]
+#![allow(clippy::cast_possible_truncation, reason = "tests make small, known numbers")]
 
 mod bad_input;
 mod builds;

@@ -61,7 +61,7 @@ async fn a_running_build_settles_when_redis_is_back() {
     })
     .await;
     let mark = unique("mark");
-    let text = format!("FROM busybox\nRUN echo {mark}-1 && sleep 3 && echo {mark}-2\n");
+    let text = format!("FROM busybox\nRUN echo {mark}-1 && sleep 3 && echo {mark}-2 && true\n");
     let build = service.submit(dockerfile(&text).text("push", "false")).await;
     service.logged(&build, &format!("{mark}-1\n")).await;
     redis.kill();

