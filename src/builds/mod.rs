@@ -111,6 +111,10 @@ impl Builds {
         self.store.dockerfile(&caller.scope(), id).await?.ok_or(Error::NotFound("build"))
     }
 
+    async fn placed(&self, caller: &Principal, id: BuildId) -> Result<(Stored, Option<u64>)> {
+        self.store.get_placed(&caller.scope(), id).await?.ok_or(Error::NotFound("build"))
+    }
+
     /// Waits until `done` holds for the build, or `limit` has passed, and answers the build as it then is.
     ///
     /// # Errors
@@ -122,12 +126,14 @@ impl Builds {
         limit: Duration,
         done: impl Fn(&Stored, Option<u64>) -> bool,
     ) -> Result<(Stored, Option<u64>)> {
+        if limit.is_zero() {
+            return self.placed(caller, id).await;
+        }
         let deadline = Instant::now() + limit;
         let mut build_moved = self.store.wakes().subscribe(Topic::Build(id));
         let mut queue_moved = self.store.wakes().subscribe(Topic::Queue);
         loop {
-            let build = self.get(caller, id).await?;
-            let position = self.position(&build).await?;
+            let (build, position) = self.placed(caller, id).await?;
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || done(&build, position) {
                 return Ok((build, position));

@@ -237,6 +237,11 @@ impl Store {
         each!(self, b => b.get(scope, id).await)
     }
 
+    /// The build and, while it is queued, its [`Store::position`], in one look.
+    pub async fn get_placed(&self, scope: &Scope, id: BuildId) -> Result<Option<(Stored, Option<u64>)>> {
+        each!(self, b => b.get_placed(scope, id).await)
+    }
+
     pub async fn dockerfile(&self, scope: &Scope, id: BuildId) -> Result<Option<Vec<u8>>> {
         each!(self, b => b.dockerfile(scope, id).await)
     }

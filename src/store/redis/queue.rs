@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::change::Actor;
 use super::scripts::{self, Overdue, Raw};
 use super::{RedisStore, builds, call_token};
-use crate::domain::{AttemptStart, BuildId, BuildState, Fence, Lapse, NodeId, WorkerId};
-use crate::store::{Claim, QueueStats, Reaped, Renewal, Result, StoreError, Topic};
+use crate::domain::{AttemptStart, BuildId, BuildState, Fence, Lapse, NodeId, Scope, WorkerId};
+use crate::store::{Claim, QueueStats, Reaped, Renewal, Result, StoreError, Stored, Topic};
 
 /// Most leases that one pass deals with.
 const REAPED: usize = 200;
@@ -96,6 +96,15 @@ impl RedisStore {
                 _ => Lapse::Poisoned,
             };
             Reaped { build, lapse }
+        }))
+    }
+
+    pub async fn get_placed(&self, scope: &Scope, id: BuildId) -> Result<Option<(Stored, Option<u64>)>> {
+        // Asked beside each other, on the same connection.
+        let (stored, place) = tokio::try_join!(self.get(scope, id), self.position(id))?;
+        Ok(stored.map(|stored| {
+            let place = place.filter(|_| stored.record.state == BuildState::Queued);
+            (stored, place)
         }))
     }
 

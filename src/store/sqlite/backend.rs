@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::clock::to_millis;
 use super::writer::Txn;
 use super::{SqliteStore, aside, events, list, queue, rows};
-use crate::domain::{BuildId, Event, Fence, LogLine, NodeId, Scope, Timestamp, WorkerId};
+use crate::domain::{BuildId, BuildState, Event, Fence, LogLine, NodeId, Scope, Timestamp, WorkerId};
 use crate::store::{
     Change, Claim, Deleted, Guard, ImageRemoval, ListQuery, NewBuild, OUTCOME_KEPT, Page, QueueStats, Reaped, Removal, Renewal,
     Result, StoreError, Stored, TokenRecord, Wakes, WorkerInfo, rules,
@@ -43,6 +43,21 @@ impl SqliteStore {
     pub async fn get(&self, scope: &Scope, id: BuildId) -> Result<Option<Stored>> {
         let scope = scope.clone();
         self.read(move |conn| Ok(rows::Entry::find_in(conn, &scope, id)?.map(|entry| entry.stored))).await
+    }
+
+    pub async fn get_placed(&self, scope: &Scope, id: BuildId) -> Result<Option<(Stored, Option<u64>)>> {
+        let scope = scope.clone();
+        self.read(move |conn| {
+            // One snapshot, so that the place is that of this very state.
+            let conn = conn.unchecked_transaction()?;
+            let Some(entry) = rows::Entry::find_in(&conn, &scope, id)? else { return Ok(None) };
+            let place = match entry.stored.record.state {
+                BuildState::Queued => queue::place(&conn, id)?,
+                _ => None,
+            };
+            Ok(Some((entry.stored, place)))
+        })
+        .await
     }
 
     pub async fn dockerfile(&self, scope: &Scope, id: BuildId) -> Result<Option<Vec<u8>>> {

@@ -3,7 +3,7 @@
 //! **Writes** go through one thread ([`writer`]), which takes all commands that wait and commits them together: each in a
 //! savepoint of its own, one `fsync` for all, and no answer before the commit is in (WAL, `synchronous=FULL`).
 //! A change is computed inside that transaction, so nothing ever conflicts. **Reads** run beside it on a few
-//! read-only connections ([`reader`]) and see what is committed.
+//! read-only connections ([`reader`]) and see what is committed. Checkpoints run beside both ([`checkpoint`]).
 //!
 //! One process has the file at a time, by a lock on `FILE.lock`. That makes three things simple: leases and locks are timed by a
 //! monotonic clock that starts with the process ([`clock`]), wake-ups stay inside the process, and at the start every
@@ -15,6 +15,7 @@
 
 mod aside;
 mod backend;
+mod checkpoint;
 mod clock;
 mod events;
 mod fault;
@@ -33,6 +34,7 @@ use rusqlite_migration::{M, Migrations};
 
 use super::contact::Contact;
 use super::{Result, StoreError, Wakes};
+use checkpoint::Checkpointer;
 use clock::Clock;
 use reader::Readers;
 use writer::Writer;
@@ -71,7 +73,9 @@ impl SqliteStore {
         let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
-        connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
+        connection.pragma_update(None, "wal_autocheckpoint", checkpoint::PAGES_AT_MOST)?;
+        // The journals of the commands' savepoints are small, and needed by nobody after a crash.
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
         prepare(&connection)?;
         let migrations = Migrations::from_slice(MIGRATIONS);
         migrations.to_latest(&mut connection).map_err(|e| cannot_open(path, &e))?;
@@ -79,10 +83,11 @@ impl SqliteStore {
 
         let wakes = Wakes::default();
         let clock = Clock::start();
+        let checkpointer = Checkpointer::start(open_second(path)?)?;
         let readers = (0..READERS).map(|_| open_reader(path)).collect::<Result<Vec<_>>>()?;
         Ok(Self {
             inner: Arc::new(Inner {
-                writer: Writer::start(connection, clock, wakes.clone())?,
+                writer: Writer::start(connection, checkpointer, clock, wakes.clone())?,
                 readers: Readers::start(readers)?,
                 wakes,
                 clock,
@@ -120,6 +125,14 @@ fn prepare(connection: &Connection) -> Result<()> {
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(())
+}
+
+/// Another connection that may write.
+fn open_second(path: &Path) -> Result<Connection> {
+    let connection = Connection::open(path).map_err(|e| cannot_open(path, &e))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    prepare(&connection)?;
+    Ok(connection)
 }
 
 fn open_reader(path: &Path) -> Result<Connection> {

@@ -93,13 +93,17 @@ fn overdue(txn: &Txn<'_>) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// Plays the round of turns until this build's: in each round every owner with builds left gets one, in the order of their
-/// last turns, so that another owner takes as many as this build's place, and one more when their turn comes first.
 pub(super) fn position(conn: &Connection, id: BuildId) -> Result<Option<u64>> {
     // One snapshot for all that follows.
-    let conn = conn.unchecked_transaction()?;
-    let Some(queued) = Queued::find(&conn, id)? else { return Ok(None) };
-    let place = queued.place(&conn)?;
+    place(&*conn.unchecked_transaction()?, id)
+}
+
+/// Plays the round of turns until this build's: in each round every owner with builds left gets one, in the order of their
+/// last turns, so that another owner takes as many as this build's place, and one more when their turn comes first.
+/// Meant for a connection inside a transaction.
+pub(super) fn place(conn: &Connection, id: BuildId) -> Result<Option<u64>> {
+    let Some(queued) = Queued::find(conn, id)? else { return Ok(None) };
+    let place = queued.place(conn)?;
     let others: u64 = conn
         .prepare_cached(
             "SELECT coalesce(sum(min(o.waiting, ?2 + ((o.last, o.owner) < (me.last, me.owner)))), 0)

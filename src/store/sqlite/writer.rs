@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use super::checkpoint::Checkpointer;
 use super::clock::Clock;
 use super::events;
 use crate::domain::Timestamp;
@@ -99,9 +100,9 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, clock: Clock, wakes: Wakes) -> Result<Self> {
+    pub(super) fn start(connection: Connection, checkpointer: Checkpointer, clock: Clock, wakes: Wakes) -> Result<Self> {
         let (sender, receiver) = channel();
-        let run = move || Loop { connection, clock, wakes, receiver, doomed: true }.run();
+        let run = move || Loop { connection, checkpointer, clock, wakes, receiver, doomed: true }.run();
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(run)
@@ -153,6 +154,7 @@ impl Drop for Writer {
 
 struct Loop {
     connection: Connection,
+    checkpointer: Checkpointer,
     clock: Clock,
     wakes: Wakes,
     receiver: Receiver<Command>,
@@ -182,7 +184,8 @@ impl Loop {
     }
 
     fn commit(&mut self, group: Vec<Command>) {
-        let mut answers = Vec::with_capacity(group.len());
+        let commands = group.len();
+        let mut answers = Vec::with_capacity(commands);
         let (committed, woken) = match self.transact(group, &mut answers) {
             Ok(woken) => (Committed::Yes, woken),
             Err(error) => {
@@ -198,6 +201,7 @@ impl Loop {
         for answer in answers {
             answer(&committed);
         }
+        self.checkpointer.committed(commands);
     }
 
     fn transact(&mut self, group: Vec<Command>, answers: &mut Vec<Answer>) -> Result<Vec<Topic>> {
