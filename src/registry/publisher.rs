@@ -22,6 +22,8 @@ use crate::engine::{Images, Lines, Result};
 const ENGINE_STOPS: Duration = Duration::from_millis(400);
 /// How long a cancel waits for the registry to say what a tag names: with [`ENGINE_STOPS`] it must stay below a second.
 const SETTLE_ASK: Duration = Duration::from_millis(350);
+/// The first wait before a tag is read back again, which doubles up to sixteen times that.
+const READ_AGAIN: Duration = Duration::from_millis(25);
 /// How often the tag is looked at while the engine may still be writing it.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
