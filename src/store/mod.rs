@@ -15,7 +15,6 @@
 //! Leases are timed by the store's own clock. A notification only wakes a reader; it is never trusted to carry anything.
 
 #![allow(clippy::missing_errors_doc, reason = "the backends' methods are those of the contract, whose page says how they fail")]
-
 mod contact;
 pub mod redis;
 mod rules;
@@ -397,6 +396,5 @@ impl Store {
 
 /// Whether a worker holds the build while it is changed.
 pub type Leased = bool;
-
 /// A rule of the domain, applied to a record inside a commit: the record, the store's time, whether it is leased.
 pub type Change = std::sync::Arc<dyn Fn(&mut BuildRecord, Timestamp, Leased) -> Result<()> + Send + Sync>;
