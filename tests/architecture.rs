@@ -271,9 +271,9 @@ fn check_finished(path: &str, text: &str, code: &str, faults: &mut Vec<Fault>) {
     if lines > LINES {
         faults.push(format!("{path}:{lines}: {lines} lines; more than {LINES} are two files"));
     }
-    for stub in ["todo!(", "unimplemented!(", "dbg!("] {
-        for at in standing(code, stub) {
-            faults.push(format!("{path}:{}: `{stub}…)` is no finished code", line_of(code, at)));
+    for stub in ["todo", "unimplemented", "dbg"] {
+        for at in standing(code, &format!("{stub}!(")) {
+            faults.push(format!("{path}:{}: `{stub}!` is no finished code", line_of(code, at)));
         }
     }
     for (i, line) in text.lines().enumerate() {
@@ -382,7 +382,7 @@ fn an_adapter_outside_its_home_is_told() {
         ("src/builds/mod.rs", "fn f() { rusqlite::Connection::open(p) }"),
         ("src/domain/x.rs", "use tokio::fs;"),
         ("src/domain/x.rs", "fn f() { std::fs::read(p) }"),
-        ("src/builds/mod.rs", "fn f() { todo!() }"),
+        ("src/builds/mod.rs", "fn f() { dbg!(1) }"),
     ] {
         assert_eq!(check(path, text).len(), 1, "{path} {text}: {:?}", check(path, text));
     }
