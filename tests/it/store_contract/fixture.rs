@@ -49,12 +49,24 @@ impl Bench {
     }
 }
 
-/// Leaves nothing in the Redis that all tests share.
+/// Leaves nothing in the Redis that all tests share; step by step, so that it holds up no other test.
 pub async fn clean_redis(prefix: &str) {
     let client = redis::Client::open(support::redis_url()).expect("a URL");
-    let mut connection = client.get_multiplexed_async_connection().await.expect("Redis answers");
-    let script = redis::Script::new("for _, k in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('UNLINK', k) end");
-    let () = script.arg(format!("{prefix}:*")).invoke_async(&mut connection).await.expect("cleans");
+    let patient = redis::AsyncConnectionConfig::new().set_response_timeout(None);
+    let mut connection = client.get_multiplexed_async_connection_with_config(&patient).await.expect("Redis answers");
+    let mut cursor = 0_u64;
+    loop {
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(cursor).arg("MATCH").arg(format!("{prefix}:*")).arg("COUNT").arg(1000);
+        let (next, keys): (u64, Vec<String>) = scan.query_async(&mut connection).await.expect("scans");
+        if !keys.is_empty() {
+            let () = redis::cmd("UNLINK").arg(keys).query_async(&mut connection).await.expect("cleans");
+        }
+        if next == 0 {
+            return;
+        }
+        cursor = next;
+    }
 }
 
 pub fn redis_at(url: &str, prefix: &str) -> Store {

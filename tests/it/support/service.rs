@@ -131,13 +131,17 @@ impl Running {
         serde_json::from_str(&build).expect("JSON")
     }
 
-    /// The build as it ends; with its log when it takes longer than a minute.
+    /// The build as it ends; with its log when that takes longer than three minutes.
     pub async fn ended(&self, build: &Value) -> Value {
-        let id = id(build);
-        let ended = self.get(&format!("/api/v1/builds/{id}?wait=60")).await;
-        let state = ended["state"].as_str().expect("a state");
-        assert!(["published", "built", "failed", "cancelled"].contains(&state), "still {state}: {}", self.log(build).await);
-        ended
+        let path = format!("/api/v1/builds/{}?wait=60", id(build));
+        for _ in 0..3 {
+            let now = self.get(&path).await;
+            let state = now["state"].as_str().expect("a state");
+            if ["published", "built", "failed", "cancelled"].contains(&state) {
+                return now;
+            }
+        }
+        panic!("it has not ended: {}\n{}", self.get(&path).await, self.log(build).await)
     }
 
     /// Waits, by `ETag`, until the build satisfies `wanted`.
