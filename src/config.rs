@@ -81,6 +81,18 @@ pub struct Settings {
     /// Intake stops when the disk has less room than this [default: 512m]
     #[arg(long, env = "DOCKWRIGHT_MIN_FREE_DISK", value_name = "BYTES")]
     pub min_free_disk: Option<Bytes>,
+    /// Proxies (addresses or networks) whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed
+    #[arg(long = "trusted-proxy", env = "DOCKWRIGHT_TRUSTED_PROXIES", value_name = "ADDRESS|NETWORK", value_delimiter = ',')]
+    pub trusted_proxies: Option<Vec<Network>>,
+    /// Names under which browsers may use sessions, besides localhost and addresses
+    #[arg(long = "public-host", env = "DOCKWRIGHT_PUBLIC_HOSTS", value_name = "NAME", value_delimiter = ',')]
+    pub public_hosts: Option<Vec<String>>,
+    /// Speak TLS with the certificates in this PEM file
+    #[arg(long, env = "DOCKWRIGHT_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's key, in PEM
+    #[arg(long, env = "DOCKWRIGHT_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
     /// How long the log of an ended build stays in the store before its archive alone serves it [default: 10m]
     #[arg(long, env = "DOCKWRIGHT_KEEP_HOT_LOG", value_name = "TIME")]
     pub keep_hot_log: Option<Span>,
@@ -90,6 +102,34 @@ pub struct Settings {
     /// Level of the service's own log, as for `RUST_LOG` [default: info]
     #[arg(long, env = "DOCKWRIGHT_LOG_LEVEL", value_name = "FILTER")]
     pub log_level: Option<String>,
+}
+
+/// An address, or a network like `10.0.0.0/8`.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(try_from = "String", into = "String")]
+pub struct Network(pub ipnet::IpNet);
+
+impl std::str::FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let address = text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
+        address.or_else(|_| text.parse()).map(Self).map_err(|_| format!("{text:?} is no address and no network like 10.0.0.0/8"))
+    }
+}
+
+impl TryFrom<String> for Network {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Network> for String {
+    fn from(network: Network) -> Self {
+        network.0.to_string()
+    }
 }
 
 /// What a process does.
@@ -150,6 +190,12 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "masked")]
     pub key: Option<SecretString>,
     pub min_free_disk: Bytes,
+    pub trusted_proxies: Vec<Network>,
+    pub public_hosts: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_cert: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_key: Option<PathBuf>,
     pub keep_hot_log: Span,
     pub log_format: LogFormat,
     pub log_level: String,
@@ -224,6 +270,10 @@ impl Settings {
             key_file: self.key_file.or(file.key_file).unwrap_or_else(|| data_dir.join("key")),
             key,
             min_free_disk: pick!(min_free_disk, Bytes(512 << 20)),
+            trusted_proxies: pick!(trusted_proxies, Vec::new()),
+            public_hosts: pick!(public_hosts, Vec::new()),
+            tls_cert: self.tls_cert.or(file.tls_cert),
+            tls_key: self.tls_key.or(file.tls_key),
             keep_hot_log: pick!(keep_hot_log, Span(Duration::from_secs(600))),
             log_format: pick!(log_format, LogFormat::Text),
             log_level: pick!(log_level, "info".into()),
@@ -257,6 +307,9 @@ impl Config {
         }
         if self.lease.0 < Duration::from_secs(1) {
             bail!("lease: must be at least 1s");
+        }
+        if self.tls_cert.is_some() != self.tls_key.is_some() {
+            bail!("tls_cert, tls_key: one goes with the other");
         }
         if self.build_timeout.0 > self.max_build_timeout.0 {
             bail!("build_timeout: is longer than max_build_timeout");

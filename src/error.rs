@@ -31,8 +31,14 @@ pub enum Error {
     Conflict { code: &'static str, detail: String },
     #[error("a valid token is needed")]
     Unauthenticated,
-    #[error("{0}")]
-    Forbidden(String),
+    /// Known, but not allowed; `detail` names what is missing.
+    #[error("{detail}")]
+    Forbidden { code: &'static str, detail: String },
+    #[error("this Idempotency-Key came with another request before")]
+    KeyReused,
+    /// Too often, or over a quota; `detail` names it.
+    #[error("{detail}")]
+    TooMany { code: &'static str, detail: String, retry_after: Duration },
     #[error("{0}")]
     UnsupportedMediaType(String),
     /// A limit was passed; `detail` names it and its value.
@@ -81,6 +87,10 @@ impl From<crate::store::StoreError> for Error {
             },
             StoreError::Full => Self::StorageFull("the store".into()),
             StoreError::Refused(detail) => Self::Conflict { code: "already_finished", detail },
+            StoreError::Conflict => Self::Conflict {
+                code: "changed_meanwhile",
+                detail: "it was changed by somebody else meanwhile; look again".into(),
+            },
             other => Self::Internal(other.into()),
         }
     }

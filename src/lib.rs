@@ -4,6 +4,8 @@
 //! The folders follow a build's way: [`http`] → [`builds`] → [`context`] and [`store`] → [`worker`] → [`engine`] and
 //! [`registry`]; [`janitor`] cleans up behind, [`wiring`] puts the parts together. `docs/architecture.md` is the map.
 
+pub mod accounts;
+pub mod audit;
 pub mod auth;
 pub mod builds;
 pub mod cli;

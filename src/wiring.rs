@@ -8,6 +8,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::accounts::Accounts;
+use crate::audit::Audit;
 use crate::auth::{Authenticator, FirstAdmin, ensure_admin};
 use crate::builds::{Builds, Policy, RemoteRemoval, RemoteTags};
 use crate::config::{Config, StoreUrl};
@@ -15,7 +17,7 @@ use crate::context::storage::ContextStorage;
 use crate::domain::{Credentials, Digest, ImageRef};
 use crate::engine::docker::Docker;
 use crate::engine::{ContainerEngine, Ledger};
-use crate::http::{App, ServerLimits};
+use crate::http::{App, Guard, ServerLimits};
 use crate::janitor::{Janitor, NodeParts};
 use crate::registry::{Publisher, PushPolicy, RegistryClient, RemoteDelete, Timeouts};
 use crate::store::Store;
@@ -101,6 +103,12 @@ impl Service {
         Publisher::new(engine, Arc::clone(&self.registry), policy, &self.config.installation())
     }
 
+    /// Reads the certificate anew at each start.
+    fn tls(&self) -> anyhow::Result<http::Tls> {
+        let (Some(cert), Some(key)) = (&self.config.tls_cert, &self.config.tls_key) else { return Ok(None) };
+        http::tls(cert, key).map(Some)
+    }
+
     fn app(&self, stop: &CancellationToken) -> App {
         let c = &self.config;
         let policy = Policy {
@@ -115,7 +123,26 @@ impl Service {
         };
         let remote = Arc::new(Registries(Arc::clone(&self.registry)));
         let builds = Builds::new(self.store.clone(), self.contexts.clone(), Arc::clone(&self.vault), remote, policy);
-        App { builds: Arc::new(builds), auth: Arc::new(Authenticator::new(self.store.clone())), stop: stop.clone() }
+        let builds = Arc::new(builds);
+        let accounts = Accounts::new(
+            self.store.clone(),
+            Arc::clone(&self.vault),
+            Arc::clone(&builds),
+            Arc::clone(&self.registry),
+            Audit::start(self.store.clone()),
+        );
+        let guard = Guard {
+            trusted_proxies: c.trusted_proxies.iter().map(|network| network.0).collect(),
+            public_hosts: c.public_hosts.clone(),
+            tls: c.tls_cert.is_some(),
+        };
+        App {
+            builds,
+            auth: Arc::new(Authenticator::new(self.store.clone())),
+            accounts: Arc::new(accounts),
+            guard: Arc::new(guard),
+            stop: stop.clone(),
+        }
     }
 
     fn worker(&self, ledger: &Ledger) -> Arc<Worker> {
@@ -146,7 +173,7 @@ impl Service {
         let tasks = TaskTracker::new();
         let ledger = Ledger::open(self.config.data_dir.join("ledger")).context("cannot open the ledger")?;
         if let Some(listener) = listener {
-            tasks.spawn(http::serve(listener, http::router(self.app(&stop)), ServerLimits::default(), stop.clone()));
+            tasks.spawn(http::serve(listener, http::router(self.app(&stop)), ServerLimits::default(), self.tls()?, stop.clone()));
         }
         let node = self.config.role.works().then(|| NodeParts { ledger: ledger.clone(), images: Arc::clone(&self.engine) as _ });
         let cleaner = Janitor {

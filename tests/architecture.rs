@@ -19,6 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("telemetry", &["config", "domain"]),
     ("shutdown", &["domain"]),
     ("vault", &["domain"]),
+    ("audit", &["domain", "error", "store"]),
     ("context", &["domain", "error"]),
     ("store", &["domain", "error"]),
     ("engine", &["domain", "error"]),
@@ -27,8 +28,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     // `engine`: its traits alone. `registry`: DELETE with `?remote=true`.
     ("builds", &["domain", "error", "context", "store", "engine", "registry", "vault", "auth"]),
     ("auth", &["domain", "error", "store"]),
+    // `registry`: whether it takes stored credentials.
+    ("accounts", &["domain", "error", "store", "auth", "audit", "builds", "registry", "vault"]),
     // `store`: the types of its answers.
-    ("http", &["domain", "error", "store", "builds", "auth"]),
+    ("http", &["domain", "error", "store", "builds", "auth", "accounts", "audit"]),
     ("janitor", &["domain", "error", "context", "store", "engine", "shutdown"]),
     ("cli", EVERY),
     ("wiring", EVERY),
@@ -51,6 +54,8 @@ const EVERY: &[&str] = &[
     "worker",
     "builds",
     "auth",
+    "accounts",
+    "audit",
     "http",
     "janitor",
     "cli",

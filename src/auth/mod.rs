@@ -1,197 +1,207 @@
-//! Who is calling, and the token of the first admin.
+//! Who is calling, and what they may do: tokens, passwords, sessions.
 
-use std::collections::HashMap;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+mod first;
+mod lockout;
+pub mod password;
+mod remembered;
+pub mod session;
+pub mod token;
 
-use anyhow::Context;
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use secrecy::{ExposeSecret, SecretString};
-use sha2::{Digest as _, Sha256};
+use base64::engine::general_purpose::STANDARD;
+use secrecy::SecretString;
 
-use crate::domain::{Owner, Role, Scope, Timestamp};
+use crate::domain::{ImagePattern, Owner, Permission, Permissions, Proof, Quota, Role, Scope, Timestamp, Token, User};
 use crate::error::{Error, Result};
-use crate::store::{Store, TokenRecord};
+use crate::store::Store;
+use crate::store::objects::Kind;
+use remembered::Remembered;
 
-/// Scanners for leaked secrets know our tokens by this.
-const PREFIX: &str = "dw_";
-/// The name of the first admin.
-pub const ADMIN: &str = "admin";
-/// The file in the data folder that holds the first admin's token.
-pub const TOKEN_FILE: &str = "admin-token";
-/// How long an answer of the store about a token is used again.
-const REMEMBERED: Duration = Duration::from_secs(2);
-/// Most tokens that are remembered at once.
-const REMEMBERED_TOKENS: usize = 10_000;
+pub use first::{ADMIN, FirstAdmin, NewToken, TOKEN_FILE, ensure_admin, issue_token};
 
-/// The account on whose behalf a request comes.
+/// The account on whose behalf a request comes, and how it has shown that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     pub owner: Owner,
     pub role: Role,
+    /// What this very proof allows: never more than the account may.
+    pub permissions: Permissions,
+    /// Destinations that builds are limited to; empty: any.
+    pub images: Vec<ImagePattern>,
+    pub quota: Quota,
+    pub proof: Proof,
 }
 
 impl Principal {
+    fn of(user: &User, allowed: &Permissions, images: Vec<ImagePattern>, proof: Proof) -> Self {
+        let permissions = allowed.and(&Permissions::of_role(user.role));
+        Self { owner: user.name.clone(), role: user.role, permissions, images, quota: user.quota, proof }
+    }
+
+    /// The account itself, not one of its tokens.
+    #[must_use]
+    pub fn in_person(user: &User, proof: Proof) -> Self {
+        Self::of(user, &Permissions::of_role(user.role), Vec::new(), proof)
+    }
+
     /// What this caller may see.
     #[must_use]
     pub fn scope(&self) -> Scope {
-        match self.role {
-            Role::Admin => Scope::All,
-            Role::User => Scope::Owner(self.owner.clone()),
+        if self.permissions.has(Permission::Admin) { Scope::All } else { Scope::Owner(self.owner.clone()) }
+    }
+
+    /// # Errors
+    /// [`Error::Forbidden`] that names what is missing.
+    pub fn must_have(&self, permission: Permission) -> Result<()> {
+        if self.permissions.has(permission) {
+            return Ok(());
         }
+        let may = Permissions::of_role(self.role).has(permission);
+        let who = if may { "this token" } else { "this account" };
+        Err(Error::Forbidden { code: "missing_scope", detail: format!("{who} has not the scope {permission}") })
     }
 }
 
-/// Tells who is behind an `Authorization` header.
+/// What a request shows of itself.
+pub enum Presented {
+    /// The header `Authorization`.
+    Authorization(String),
+    /// The value of the session's cookie.
+    Cookie(SecretString),
+}
+
+/// Tells who is behind a request.
 pub struct Authenticator {
     store: Store,
-    remembered: Mutex<HashMap<[u8; 32], (Instant, Principal)>>,
+    remembered: Remembered,
+}
+
+/// The word behind `Authorization:`.
+enum Credential {
+    Token(SecretString),
+    Password { name: String, password: SecretString },
 }
 
 impl Authenticator {
     #[must_use]
     pub fn new(store: Store) -> Self {
-        Self { store, remembered: Mutex::default() }
+        Self { store, remembered: Remembered::default() }
     }
 
-    /// `Bearer TOKEN`, or `Basic` with any user name and the token as password.
+    /// A session, `Bearer TOKEN`, or `Basic` with the account's password, or with any user name and a token as password.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] for everything else; [`Error::Unavailable`] when the store cannot be asked.
-    pub async fn principal(&self, authorization: Option<&str>) -> Result<Principal> {
-        let token = authorization.and_then(token_of).ok_or(Error::Unauthenticated)?;
-        let hash = hash(&token);
-        if let Some(principal) = self.recall(&hash) {
+    /// [`Error::Unauthenticated`] for everything else; [`Error::TooMany`] after too many wrong passwords;
+    /// [`Error::Unavailable`] when the store cannot be asked.
+    pub async fn principal(&self, presented: Option<&Presented>, address: IpAddr) -> Result<Arc<Principal>> {
+        match presented {
+            None => Err(Error::Unauthenticated),
+            Some(Presented::Cookie(cookie)) => session::principal(&self.store, cookie).await.map(Arc::new),
+            Some(Presented::Authorization(header)) => match credential(header).ok_or(Error::Unauthenticated)? {
+                Credential::Token(text) => self.by_token(&text).await,
+                Credential::Password { name, password } => self.by_password(&name, password, address).await,
+            },
+        }
+    }
+
+    async fn by_token(&self, text: &SecretString) -> Result<Arc<Principal>> {
+        let id = token::id_of(text).ok_or(Error::Unauthenticated)?;
+        let hash = token::hash(text);
+        let generation = self.store.wakes().account_changes();
+        if let Some(principal) = self.remembered.recall(&hash, generation) {
             return Ok(principal);
         }
-        let record = self.store.token(&hash).await?.ok_or(Error::Unauthenticated)?;
-        let principal = Principal { owner: record.owner, role: record.role };
-        self.remember(hash, principal.clone());
+        let token =
+            self.store.object::<Token>(&Scope::All, Kind::Token, &id.to_string()).await?.ok_or(Error::Unauthenticated)?.body;
+        let now = Timestamp::now();
+        if token.hash != hash || token.expires_at.is_some_and(|end| end <= now) {
+            return Err(Error::Unauthenticated);
+        }
+        let user = live_user(&self.store, &token.owner).await?;
+        let proof = Proof::Token { id, name: token.name.clone() };
+        let principal = Arc::new(Principal::of(&user, &token.scopes, token.images, proof));
+        first::note_use(&self.store, id, &token.owner, now).await;
+        self.remembered.remember(hash, generation, token.expires_at, &principal);
         Ok(principal)
     }
 
-    fn recall(&self, hash: &[u8; 32]) -> Option<Principal> {
-        let remembered = self.remembered.lock().expect("not poisoned, because nothing panics while it is held");
-        remembered.get(hash).filter(|(at, _)| at.elapsed() < REMEMBERED).map(|(_, principal)| principal.clone())
-    }
-
-    fn remember(&self, hash: [u8; 32], principal: Principal) {
-        let mut remembered = self.remembered.lock().expect("not poisoned, because nothing panics while it is held");
-        if remembered.len() >= REMEMBERED_TOKENS {
-            remembered.clear();
+    async fn by_password(&self, name: &str, password: SecretString, address: IpAddr) -> Result<Arc<Principal>> {
+        let key = self.remembered.disguise(name, &password);
+        let generation = self.store.wakes().account_changes();
+        if let Some(principal) = self.remembered.recall(&key, generation) {
+            return Ok(principal);
         }
-        remembered.insert(hash, (Instant::now(), principal));
+        let user = log_in(&self.store, name, password, address).await?;
+        let principal = Arc::new(Principal::in_person(&user, Proof::Password));
+        self.remembered.remember(key, generation, None, &principal);
+        Ok(principal)
     }
 }
 
-fn token_of(authorization: &str) -> Option<SecretString> {
-    let (scheme, value) = authorization.split_once(' ')?;
-    let token = match scheme.to_ascii_lowercase().as_str() {
-        "bearer" => value.trim().to_owned(),
-        "basic" => String::from_utf8(STANDARD.decode(value.trim()).ok()?).ok()?.split_once(':')?.1.to_owned(),
-        _ => return None,
+/// The account behind a name and its password.
+///
+/// # Errors
+/// [`Error::Unauthenticated`] whether the name is unknown, disabled, or the password wrong, in the same time;
+/// [`Error::TooMany`] after too many failures.
+pub async fn log_in(store: &Store, name: &str, password: SecretString, address: IpAddr) -> Result<User> {
+    let attempt = lockout::begin(store, name, address).await?;
+    let user = match name.parse::<Owner>() {
+        Ok(name) => store.object::<User>(&Scope::All, Kind::User, name.as_str()).await?.map(|object| object.body),
+        Err(_) => None,
     };
-    token.starts_with(PREFIX).then(|| SecretString::from(token))
+    let right = password::verify(password, user.as_ref().and_then(|user| user.password.clone())).await?;
+    let user = user.filter(|user| right && !user.disabled).ok_or(Error::Unauthenticated)?;
+    lockout::succeeded(store, attempt).await?;
+    Ok(user)
 }
 
-/// Tokens are 256 random bits, so that a plain hash is as good as a slow one.
-fn hash(token: &SecretString) -> [u8; 32] {
-    Sha256::digest(token.expose_secret().as_bytes()).into()
+async fn live_user(store: &Store, name: &Owner) -> Result<User> {
+    let user = store.object::<User>(&Scope::All, Kind::User, name.as_str()).await?.map(|object| object.body);
+    user.filter(|user| !user.disabled).ok_or(Error::Unauthenticated)
 }
 
-/// Makes a token for an account. Its text is known only to the caller of this function.
-///
-/// # Errors
-/// When the store does not take it.
-pub async fn issue_token(store: &Store, owner: &Owner, role: Role, name: &str) -> Result<SecretString> {
-    let token = random_token();
-    let record = TokenRecord { owner: owner.clone(), role, name: name.into(), created_at: Timestamp::now() };
-    store.put_token(&hash(&token), &record).await?;
-    Ok(token)
-}
-
-fn random_token() -> SecretString {
-    let bits: [u8; 32] = rand::random();
-    SecretString::from(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bits)))
-}
-
-/// What a start found or made of the admin's token.
-pub enum FirstAdmin {
-    /// There were accounts already.
-    Known,
-    /// Made now and written to this file.
-    Made { file: PathBuf, token: SecretString },
-}
-
-/// At the first start: an admin with a token, written with mode 0600 into the data folder. The file comes first, so that a
-/// crash in between never leaves a token that nobody knows; a file that is there already is taken.
-///
-/// # Errors
-/// When the file or the store cannot be written.
-pub async fn ensure_admin(store: &Store, data_dir: &Path) -> anyhow::Result<FirstAdmin> {
-    if store.has_tokens().await? {
-        return Ok(FirstAdmin::Known);
-    }
-    let file = data_dir.join(TOKEN_FILE);
-    let token = first_token(&file).with_context(|| format!("cannot make or read {}", file.display()))?;
-    let owner = ADMIN.parse().expect("valid, because it is a constant of that form");
-    let record = TokenRecord { owner, role: Role::Admin, name: "first start".into(), created_at: Timestamp::now() };
-    store.put_token(&hash(&token), &record).await?;
-    Ok(FirstAdmin::Made { file, token })
-}
-
-/// The token in the file, which is made when it is not there. Of several processes that start at once the first one's token
-/// stays, and all of them take that.
-fn first_token(path: &Path) -> anyhow::Result<SecretString> {
-    if !path.exists() {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // Readable by this account alone, as `tempfile` makes all its files; whole before it gets its name.
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        writeln!(file, "{}", random_token().expose_secret())?;
-        file.as_file().sync_all()?;
-        match file.persist_noclobber(path) {
-            Err(e) if e.error.kind() != std::io::ErrorKind::AlreadyExists => return Err(e.error.into()),
-            _ => {}
+fn credential(header: &str) -> Option<Credential> {
+    let (scheme, value) = header.split_once(' ')?;
+    match scheme.to_ascii_lowercase().as_str() {
+        "bearer" => Some(Credential::Token(SecretString::from(value.trim().to_owned()))),
+        "basic" => {
+            let text = String::from_utf8(STANDARD.decode(value.trim()).ok()?).ok()?;
+            let (name, password) = text.split_once(':')?;
+            let password = SecretString::from(password.to_owned());
+            // A password that has a token's very checksum is one.
+            Some(match token::id_of(&password) {
+                Some(_) => Credential::Token(password),
+                None => Credential::Password { name: name.to_owned(), password },
+            })
         }
+        _ => None,
     }
-    let text = std::fs::read_to_string(path)?;
-    anyhow::ensure!(text.trim().starts_with(PREFIX), "it holds no token; remove it");
-    Ok(SecretString::from(text.trim().to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret;
+
     use super::*;
 
     #[test]
-    fn processes_that_start_together_agree_on_one_token() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join(TOKEN_FILE);
-        let tokens: std::collections::HashSet<String> = std::thread::scope(|scope| {
-            let starts: Vec<_> = (0..16).map(|_| scope.spawn(|| first_token(&path).expect("made or read"))).collect();
-            starts.into_iter().map(|start| start.join().expect("no panic").expose_secret().to_owned()).collect()
-        });
-        assert_eq!(tokens.len(), 1);
-        std::fs::write(&path, "something else").expect("written");
-        assert!(first_token(&path).is_err());
-    }
-
-    #[test]
     fn tokens_come_as_bearer_or_as_the_password_of_any_user() {
-        let basic = format!("Basic {}", STANDARD.encode("me:dw_abc:d"));
-        for (header, token) in [
-            ("Bearer dw_x", Some("dw_x")),
-            ("bearer dw_x", Some("dw_x")),
-            (&basic, Some("dw_abc:d")),
-            ("Bearer x", None),
-            ("Basic !", None),
-            ("dw_x", None),
-            ("Digest dw_x", None),
-        ] {
-            assert_eq!(token_of(header).map(|t| t.expose_secret().to_owned()).as_deref(), token, "{header}");
+        let (_, token) = token::generate();
+        let text = token.expose_secret();
+        let basic = |plain: &str| format!("Basic {}", STANDARD.encode(plain));
+        let seen = |header: &str| match credential(header) {
+            Some(Credential::Token(token)) => format!("token {}", token.expose_secret()),
+            Some(Credential::Password { name, password }) => format!("{name} {}", password.expose_secret()),
+            None => "nothing".to_owned(),
+        };
+        assert_eq!(seen(&format!("bearer {text}")), format!("token {text}"));
+        assert_eq!(seen(&basic(&format!("me:{text}"))), format!("token {text}"));
+        assert_eq!(seen(&basic("ada:pass:word")), "ada pass:word");
+        for bad in ["dw_x", "Basic !", "Digest dw_x", ""] {
+            assert_eq!(seen(bad), "nothing", "{bad}");
         }
     }
 }

@@ -63,7 +63,7 @@ impl Builds {
     pub async fn delete(&self, caller: &Principal, id: BuildId, remote: bool) -> Result<Deletion> {
         let build = self.get(caller, id).await?;
         if !build.record.state.is_terminal() {
-            self.stop_for_delete(caller, id).await?;
+            self.stop(caller, id).await?;
         }
         let mut moved = self.store.wakes().subscribe(Topic::Build(id));
         let deleted = self.store.delete(&caller.scope(), id).await?.ok_or(Error::NotFound("build"))?;
@@ -81,7 +81,10 @@ impl Builds {
     }
 
     /// Cancels, and gives the worker a moment to stop. A worker that does not answer loses the build by the delete itself.
-    async fn stop_for_delete(&self, caller: &Principal, id: BuildId) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the caller may not see such a build.
+    pub async fn stop(&self, caller: &Principal, id: BuildId) -> Result<()> {
         match self.request_cancel(&caller.scope(), id).await {
             Err(Error::Conflict { .. }) => return Ok(()),
             other => other?,

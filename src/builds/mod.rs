@@ -3,6 +3,7 @@
 mod delete;
 mod log;
 mod options;
+mod registries;
 mod submit;
 
 use std::time::Duration;
@@ -73,6 +74,11 @@ impl Builds {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    #[must_use]
+    pub fn vault(&self) -> &crate::vault::Vault {
+        &self.vault
     }
 
     #[must_use]

@@ -48,12 +48,13 @@ macro_rules! text_parts {
 text_parts! {
     Dockerfile = "dockerfile", Image = "image", Username = "username", Password = "password", BuildArg = "build_arg",
     Label = "label", Target = "target", Platform = "platform", NoCache = "no_cache", Pull = "pull", Push = "push",
+    Registry = "registry",
     Network = "network", Memory = "memory", Cpus = "cpus", Timeout = "timeout", Priority = "priority",
 }
 
 impl TextPart {
     fn repeats(self) -> bool {
-        matches!(self, Self::Image | Self::BuildArg | Self::Label)
+        matches!(self, Self::Image | Self::BuildArg | Self::Label | Self::Registry)
     }
 }
 
@@ -63,7 +64,7 @@ impl PartKind {
         match name {
             "file" => Self::File,
             "context" => Self::Context,
-            "git" | "registry" | "cache_from" => Self::NotYet,
+            "git" | "cache_from" => Self::NotYet,
             name if name.starts_with("secret.") || name.starts_with("ssh.") => Self::NotYet,
             name => TextPart::of(name).map_or(Self::Unknown, Self::Text),
         }
@@ -114,6 +115,14 @@ impl Texts {
         let index = self.0.iter().position(|(p, _)| *p == part)?;
         self.0.remove(index);
         Some(first)
+    }
+
+    /// Each text by its part's name and a digest of its value.
+    pub fn digests(&self) -> Vec<String> {
+        use secrecy::ExposeSecret;
+        use sha2::{Digest as _, Sha256};
+        let digest = |value: &SecretString| hex::encode(Sha256::digest(value.expose_secret().as_bytes()));
+        self.0.iter().map(|(part, value)| format!("{} {}", part.name(), digest(value))).collect()
     }
 
     fn repeated(&self, faults: &mut Faults) {
@@ -254,6 +263,7 @@ impl Texts {
             priority: self.read(TextPart::Priority, faults, priority).unwrap_or_default(),
             username: credentials.as_ref().map(|c| c.username().to_owned()),
             registry_host: credentials.as_ref().map(|c| c.host().to_owned()),
+            registries: self.all(TextPart::Registry).map(str::to_owned).collect(),
             images,
         };
         (spec, credentials)

@@ -7,11 +7,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::options::{Fault, Faults, Texts};
 use super::{Builds, TextPart};
+use crate::auth::Principal;
 use crate::context::ContextError;
 use crate::context::archive::{ArchiveLimits, DockerfileAt, Inspected, inspect};
 use crate::context::dockerfile::{self, Outline};
 use crate::context::storage::{Incoming, Received};
-use crate::domain::{BuildId, BuildRecord, BuildSpec, ContextInfo, ContextKind, LegacyUpload, Owner, Timestamp, limits};
+use crate::domain::{BuildId, BuildRecord, BuildSpec, ContextInfo, ContextKind, Credentials, LegacyUpload, Timestamp, limits};
 use crate::error::{Error, FieldError, Result};
 use crate::store::{NewBuild, Stored};
 
@@ -58,6 +59,16 @@ impl Draft {
         self.legacy = Some(legacy);
     }
 
+    /// What tells this upload from another: the parts in any order, each by its content.
+    #[must_use]
+    pub fn fingerprint(&self) -> Vec<u8> {
+        let mut parts = self.texts.digests();
+        parts.extend(self.file.as_ref().map(|file| format!("file {}", hex::encode(Sha256::digest(file)))));
+        parts.extend(self.context.as_ref().map(|context| format!("context {}", context.sha256())));
+        parts.sort();
+        parts.join("\n").into_bytes()
+    }
+
     pub fn fault(&mut self, code: &'static str, field: &str, message: impl Into<String>) {
         self.faults.add(code, field, message);
     }
@@ -66,7 +77,7 @@ impl Draft {
 /// A draft of which nothing is wrong.
 struct Checked {
     spec: BuildSpec,
-    sealed: Option<crate::domain::Credentials>,
+    credentials: Vec<Credentials>,
     dockerfile: Vec<u8>,
     info: ContextInfo,
     context: Option<Received>,
@@ -93,15 +104,16 @@ impl Builds {
     ///
     /// # Errors
     /// [`Error::Invalid`] with every fault of the upload; [`Error::TooLarge`] when a limit was passed; nothing is kept then.
-    pub async fn submit(&self, owner: &Owner, draft: Draft) -> Result<Stored> {
+    pub async fn submit(&self, caller: &Principal, id: BuildId, draft: Draft) -> Result<Stored> {
+        let owner = &caller.owner;
         self.must_have_room()?;
         let legacy = draft.legacy.clone();
-        let checked = self.check(draft).await?;
-        let id = BuildId::new();
+        let checked = self.check(caller, draft).await?;
         if let Some(received) = checked.context {
             self.contexts.keep(received, id).await?;
         }
-        let sealed = checked.sealed.map(|credentials| self.vault.seal(owner, id, &credentials));
+        let given = &checked.credentials;
+        let sealed = (!given.is_empty()).then(|| self.vault.seal_for_build(owner, id, given));
         let record = BuildRecord::new(id, owner.clone(), checked.spec, checked.info, legacy, Timestamp::now());
         let new = NewBuild { record, dockerfile: checked.dockerfile, sealed };
         match self.store.submit(&new).await {
@@ -115,9 +127,11 @@ impl Builds {
         }
     }
 
-    async fn check(&self, draft: Draft) -> Result<Checked> {
+    async fn check(&self, caller: &Principal, draft: Draft) -> Result<Checked> {
         let Draft { texts, file, context, mut faults, .. } = draft;
-        let (spec, sealed) = texts.spec(&self.policy, file.is_some(), context.is_some(), &mut faults);
+        let (spec, own) = texts.spec(&self.policy, file.is_some(), context.is_some(), &mut faults);
+        let credentials = self.credentials(&caller.owner, &spec.registries, own, &mut faults).await?;
+        caller_may_push(caller, &spec, &mut faults);
         let inspected = match &context {
             Some(received) => match self.inspect(received.path().to_owned(), &spec).await? {
                 Ok(inspected) => Some(inspected),
@@ -150,7 +164,7 @@ impl Builds {
             check_dockerfile(text, field, &spec, &mut faults);
         }
         match (dockerfile, faults.0.is_empty()) {
-            (Some((dockerfile, _)), true) => Ok(Checked { spec, sealed, dockerfile, info, context }),
+            (Some((dockerfile, _)), true) => Ok(Checked { spec, credentials, dockerfile, info, context }),
             _ => Err(told_together(faults.0)),
         }
     }
@@ -165,6 +179,18 @@ impl Builds {
         tokio::task::spawn_blocking(move || inspect(&path, &bounds, DockerfileAt { path: &dockerfile, replaced }))
             .await
             .map_err(Error::internal)
+    }
+}
+
+/// A token that is limited to some destinations pushes to no others.
+fn caller_may_push(caller: &Principal, spec: &BuildSpec, faults: &mut Faults) {
+    if caller.images.is_empty() {
+        return;
+    }
+    for image in spec.images.iter().filter(|image| !caller.images.iter().any(|pattern| pattern.matches(image))) {
+        let allowed: Vec<String> = caller.images.iter().map(ToString::to_string).collect();
+        let told = format!("{image} is not among the destinations of this token: {}", allowed.join(", "));
+        faults.add("image_not_allowed", "image", told);
     }
 }
 

@@ -20,6 +20,7 @@ fn record(push: bool) -> BuildRecord {
         priority: Priority::default(),
         username: None,
         registry_host: None,
+        registries: Vec::new(),
     };
     let context = ContextInfo { kind: ContextKind::File, bytes: 1, files: 1, sha256: String::new() };
     BuildRecord::new(BuildId::new(), "ada".parse().expect("valid"), spec, context, None, Timestamp::from_millis(1))

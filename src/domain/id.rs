@@ -48,7 +48,7 @@ pub struct InvalidId {
 }
 
 impl InvalidId {
-    fn new(text: &str, expected: &'static str) -> Self {
+    pub(super) fn new(text: &str, expected: &'static str) -> Self {
         // A foreign text is quoted back to the caller: keep it short.
         Self { text: text.chars().take(80).collect(), expected }
     }

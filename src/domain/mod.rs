@@ -3,6 +3,7 @@
 //! Everything else in the crate speaks in these types; `tests/architecture.rs` checks that this
 //! folder depends on nothing of ours.
 
+mod account;
 mod build;
 mod credentials;
 mod event;
@@ -10,18 +11,23 @@ mod id;
 mod image;
 pub mod limits;
 mod owner;
+mod permission;
 pub mod quantity;
+mod quota;
 mod spec;
 mod stage;
 mod time;
 mod upload;
 
+pub use account::{PasswordHash, Proof, Replay, Session, StoredRegistry, Token, TokenId, User};
 pub use build::{AttemptStart, BuildRecord, BuildState, BuilderKind, IllegalTransition, Landed, Lapse, MAX_CRASHES};
 pub use credentials::{Credentials, REDACTED};
 pub use event::{Event, EventBody, LogLine, LogStream};
 pub use id::{BuildId, Digest, Fence, InvalidId, NodeId, WorkerId};
 pub use image::{ImageRef, InvalidImageRef, LOCAL_HOST, local_tag};
 pub use owner::{InvalidOwner, Owner, Role, Scope};
+pub use permission::{ImagePattern, Permission, Permissions};
+pub use quota::{Quota, Usage};
 pub use spec::{BuildSpec, NetworkMode, Priority};
 pub use stage::{BuildError, Destination, DestinationState, ErrorKind, Stage, StageName, StageState};
 pub use time::Timestamp;

@@ -33,6 +33,9 @@ pub struct BuildSpec {
     pub username: Option<String>,
     /// The registry host that the credentials are bound to.
     pub registry_host: Option<String>,
+    /// Names of the stored registries whose credentials the build was given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub registries: Vec<String>,
 }
 
 impl BuildSpec {

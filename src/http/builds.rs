@@ -11,8 +11,7 @@ use axum::{Json, Router};
 use super::openapi::Upload;
 use super::query::{Query, build_id};
 use super::view::{BuildPage, BuildView, etag};
-use super::{App, Problem, multipart};
-use crate::auth::Principal;
+use super::{App, Caller, Problem, multipart, replay};
 use crate::builds::{Deletion, Filter};
 use crate::domain::{BuildState, ImageRef, Owner, limits};
 use crate::error::Result;
@@ -30,16 +29,18 @@ pub fn routes() -> Router<App> {
 #[utoipa::path(post, path = "/api/v1/builds", tag = "builds", operation_id = "submit_build",
     request_body(content = Upload, content_type = "multipart/form-data"),
     responses((status = 202, description = "Accepted, durably.", body = BuildView, headers(("location" = String), ("etag" = String))), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn submit(
-    State(app): State<App>,
-    Extension(caller): Extension<Principal>,
-    request: Request,
-) -> Result<Response> {
+pub(super) async fn submit(State(app): State<App>, Extension(caller): Caller, request: Request) -> Result<Response> {
+    let headers = request.headers().clone();
     let draft = multipart::read(&app.builds, request, &mut multipart::Current).await?;
-    let stored = app.builds.submit(&caller.owner, draft).await?;
-    let position = app.builds.position(&stored).await?;
-    let location = format!("/api/v1/builds/{}", stored.record.id);
-    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], shown(&stored, position)).into_response())
+    let content = draft.fingerprint();
+    let (app, caller) = (&app, &*caller);
+    replay::once(app, caller, "POST builds", &headers, &content, |id| async move {
+        let stored = app.builds.submit(caller, id, draft).await?;
+        let position = app.builds.position(&stored).await?;
+        let location = format!("/api/v1/builds/{}", stored.record.id);
+        Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], shown(&stored, position)).into_response())
+    })
+    .await
 }
 
 /// The build with its `ETag`.
@@ -53,7 +54,7 @@ fn shown(stored: &Stored, position: Option<u64>) -> Response {
         ("state" = Option<String>, Query, description = "One of the states of a build."), ("image" = Option<String>, Query, description = "A destination; without a tag, any tag of the repository."),
         ("owner" = Option<String>, Query, description = "Narrows an admin's list to one owner.")),
     responses((status = 200, body = BuildPage), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn list(State(app): State<App>, Extension(caller): Extension<Principal>, uri: Uri) -> Result<Json<BuildPage>> {
+pub(super) async fn list(State(app): State<App>, Extension(caller): Caller, uri: Uri) -> Result<Json<BuildPage>> {
     let mut query = Query::of(&uri, &["limit", "cursor", "state", "image", "owner"]);
     let limit = query.limit();
     let filter = Filter {
@@ -93,7 +94,7 @@ fn image(text: &str) -> std::result::Result<ImageFilter, String> {
     responses((status = 200, body = BuildView, headers(("etag" = String))), (status = 304, description = "Nothing has changed."), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn one(
     State(app): State<App>,
-    Extension(caller): Extension<Principal>,
+    Extension(caller): Caller,
     Path(id): Path<String>,
     uri: Uri,
     headers: HeaderMap,
@@ -136,11 +137,7 @@ fn names(header: &HeaderValue, tag: &str) -> bool {
 /// The stored Dockerfile.
 #[utoipa::path(get, path = "/api/v1/builds/{id}/dockerfile", tag = "builds", operation_id = "get_dockerfile", params(("id" = String, Path, format = "uuid", description = "The build's id.")),
     responses((status = 200, body = String, content_type = "text/plain; charset=utf-8"), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn dockerfile(
-    State(app): State<App>,
-    Extension(caller): Extension<Principal>,
-    Path(id): Path<String>,
-) -> Result<Response> {
+pub(super) async fn dockerfile(State(app): State<App>, Extension(caller): Caller, Path(id): Path<String>) -> Result<Response> {
     let text = app.builds.dockerfile(&caller, build_id(&id)?).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
 }
@@ -150,12 +147,17 @@ pub(super) async fn dockerfile(
     responses((status = 202, body = BuildView), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn cancel(
     State(app): State<App>,
-    Extension(caller): Extension<Principal>,
+    Extension(caller): Caller,
     Path(id): Path<String>,
+    headers: HeaderMap,
 ) -> Result<Response> {
-    let stored = app.builds.cancel(&caller, build_id(&id)?).await?;
-    let position = app.builds.position(&stored).await?;
-    Ok((StatusCode::ACCEPTED, shown(&stored, position)).into_response())
+    let build = build_id(&id)?;
+    replay::once(&app, &caller, &format!("POST builds/{id}/cancel"), &headers, &[], |_| async {
+        let stored = app.builds.cancel(&caller, build).await?;
+        let position = app.builds.position(&stored).await?;
+        Ok((StatusCode::ACCEPTED, shown(&stored, position)).into_response())
+    })
+    .await
 }
 
 /// Remove a build: its file, its record with the log, and its image. A live one is cancelled first.
@@ -164,7 +166,7 @@ pub(super) async fn cancel(
     responses((status = 200, body = Deletion), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn remove(
     State(app): State<App>,
-    Extension(caller): Extension<Principal>,
+    Extension(caller): Caller,
     Path(id): Path<String>,
     uri: Uri,
 ) -> Result<Json<Deletion>> {

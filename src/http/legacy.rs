@@ -12,8 +12,7 @@ use serde_json::json;
 use super::multipart::{self, Parts};
 use super::openapi::{LegacyAnswer, LegacyMessage, LegacyOne, LegacyUploadForm};
 use super::query::{Query, build_id};
-use super::{App, Problem};
-use crate::auth::Principal;
+use super::{App, Caller, Problem, replay};
 use crate::builds::{Filter, PartKind, TextPart};
 use crate::domain::{BuildId, BuildRecord, LegacyUpload, Timestamp, limits};
 use crate::error::{Error, Result};
@@ -77,11 +76,8 @@ impl Parts for Older {
 #[utoipa::path(post, path = "/api/dockerfile-build/", tag = "older path", operation_id = "legacy_submit",
     request_body(content = LegacyUploadForm, content_type = "multipart/form-data"),
     responses((status = 202, description = "Accepted.", body = LegacyOne), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn submit(
-    State(app): State<App>,
-    Extension(caller): Extension<Principal>,
-    request: Request,
-) -> Result<Response> {
+pub(super) async fn submit(State(app): State<App>, Extension(caller): Caller, request: Request) -> Result<Response> {
+    let headers = request.headers().clone();
     let mut parts = Older::default();
     let mut draft = multipart::read(&app.builds, request, &mut parts).await?;
     let file = parts
@@ -95,10 +91,16 @@ pub(super) async fn submit(
         Some(repo) => repo,
         None => format!("{}/{}", draft.first(TextPart::Username).unwrap_or_default(), repository_name(&file)),
     };
+    // Without the tag, which is the time and differs when the same is sent again.
+    let content = [draft.fingerprint(), repo.clone().into_bytes()].concat();
     draft.text(TextPart::Image, SecretString::from(tagged(&repo)));
     draft.legacy(LegacyUpload { repo, file });
-    let stored = app.builds.submit(&caller.owner, draft).await?;
-    Ok((StatusCode::ACCEPTED, Json(json!({"data": LegacyBuild::of(&stored.record)}))).into_response())
+    let (app, caller) = (&app, &*caller);
+    replay::once(app, caller, "POST dockerfile-build", &headers, &content, |id| async move {
+        let stored = app.builds.submit(caller, id, draft).await?;
+        Ok((StatusCode::ACCEPTED, Json(json!({"data": LegacyBuild::of(&stored.record)}))).into_response())
+    })
+    .await
 }
 
 /// Repositories are lower case.
@@ -127,7 +129,7 @@ fn absent(id: BuildId) -> Response {
 /// One build, or the newest ones.
 #[utoipa::path(get, path = "/api/dockerfile-build/", tag = "older path", operation_id = "legacy_read", params(("dockerfile_build_id" = Option<String>, Query, format = "uuid")),
     responses((status = 200, description = "One build, or a list of them.", body = LegacyAnswer), (status = 404, description = "There is none.", body = LegacyMessage), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn read(State(app): State<App>, Extension(caller): Extension<Principal>, uri: Uri) -> Result<Response> {
+pub(super) async fn read(State(app): State<App>, Extension(caller): Caller, uri: Uri) -> Result<Response> {
     let Some(id) = asked(&uri)? else {
         let page = app.builds.list(&caller, Filter { limit: limits::PAGE, ..Filter::default() }).await?;
         let builds: Vec<LegacyBuild> = page.items.iter().map(|stored| LegacyBuild::of(&stored.record)).collect();
@@ -143,7 +145,7 @@ pub(super) async fn read(State(app): State<App>, Extension(caller): Extension<Pr
 /// Remove a build.
 #[utoipa::path(delete, path = "/api/dockerfile-build/", tag = "older path", operation_id = "legacy_delete", params(("dockerfile_build_id" = Option<String>, Query, format = "uuid")),
     responses((status = 200, description = "Removed.", body = LegacyMessage), (status = 404, description = "There is none.", body = LegacyMessage), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn remove(State(app): State<App>, Extension(caller): Extension<Principal>, uri: Uri) -> Result<Response> {
+pub(super) async fn remove(State(app): State<App>, Extension(caller): Caller, uri: Uri) -> Result<Response> {
     let Some(id) = asked(&uri)? else {
         return Ok(Problem::from(Error::invalid("id_missing", "dockerfile_build_id", "name the build to remove")).into_response());
     };

@@ -17,8 +17,7 @@ use serde_json::json;
 
 use super::query::{Query, build_id};
 use super::view::BuildView;
-use super::{App, Problem};
-use crate::auth::Principal;
+use super::{App, Caller, Problem};
 use crate::builds::{LogRange, follow, tail_start};
 use crate::domain::{BuildId, Event, EventBody, Scope};
 use crate::error::Result;
@@ -39,7 +38,7 @@ pub fn routes() -> Router<App> {
     responses((status = 200, description = "The log.", content((String = "text/plain; charset=utf-8"), (String = "text/event-stream"))), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn logs(
     State(app): State<App>,
-    Extension(caller): Extension<Principal>,
+    Extension(caller): Caller,
     Path(id): Path<String>,
     uri: Uri,
     headers: HeaderMap,

@@ -1,32 +1,47 @@
 //! The HTTP contract: routes, one file a resource, and the layers around them.
 
+pub mod access;
+mod accounts;
+mod audit;
+mod body;
 mod builds;
+mod guard;
 mod legacy;
 mod logs;
 mod multipart;
 mod openapi;
 mod problem;
 mod query;
+mod registries;
+mod replay;
 mod server;
+mod session;
 mod system;
+mod tokens;
 mod view;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, Extension, MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::auth::{Authenticator, Principal};
+use crate::accounts::Accounts;
+use crate::audit::Deed;
+use crate::auth::{Authenticator, Presented, Principal};
 use crate::builds::Builds;
-use crate::error::Error;
+use crate::domain::Timestamp;
+use crate::error::{Error, Result};
+use access::{Need, Rule};
+use guard::Client;
 
+pub use guard::{Guard, Peer};
 pub use problem::Problem;
-pub use server::{ServerLimits, serve};
+pub use server::{ServerLimits, Tls, serve, tls};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id that is taken from a client.
@@ -39,6 +54,8 @@ pub(crate) const BODY_STALL: Duration = Duration::from_secs(30);
 pub struct App {
     pub builds: Arc<Builds>,
     pub auth: Arc<Authenticator>,
+    pub accounts: Arc<Accounts>,
+    pub guard: Arc<Guard>,
     /// Cancelled when the process is to end: streams and waits then end early.
     pub stop: tokio_util::sync::CancellationToken,
 }
@@ -47,13 +64,22 @@ pub struct App {
 #[derive(Clone)]
 pub struct RequestId(pub Arc<str>);
 
+/// Who calls: every route behind [`authenticate`] can ask for it.
+pub(crate) type Caller = Extension<Arc<Principal>>;
+
 /// The whole service as one router.
 pub fn router(app: App) -> Router {
-    let open = Router::new().merge(system::open_routes());
+    let guard = Arc::clone(&app.guard);
+    let open = Router::new().merge(system::open_routes()).merge(session::open_routes());
     let closed = Router::new()
         .merge(builds::routes())
         .merge(logs::routes())
         .merge(legacy::routes())
+        .merge(accounts::routes())
+        .merge(tokens::routes())
+        .merge(registries::routes())
+        .merge(audit::routes())
+        .merge(session::closed_routes())
         .merge(system::closed_routes())
         .merge(openapi::routes())
         // Before the routes' own methods are looked at: without an account, nothing is told of what exists.
@@ -65,32 +91,103 @@ pub fn router(app: App) -> Router {
     open.fallback_service(closed.with_state(app.clone()))
         .with_state(app)
         .layer(CatchPanicLayer::custom(|_| Problem::from(Error::internal(anyhow::anyhow!("a handler panicked"))).into_response()))
-        .layer(middleware::from_fn(finish))
+        .layer(middleware::from_fn_with_state(guard, finish))
 }
 
-/// Lets in who has an account, and tells the routes who it is.
-async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    match app.auth.principal(header).await {
-        Ok(principal) => {
-            request.extensions_mut().insert::<Principal>(principal);
-            next.run(request).await
+/// Lets in who has an account and may use the route, tells the routes who it is, and writes into the audit what was done.
+async fn authenticate(
+    State(app): State<App>,
+    Extension(client): Extension<Client>,
+    path: Option<MatchedPath>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let rule = path.as_ref().and_then(|path| access::rule(request.method(), path.as_str()));
+    let shown = shown(&app, &request);
+    let caller = match admit(&app, &client, rule, shown).await {
+        Ok(caller) => caller,
+        Err(error) => return Problem::from(error).into_response(),
+    };
+    request.extensions_mut().insert(Arc::clone(&caller));
+    let Some(action) = rule.and_then(|rule| rule.deed) else { return next.run(request).await };
+    let told = Told::of(&request, &client, action);
+    let response = next.run(request).await;
+    told.record(&app, Some(&caller), &response).await;
+    response
+}
+
+/// What the request shows, if its sender may have sent it.
+fn shown(app: &App, request: &Request) -> Result<Option<Presented>> {
+    let presented = guard::presented(request.headers());
+    if let Some(Presented::Cookie(_)) = &presented {
+        app.guard.check_browser(request)?;
+    }
+    Ok(presented)
+}
+
+async fn admit(app: &App, client: &Client, rule: Option<Rule>, shown: Result<Option<Presented>>) -> Result<Arc<Principal>> {
+    let caller = app.auth.principal(shown?.as_ref(), client.address).await?;
+    if let Some(Need::Scope(permission)) = rule.map(|rule| rule.need) {
+        caller.must_have(permission)?;
+    }
+    Ok(caller)
+}
+
+/// What the audit is told of a request, before its answer is known.
+struct Told {
+    action: &'static str,
+    object: String,
+    address: String,
+    request_id: String,
+}
+
+impl Told {
+    fn of(request: &Request, client: &Client, action: &'static str) -> Self {
+        Self {
+            action,
+            object: object(request.uri().path_and_query().map_or("", |at| at.as_str())),
+            address: client.address.to_string(),
+            request_id: request.extensions().get::<RequestId>().map(|id| id.0.to_string()).unwrap_or_default(),
         }
-        Err(error) => Problem::from(error).into_response(),
+    }
+
+    /// With the answer known: written when this future ends.
+    fn record(self, app: &App, caller: Option<&Principal>, response: &Response) -> impl Future<Output = ()> + Send + use<> {
+        let made = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok()).map(object);
+        let deed = Deed {
+            at: Timestamp::now(),
+            actor: caller.map(|caller| caller.owner.to_string()),
+            proof: caller.map(|caller| caller.proof.clone()),
+            address: self.address,
+            action: self.action.to_owned(),
+            object: made.unwrap_or(self.object),
+            status: response.status().as_u16(),
+            request_id: self.request_id,
+        };
+        let audit = app.accounts.audit.clone();
+        async move { audit.record(deed).await }
     }
 }
 
-/// Outermost: the request's id, the log of what was answered, and problems written out with the id.
-async fn finish(mut request: Request, next: Next) -> Response {
+/// A path below the interface's root. Queries hold no secret, for none is read from there.
+fn object(path: &str) -> String {
+    path.strip_prefix("/api/v1/").unwrap_or(path).to_owned()
+}
+
+/// Outermost: where the request comes from and its id, the log of what was answered, and problems written out with the id.
+async fn finish(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
     let id = request_id(&request);
+    let client = guard.client(&request);
+    let secure = client.secure;
     request.extensions_mut().insert(RequestId(Arc::clone(&id)));
+    request.extensions_mut().insert(client);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let started = std::time::Instant::now();
     let mut response = problem::write_out(next.run(request).await, &id);
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
-    response.headers_mut().entry(header::X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
+    guard::harden(response.headers_mut(), secure);
     tracing::debug!(%method, path, status = response.status().as_u16(), ms = started.elapsed().as_millis(), request_id = %id, "answered");
     response
 }

@@ -14,6 +14,10 @@ use super::legacy::LegacyBuild;
     info(title = "Dockwright", description = "A Dockerfile in, a published image out."),
     paths(
         super::builds::submit, super::builds::list, super::builds::one, super::builds::dockerfile, super::builds::cancel, super::builds::remove,
+        super::session::begin, super::session::end, super::accounts::me, super::accounts::change_password, super::accounts::list,
+        super::accounts::make, super::accounts::one, super::accounts::change, super::accounts::remove, super::accounts::rotate,
+        super::tokens::list, super::tokens::make, super::tokens::revoke, super::audit::list,
+        super::registries::list, super::registries::one, super::registries::put, super::registries::remove, super::registries::check,
         super::logs::logs, super::legacy::submit, super::legacy::read, super::legacy::remove,
         super::system::healthz, super::system::readyz, super::system::system, super::system::events,
     ),

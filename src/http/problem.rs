@@ -52,7 +52,11 @@ impl From<Error> for Problem {
             Error::NotFound(_) => Self::new(StatusCode::NOT_FOUND, "not_found", detail),
             Error::Conflict { code, .. } => Self::new(StatusCode::CONFLICT, code, detail),
             Error::Unauthenticated => Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail),
-            Error::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, "forbidden", detail),
+            Error::Forbidden { code, .. } => Self::new(StatusCode::FORBIDDEN, code, detail),
+            Error::KeyReused => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail),
+            Error::TooMany { code, retry_after, .. } => {
+                Self { retry_after: Some(retry_after.as_secs().max(1)), ..Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail) }
+            }
             Error::UnsupportedMediaType(_) => Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail),
             Error::TooLarge { code, .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, code, detail),
             Error::Unavailable { retry_after, source, .. } => Self {

@@ -68,6 +68,11 @@ impl Query {
         })
     }
 
+    /// `?cursor=` of lists in the order of making.
+    pub fn order(&mut self) -> Option<u64> {
+        self.parse("cursor", "a cursor of this list; take the next_cursor of an answer")
+    }
+
     /// # Errors
     /// With all faults together.
     pub fn end(self) -> Result<()> {

@@ -17,8 +17,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::openapi::Health;
 use super::view::BuildView;
-use super::{App, Problem};
-use crate::auth::Principal;
+use super::{App, Caller, Problem};
 use crate::domain::{BuildId, Scope};
 use crate::error::Result;
 use crate::store::WorkerInfo;
@@ -161,7 +160,7 @@ pub(super) async fn system(State(app): State<App>) -> Result<Json<System>> {
 /// something may have been missed and lists must be read again. What happened before the connection is not told.
 #[utoipa::path(get, path = "/api/v1/events", tag = "system", operation_id = "get_events",
     responses((status = 200, description = "A stream without end.", body = String, content_type = "text/event-stream"), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn events(State(app): State<App>, Extension(caller): Extension<Principal>) -> Response {
+pub(super) async fn events(State(app): State<App>, Extension(caller): Caller) -> Response {
     let mut moved = app.builds.store().wakes().builds();
     let stop = app.stop.clone();
     let told = stream! {

@@ -117,6 +117,22 @@ impl RegistryClient {
         Ok(())
     }
 
+    /// Whether the registry takes these credentials at all (its base, `/v2/`: OCI distribution specification, "Determining support").
+    ///
+    /// # Errors
+    /// As [`Self::may_push`].
+    pub async fn log_in(&self, credentials: &Credentials) -> Result<(), Refusal> {
+        let host = credentials.host();
+        let any = format!("{host}/any").parse::<ImageRef>();
+        let image = &any.map_err(|e| refusal::not_understood(host, &e.to_string()))?;
+        let ask = Ask { method: Method::GET, image, path: String::new(), actions: "", credentials: Some(credentials) };
+        let answer = self.ask(&ask).await?;
+        if answer.response.status().is_success() {
+            return Ok(());
+        }
+        Err(refusal::from_answer(host, Some(credentials), answer.response).await)
+    }
+
     /// What the tag names; `None` when there is no such tag.
     ///
     /// # Errors
@@ -214,7 +230,8 @@ impl RegistryClient {
         let authorization = match (challenge, credentials) {
             (Some(Challenge::Basic), Some(one)) => basic(one),
             (Some(Challenge::Bearer { realm, service, scope }), one) => {
-                let scope = scope.unwrap_or_else(|| format!("repository:{}:{}", ask.image.path(), ask.actions));
+                let own = || format!("repository:{}:{}", ask.image.path(), ask.actions);
+                let scope = scope.unwrap_or_else(|| if ask.path.is_empty() { String::new() } else { own() });
                 let plain = url.scheme() == "http";
                 self.token(&client, ask.image, realm, service.as_deref(), &scope, one, plain).await?
             }
@@ -283,7 +300,9 @@ impl RegistryClient {
         if credentials.is_some() && !may_have_credentials(host, &realm, plain) {
             return Err(refusal::foreign_realm(host, &realm));
         }
-        realm.query_pairs_mut().extend_pairs(service.map(|service| ("service", service))).append_pair("scope", scope);
+        let scope = Some(scope).filter(|scope| !scope.is_empty());
+        let asked = service.map(|service| ("service", service)).into_iter().chain(scope.map(|scope| ("scope", scope)));
+        realm.query_pairs_mut().extend_pairs(asked);
         let mut request = client.get(realm);
         if let Some(one) = credentials {
             request = request.header(header::AUTHORIZATION, basic(one));
@@ -312,7 +331,8 @@ fn builder(timeouts: Timeouts) -> reqwest::ClientBuilder {
 
 fn url(scheme: Scheme, ask: &Ask<'_>) -> Result<Url, Refusal> {
     let host = ask.image.host();
-    let text = format!("{}://{}/v2/{}/{}", scheme.as_str(), server(host), ask.image.path(), ask.path);
+    let path = if ask.path.is_empty() { String::new() } else { format!("{}/{}", ask.image.path(), ask.path) };
+    let text = format!("{}://{}/v2/{path}", scheme.as_str(), server(host));
     Url::parse(&text).map_err(|e| refusal::not_understood(host, &format!("{text} is no URL: {e}")))
 }
 

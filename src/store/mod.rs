@@ -15,7 +15,18 @@
 //! Leases are timed by the store's own clock. A notification only wakes a reader; it is never trusted to carry anything.
 
 #![allow(clippy::missing_errors_doc, reason = "the backends' methods are those of the contract, whose page says how they fail")]
+/// Sends a call to whichever backend this is.
+macro_rules! each {
+    ($self:ident, $backend:ident => $call:expr) => {
+        match $self {
+            Store::Sqlite($backend) => $call,
+            Store::Redis($backend) => $call,
+        }
+    };
+}
+
 mod contact;
+pub mod objects;
 pub mod redis;
 mod rules;
 pub mod sqlite;
@@ -26,7 +37,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    BuildId, BuildRecord, BuildState, Digest, Event, Fence, ImageRef, LogLine, NodeId, Owner, Role, Scope, Timestamp, WorkerId,
+    BuildId, BuildRecord, BuildState, ContextKind, Digest, Event, Fence, ImageRef, LogLine, NodeId, Owner, Scope, Timestamp,
+    Usage, WorkerId,
 };
 
 pub use wake::{Topic, Waker, Wakes};
@@ -43,6 +55,9 @@ pub enum StoreError {
     /// The backend cannot be reached or did not answer in time; the write may or may not have happened and can be repeated.
     #[error("the store is not available: {0}")]
     Unavailable(String),
+    /// An expectation of a commit does not hold: somebody else was faster.
+    #[error("it was changed meanwhile")]
+    Conflict,
     /// The disk below the store is full.
     #[error("the store's disk is full")]
     Full,
@@ -75,6 +90,15 @@ pub struct NewBuild {
     pub dockerfile: Vec<u8>,
     /// The credentials, encrypted; erased when the build ends.
     pub sealed: Option<Vec<u8>>,
+}
+
+impl NewBuild {
+    /// What it takes of its owner's room: its Dockerfile and context.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let context = if self.record.context.kind == ContextKind::File { 0 } else { self.record.context.bytes };
+        self.dockerfile.len() as u64 + context
+    }
 }
 
 /// A build in the hands of a worker.
@@ -175,15 +199,6 @@ pub struct Deleted {
     pub removal: Option<Removal>,
 }
 
-/// An account's token, by the SHA-256 of its text; the text itself is stored nowhere.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TokenRecord {
-    pub owner: Owner,
-    pub role: Role,
-    pub name: String,
-    pub created_at: Timestamp,
-}
-
 /// A worker process that said lately that it is alive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerInfo {
@@ -213,16 +228,6 @@ pub const OUTCOME_KEPT: Duration = Duration::from_secs(3600);
 pub enum Store {
     Sqlite(sqlite::SqliteStore),
     Redis(redis::RedisStore),
-}
-
-/// Sends a call to whichever backend this is.
-macro_rules! each {
-    ($self:ident, $backend:ident => $call:expr) => {
-        match $self {
-            Store::Sqlite($backend) => $call,
-            Store::Redis($backend) => $call,
-        }
-    };
 }
 
 impl Store {
@@ -316,6 +321,26 @@ impl Store {
         each!(self, b => b.delete(scope, id).await)
     }
 
+    /// Live builds with sealed credentials, by id above `after`, for a key's change.
+    pub async fn sealed(&self, after: Option<BuildId>, limit: usize) -> Result<Vec<(BuildId, Owner, Vec<u8>)>> {
+        each!(self, b => b.sealed(after, limit).await)
+    }
+
+    /// Replaces sealed credentials that are still `old`; true when they were.
+    pub async fn reseal(&self, id: BuildId, old: &[u8], new: &[u8]) -> Result<bool> {
+        each!(self, b => b.reseal(id, old, new).await)
+    }
+
+    /// Gives an ended build to another owner. `Ok(None)`: `from` has no such build. Refused while it is live.
+    pub async fn transfer(&self, id: BuildId, from: &Owner, to: &Owner) -> Result<Option<Stored>> {
+        each!(self, b => b.transfer(id, from, to).await)
+    }
+
+    /// What an account uses now.
+    pub async fn usage(&self, owner: &Owner) -> Result<Usage> {
+        each!(self, b => b.usage(owner).await)
+    }
+
     /// Images that a node is still to remove.
     pub async fn removals(&self, node: &NodeId) -> Result<Vec<Removal>> {
         each!(self, b => b.removals(node).await)
@@ -344,19 +369,6 @@ impl Store {
     /// Gives a lock back; nothing happens when `holder` does not have it. Wakes those who wait on [`Topic::Locks`].
     pub async fn unlock(&self, key: &str, holder: &str) -> Result<()> {
         each!(self, b => b.unlock(key, holder).await)
-    }
-
-    pub async fn put_token(&self, hash: &[u8; 32], token: &TokenRecord) -> Result<()> {
-        each!(self, b => b.put_token(hash, token).await)
-    }
-
-    pub async fn token(&self, hash: &[u8; 32]) -> Result<Option<TokenRecord>> {
-        each!(self, b => b.token(hash).await)
-    }
-
-    /// Whether any token exists: if none does, this is a first start.
-    pub async fn has_tokens(&self) -> Result<bool> {
-        each!(self, b => b.has_tokens().await)
     }
 
     /// A worker's sign of life; `seen_at` is set by the store.

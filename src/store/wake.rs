@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ pub enum Topic {
     Removals,
     /// A lock was given back.
     Locks,
+    /// An account, a token or a session has changed.
+    Accounts,
 }
 
 type Topics = HashMap<Topic, watch::Sender<()>>;
@@ -27,6 +30,8 @@ pub struct Wakes {
     // A std mutex, for it is never held across an await.
     topics: Arc<Mutex<Topics>>,
     moved: broadcast::Sender<BuildId>,
+    /// How often an account may have changed.
+    accounts: Arc<AtomicU64>,
 }
 
 /// One sleeper on one topic. Make it *before* looking, so that nothing between the look and the sleep is missed.
@@ -42,7 +47,7 @@ const BEHIND: usize = 4096;
 
 impl Default for Wakes {
     fn default() -> Self {
-        Self { topics: Arc::default(), moved: broadcast::Sender::new(BEHIND) }
+        Self { topics: Arc::default(), moved: broadcast::Sender::new(BEHIND), accounts: Arc::default() }
     }
 }
 
@@ -65,6 +70,9 @@ impl Wakes {
             // Nobody may be listening.
             let _ = self.moved.send(id);
         }
+        if topic == Topic::Accounts {
+            self.accounts.fetch_add(1, Ordering::AcqRel);
+        }
         if let Some(sender) = self.lock().get(&topic) {
             sender.send_replace(());
         }
@@ -72,9 +80,16 @@ impl Wakes {
 
     /// Wakes everybody: used when notifications may have been missed.
     pub fn wake_all(&self) {
+        self.accounts.fetch_add(1, Ordering::AcqRel);
         for sender in self.lock().values() {
             sender.send_replace(());
         }
+    }
+
+    /// Grows whenever what is remembered of accounts must be forgotten.
+    #[must_use]
+    pub fn account_changes(&self) -> u64 {
+        self.accounts.load(Ordering::Acquire)
     }
 
     fn lock(&self) -> MutexGuard<'_, Topics> {

@@ -27,7 +27,8 @@ pub(super) struct Job {
     pub worker: WorkerId,
     pub record: BuildRecord,
     pub fence: Fence,
-    pub credentials: Option<Credentials>,
+    /// Those that came with the build, one registry host each.
+    pub credentials: Vec<Credentials>,
     pub log: Log,
 }
 
@@ -53,11 +54,11 @@ pub(super) async fn run(parts: Arc<Parts>, worker: WorkerId, claim: Claim, hand_
     let Claim { stored, fence, start, sealed } = claim;
     let record = stored.record;
     let id = record.id;
-    let opened = sealed.map(|sealed| parts.vault.open(&record.owner, id, &sealed)).transpose();
-    let known: Vec<Credentials> = opened.as_ref().ok().and_then(Clone::clone).into_iter().collect();
+    let opened = sealed.map(|sealed| parts.vault.open_for_build(&record.owner, id, &sealed)).transpose();
+    let known: Vec<Credentials> = opened.as_ref().ok().and_then(Clone::clone).unwrap_or_default();
     let log = Log::open(parts.store.clone(), id, fence, Redactor::of(&known), parts.settings.max_log);
     let redactor = Redactor::of(&known);
-    let mut job = Job { parts: Arc::clone(&parts), worker, record, fence, credentials: known.into_iter().next(), log };
+    let mut job = Job { parts: Arc::clone(&parts), worker, record, fence, credentials: known, log };
     let timeout = job.record.spec.timeout();
 
     let work = async {
@@ -140,7 +141,7 @@ impl Job {
             network: spec.network,
             memory_bytes: spec.memory_bytes,
             milli_cpus: spec.milli_cpus,
-            credentials: self.credentials.iter().cloned().collect(),
+            credentials: self.credentials.clone(),
             builder,
         };
         engine.build(request, context, self.log.lines()).await.map_err(|mut error| {
@@ -249,7 +250,7 @@ async fn settle(job: Job, ended: Result<Result<Success, Failure>, Stop>, redacto
         }
         Ok(Err(error)) => write(&parts, id, fence, move |record, now| record.failed(error.clone(), now)).await.map(drop),
         Err(Stop::Cancelled) => {
-            let landed = publish::settle_cancelled(&parts, &record, credentials.as_ref()).await;
+            let landed = publish::settle_cancelled(&parts, &record, &credentials).await;
             write(&parts, id, fence, move |record, now| record.cancelled(&landed, now)).await.map(drop)
         }
         Err(Stop::HandBack) => {

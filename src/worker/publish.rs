@@ -78,12 +78,12 @@ async fn push_one(job: &Job, image: &Digest, destination: &ImageRef) -> Result<D
 
 /// After a push was dropped by a cancel: waits until it has stopped, and tells what is true of the destinations all the same: the tag names
 /// the image, because the push was through before, or it may yet.
-pub(super) async fn settle_cancelled(parts: &Parts, record: &BuildRecord, credentials: Option<&Credentials>) -> Vec<Landed> {
+pub(super) async fn settle_cancelled(parts: &Parts, record: &BuildRecord, credentials: &[Credentials]) -> Vec<Landed> {
     let mut landed = Vec::new();
     let Some(image) = &record.image_id else { return landed };
     let under_way = record.destinations.iter().enumerate().filter(|(_, d)| d.state == DestinationState::Pushing);
     for (index, destination) in under_way {
-        let own = credentials.filter(|c| c.host() == destination.image.host());
+        let own = credentials.iter().find(|c| c.host() == destination.image.host());
         let outcome = match parts.publisher.settle_after_cancel(image, &destination.image, own).await {
             Ok(Settled::NotPushed) => continue,
             Ok(Settled::Pushed(digest)) => Ok(digest),
@@ -122,8 +122,8 @@ pub(super) async fn recover_once(parts: &Parts, worker: &WorkerId) -> bool {
 
 /// Those that came with the build for its host; else, where the operator allows it, the host's own.
 async fn credentials_for(job: &Job, destination: &ImageRef) -> Result<Option<Credentials>, Failure> {
-    if let Some(own) = &job.credentials {
-        return Ok(Some(own.clone()).filter(|c| c.host() == destination.host()));
+    if !job.credentials.is_empty() {
+        return Ok(job.credentials.iter().find(|c| c.host() == destination.host()).cloned());
     }
     if !job.parts.settings.host_credentials {
         return Ok(None);

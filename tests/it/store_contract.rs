@@ -6,6 +6,7 @@ pub mod fixture;
 mod list;
 mod log;
 mod lost_answers;
+mod objects;
 mod outage;
 mod queue;
 mod records;

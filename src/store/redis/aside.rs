@@ -6,13 +6,69 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::RedisStore;
+use super::builds::parse_id;
 use super::queue::millis;
-use super::scripts::{self, Seen};
-use crate::domain::{BuildId, NodeId, Timestamp, WorkerId};
-use crate::store::{ImageRemoval, OUTCOME_KEPT, Removal, Result, StoreError, TokenRecord, Topic, WorkerInfo};
+use super::scripts::{self, RawSealed, Seen};
+use super::{RedisStore, call_token};
+use crate::domain::{BuildId, BuildRecord, NodeId, Owner, Timestamp, Usage, WorkerId};
+use crate::store::{ImageRemoval, OUTCOME_KEPT, Removal, Result, StoreError, Stored, Topic, WorkerInfo, rules};
 
 impl RedisStore {
+    pub async fn usage(&self, owner: &Owner) -> Result<Usage> {
+        let mut pipeline = redis::pipe();
+        pipeline.atomic().zcard(self.key(&format!("q:{owner}")));
+        pipeline.cmd("HMGET").arg(self.key(&format!("tn:{owner}"))).arg(&["builds", "bytes", "running"]);
+        type Counts = (Option<u64>, Option<u64>, Option<u64>);
+        let (builds_queued, (builds, bytes, running)): (u64, Counts) = self.inner.link.pipeline(&pipeline).await?;
+        Ok(Usage {
+            builds_queued,
+            builds: builds.unwrap_or(0),
+            stored_bytes: bytes.unwrap_or(0),
+            builds_running: running.unwrap_or(0),
+        })
+    }
+
+    pub async fn sealed(&self, after: Option<BuildId>, limit: usize) -> Result<Vec<(BuildId, Owner, Vec<u8>)>> {
+        let mut script = scripts::SEALED.key(&self.inner.prefix);
+        script.arg(after.map(|id| id.to_string()).unwrap_or_default()).arg(limit);
+        let rows: Vec<RawSealed> = self.inner.link.script(&script).await?;
+        let read = |RawSealed((id, owner, sealed)): RawSealed| {
+            let owner = owner.parse().map_err(|e| StoreError::Internal(format!("a stored owner does not parse: {e}")))?;
+            Ok((parse_id(&id)?, owner, sealed))
+        };
+        rows.into_iter().map(read).collect()
+    }
+
+    pub async fn reseal(&self, id: BuildId, old: &[u8], new: &[u8]) -> Result<bool> {
+        let mut script = scripts::RESEAL.key(&self.inner.prefix);
+        script.arg(id.to_string()).arg(old).arg(new);
+        self.inner.link.script(&script).await
+    }
+
+    pub async fn transfer(&self, id: BuildId, from: &Owner, to: &Owner) -> Result<Option<Stored>> {
+        loop {
+            let (_, stored) = self.load(id).await?;
+            let Some(stored) = stored.filter(|s| s.record.owner == *from) else { return Ok(None) };
+            if !stored.record.state.is_terminal() {
+                return Err(StoreError::Refused("a build that goes on does not change hands".into()));
+            }
+            let record = BuildRecord { owner: to.clone(), ..stored.record.clone() };
+            let json = rules::encode_record(&record);
+            let mut script = scripts::TRANSFER.key(&self.inner.prefix);
+            script.arg(id.to_string()).arg(call_token()).arg(stored.revision).arg(from.as_str()).arg(to.as_str());
+            script.arg(&json).arg(rules::state_body(&json));
+            let answer: String = self.inner.link.script(&script).await?;
+            self.woke(Topic::Build(id));
+            match answer.as_str() {
+                "done" => {
+                    return Ok(Some(Stored { record, revision: stored.revision + 1, last_seq: stored.last_seq + 1, ..stored }));
+                }
+                "gone" => return Ok(None),
+                _ => {}
+            }
+        }
+    }
+
     pub async fn removals(&self, node: &NodeId) -> Result<Vec<Removal>> {
         let mut command = redis::cmd("HVALS");
         command.arg(self.key(&format!("rm:{node}")));
@@ -49,25 +105,6 @@ impl RedisStore {
         let () = self.inner.link.script(&script).await?;
         self.woke(Topic::Locks);
         Ok(())
-    }
-
-    pub async fn put_token(&self, hash: &[u8; 32], token: &TokenRecord) -> Result<()> {
-        let mut command = redis::cmd("HSET");
-        command.arg(self.key("tokens")).arg(hex::encode(hash)).arg(encode(token));
-        self.inner.link.command(&command).await
-    }
-
-    pub async fn token(&self, hash: &[u8; 32]) -> Result<Option<TokenRecord>> {
-        let mut command = redis::cmd("HGET");
-        command.arg(self.key("tokens")).arg(hex::encode(hash));
-        let token: Option<String> = self.inner.link.command(&command).await?;
-        token.map(|json| decode(&json)).transpose()
-    }
-
-    pub async fn has_tokens(&self) -> Result<bool> {
-        let mut command = redis::cmd("EXISTS");
-        command.arg(self.key("tokens"));
-        self.inner.link.command(&command).await
     }
 
     pub async fn put_worker(&self, info: &WorkerInfo) -> Result<()> {

@@ -27,7 +27,8 @@ impl RedisStore {
             .arg(&json)
             .arg(rules::state_body(&json))
             .arg(new.dockerfile.as_slice())
-            .arg(new.sealed.as_deref().unwrap_or_default());
+            .arg(new.sealed.as_deref().unwrap_or_default())
+            .arg(new.bytes());
         for destination in &record.destinations {
             script.arg(destination.image.repository()).arg(destination.image.to_string());
         }

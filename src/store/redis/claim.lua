@@ -24,6 +24,7 @@ while true do
         local fence = call('HINCRBY', key('b', id), 'fence', 1)
         local ends = now + lease
         call('HSET', key('b', id), 'until', int(ends), 'len', int(lease), 'batch', 0)
+        call('HINCRBY', key('tn', owner), 'running', 1)
         call('ZADD', key('leases'), int(ends), id)
         remember(token, id .. ' ' .. int(fence))
         wake('q')

@@ -25,10 +25,10 @@ if before ~= after then
     index('add', id, owner, after)
 end
 if place == 'requeue' then
-    end_lease(id)
+    end_lease(id, owner)
     enqueue(id, owner, f[7], f[8], true)
 elseif place == 'end' then
-    end_lease(id)
+    end_lease(id, owner)
     dequeue(id, owner)
     call('DEL', key('x', id))
     call('ZADD', key('hot'), now, id)

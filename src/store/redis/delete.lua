@@ -2,12 +2,14 @@
 -- ARGV: id, token of this call, revision that was seen, node ('' for none), removal. Answers 'done', 'conflict' or 'gone'.
 local id, token, node = ARGV[1], ARGV[2], ARGV[4]
 if remembered(token) then return 'done' end
-local f = call('HMGET', key('b', id), 'rev', 'owner', 'state', 'images')
+local f = call('HMGET', key('b', id), 'rev', 'owner', 'state', 'images', 'bytes')
 if not f[1] then return 'gone' end
 if f[1] ~= ARGV[3] then return 'conflict' end
 local owner = f[2]
 dequeue(id, owner)
-call('ZREM', key('leases'), id)
+end_lease(id, owner)
+call('HINCRBY', key('tn', owner), 'builds', -1)
+call('HINCRBY', key('tn', owner), 'bytes', -tonumber(f[5] or 0))
 call('ZREM', key('hot'), id)
 index('remove', id, owner, f[3])
 call('ZREM', key('ix', 'all'), id)

@@ -44,8 +44,8 @@ local function dequeue(id, owner)
     end
 end
 
-local function end_lease(id)
-    call('HDEL', key('b', id), 'until', 'len')
+local function end_lease(id, owner)
+    if call('HDEL', key('b', id), 'until', 'len') > 0 then call('HINCRBY', key('tn', owner), 'running', -1) end
     call('ZREM', key('leases'), id)
 end
 
@@ -70,3 +70,17 @@ end
 local REMEMBERED = 60000
 local function remembered(token) return call('GET', key('t', token)) end
 local function remember(token, answer) call('SET', key('t', token), answer, 'PX', REMEMBERED) end
+
+local function forget_object(kind, id, owner)
+    call('UNLINK', key('o', kind, id))
+    call('ZREM', key('ok', kind), id)
+    if owner then call('ZREM', key('oo', kind, owner), id) end
+    call('ZREM', key('oexp'), kind .. ' ' .. id)
+end
+
+-- {id, owner, order, revision, body}, nil when there is none or its time is over.
+local function live_object(kind, id, now)
+    local f = call('HMGET', key('o', kind, id), 'owner', 'ord', 'rev', 'body', 'exp')
+    if not f[1] or f[5] and tonumber(f[5]) <= now then return nil end
+    return {id, f[1], f[2], f[3], f[4]}
+end

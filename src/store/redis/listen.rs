@@ -94,6 +94,7 @@ fn topic(message: &[u8]) -> Option<Topic> {
             b"q" => Some(Topic::Queue),
             b"r" => Some(Topic::Removals),
             b"l" => Some(Topic::Locks),
+            b"a" => Some(Topic::Accounts),
             _ => None,
         },
     }

@@ -26,14 +26,20 @@
 //! | `hot` | zset | ended builds with events → when they ended |
 //! | `ix:all`, `ix:o:OWNER`, `ix:s:STATE`, `ix:os:OWNER:STATE` | zset | ids for lists, in the order of their text |
 //! | `ix:i:IMAGE`, `ix:oi:OWNER:IMAGE` | zset | the same by destination; IMAGE with its tag, and without one for any |
+//! | `tn:OWNER` | hash | what an owner uses: `builds`, `bytes`, `running`; `cap` most in hands at once |
 //! | `rm:NODE` | hash | builds whose image the node is to remove |
 //! | `rmo:ID` | string | what came of it; expires |
 //! | `lock:NAME` | string | holder; expires |
 //! | `t:TOKEN` | string | the answer of a call that may be repeated; expires |
 //! | `w:WORKER`, `workers` | string, zset | signs of life; expire |
-//! | `tokens` | hash | SHA-256 of an account's token → whose it is |
+//! | `o:KIND:ID` | hash | an object: `body`, `owner`, `rev`, `ord` order of making, `exp` when its time is over |
+//! | `ok:KIND`, `oo:KIND:OWNER` | zset | ids of objects → order of making |
+//! | `oexp` | zset | `KIND ID` of objects that end → when |
+//! | `objects` | number | newest object |
+//! | `rate:KEY` | number | how often something was done; expires |
+//! | `audit` | list | who did what, from the oldest |
 //! | `ping` | number | readiness checks |
-//! | `wake` | channel | `q`, `b ID`, `r`, `l`: a [`Topic`](super::Topic) has moved |
+//! | `wake` | channel | `q`, `b ID`, `r`, `l`, `a`: a [`Topic`](super::Topic) has moved |
 #![allow(clippy::disallowed_types, reason = "this is the folder that speaks Redis")]
 
 mod aside;
@@ -42,6 +48,7 @@ mod change;
 mod link;
 mod listen;
 mod lists;
+mod objects;
 mod queue;
 mod scripts;
 

@@ -5,7 +5,8 @@ use std::sync::LazyLock;
 use redis::{FromRedisValue, ParsingError, Script, Value};
 
 use crate::domain::Fence;
-use crate::store::{Result, Stored, rules};
+use crate::store::objects::Object;
+use crate::store::{Result, StoreError, Stored, rules};
 
 macro_rules! scripts {
     ($($name:ident = $file:literal;)*) => {
@@ -30,6 +31,15 @@ scripts! {
     UNLOCK = "unlock.lua";
     WORKER = "worker.lua";
     WORKERS = "workers.lua";
+    OBJECT = "object.lua";
+    OBJECTS = "objects.lua";
+    OBJECTS_LIST = "objects_list.lua";
+    OBJECTS_PURGE = "objects_purge.lua";
+    HIT = "hit.lua";
+    AUDIT = "audit.lua";
+    SEALED = "sealed.lua";
+    RESEAL = "reseal.lua";
+    TRANSFER = "transfer.lua";
 }
 
 /// Gives a type the parser of its tuple. The library reads a list of tuples as one flat list; our scripts answer lists of lists.
@@ -62,3 +72,19 @@ answer!(Overdue, (String, u64, u64, u64));
 /// Milliseconds when seen, info.
 pub(super) struct Seen(pub(super) (i64, String));
 answer!(Seen, (i64, String));
+
+/// Id, owner, sealed credentials.
+pub(super) struct RawSealed(pub(super) (String, String, Vec<u8>));
+answer!(RawSealed, (String, String, Vec<u8>));
+
+/// Id, owner, order, revision, body.
+pub(super) struct RawObject(pub(super) (String, String, u64, u64, String));
+answer!(RawObject, (String, String, u64, u64, String));
+
+impl RawObject {
+    pub(super) fn decode(self) -> Result<Object> {
+        let (id, owner, order, revision, body) = self.0;
+        let owner = owner.parse().map_err(|e| StoreError::Internal(format!("a stored owner does not parse: {e}")))?;
+        Ok(Object { id, owner, order, revision, body })
+    }
+}

@@ -1,5 +1,5 @@
 -- Accepts a build: record, queue, Dockerfile, credentials, indexes and first event. A known id changes nothing.
--- ARGV: id, owner, state, priority, record, event, dockerfile, sealed ('' for none), then every image to list it by.
+-- ARGV: id, owner, state, priority, record, event, dockerfile, sealed ('' for none), its bytes, then every image to list it by.
 -- Answers the build as it is stored.
 local id, owner, state, prio = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local known = stored(id)
@@ -7,9 +7,9 @@ if known then return known end
 
 local ord = call('INCR', key('order'))
 local images = {}
-for i = 9, #ARGV do images[#images + 1] = ARGV[i] end
+for i = 10, #ARGV do images[#images + 1] = ARGV[i] end
 call('HSET', key('b', id), 'rec', ARGV[5], 'owner', owner, 'state', state, 'rev', 1, 'seq', 1, 'fence', 0, 'batch', 0,
-    'prio', prio, 'ord', ord, 'images', table.concat(images, '\n'))
+    'prio', prio, 'ord', ord, 'bytes', ARGV[9], 'images', table.concat(images, '\n'))
 call('SET', key('d', id), ARGV[7])
 if ARGV[8] ~= '' then call('SET', key('x', id), ARGV[8]) end
 call('ZADD', key('ix', 'all'), 0, id)
@@ -19,6 +19,8 @@ for _, image in ipairs(images) do
     call('ZADD', key('ix', 'i', image), 0, id)
     call('ZADD', key('ix', 'oi', owner, image), 0, id)
 end
+call('HINCRBY', key('tn', owner), 'builds', 1)
+call('HINCRBY', key('tn', owner), 'bytes', ARGV[9])
 append(id, 1, millis(), ARGV[6])
 enqueue(id, owner, prio, ord, false)
 wake('b ' .. id)

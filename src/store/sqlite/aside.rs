@@ -8,10 +8,11 @@ use serde::de::DeserializeOwned;
 
 use super::clock::to_millis;
 use super::events::{doom, parse_id};
-use super::rows::Entry;
+use super::rows::{self, Entry, Lease};
 use super::writer::Txn;
-use crate::domain::{BuildId, BuildState, NodeId, Scope, WorkerId};
-use crate::store::{Deleted, ImageRemoval, OUTCOME_KEPT, Removal, Result, StoreError, TokenRecord, Topic, WorkerInfo};
+use crate::domain::{BuildId, BuildRecord, BuildState, NodeId, Owner, Scope, Usage, WorkerId};
+use crate::store::rules::Place;
+use crate::store::{Deleted, ImageRemoval, OUTCOME_KEPT, Removal, Result, StoreError, Stored, Topic, WorkerInfo};
 
 pub(super) fn delete(txn: &Txn<'_>, scope: &Scope, id: BuildId) -> Result<Option<Deleted>> {
     let Some(entry) = Entry::find_in(txn.conn, scope, id)? else { return Ok(None) };
@@ -38,6 +39,47 @@ pub(super) fn delete(txn: &Txn<'_>, scope: &Scope, id: BuildId) -> Result<Option
     }
     txn.wake(Topic::Build(id));
     Ok(Some(Deleted { record, removal }))
+}
+
+pub(super) fn usage(conn: &Connection, owner: &Owner) -> Result<Usage> {
+    let sql = "SELECT builds, bytes, running, (SELECT count(*) FROM build WHERE owner = ?1 AND state = 'queued' AND lease_until IS NULL)
+               FROM tenant WHERE owner = ?1";
+    let read = |row: &rusqlite::Row<'_>| {
+        Ok(Usage { builds: row.get(0)?, stored_bytes: row.get(1)?, builds_running: row.get(2)?, builds_queued: row.get(3)? })
+    };
+    Ok(conn.prepare_cached(sql)?.query_row([owner.as_str()], read).optional()?.unwrap_or_default())
+}
+
+pub(super) fn all_sealed(conn: &Connection, after: Option<BuildId>, limit: usize) -> Result<Vec<(BuildId, Owner, Vec<u8>)>> {
+    let sql =
+        "SELECT b.id, b.owner, s.content FROM sealed s JOIN build b ON b.num = s.num WHERE b.id > ?1 ORDER BY b.id LIMIT ?2";
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows = statement.query(params![after.map(|id| id.to_string()).unwrap_or_default(), limit])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let owner: String = row.get(1)?;
+        let owner = owner.parse().map_err(|e| StoreError::Internal(format!("a stored owner does not parse: {e}")))?;
+        found.push((parse_id(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?)?, owner, row.get(2)?));
+    }
+    Ok(found)
+}
+
+pub(super) fn reseal(txn: &Txn<'_>, id: BuildId, old: &[u8], new: &[u8]) -> Result<bool> {
+    let sql = "UPDATE sealed SET content = ?3 WHERE num = (SELECT num FROM build WHERE id = ?1) AND content = ?2";
+    Ok(txn.conn.prepare_cached(sql)?.execute(params![id.to_string(), old, new])? == 1)
+}
+
+pub(super) fn transfer(txn: &Txn<'_>, id: BuildId, from: &Owner, to: &Owner) -> Result<Option<Stored>> {
+    let Some(entry) = Entry::find_in(txn.conn, &Scope::Owner(from.clone()), id)? else { return Ok(None) };
+    if !entry.stored.record.state.is_terminal() {
+        return Err(StoreError::Refused("a build that goes on does not change hands".into()));
+    }
+    let num = entry.num;
+    let record = BuildRecord { owner: to.clone(), ..entry.stored.record.clone() };
+    let stored = rows::save(txn, entry, record, Place::Stay, Lease::Keep)?;
+    txn.conn.prepare_cached("UPDATE build SET owner = ?2 WHERE num = ?1")?.execute(params![num, to.as_str()])?;
+    txn.conn.prepare_cached("UPDATE image SET owner = ?2 WHERE id = ?1")?.execute(params![id.to_string(), to.as_str()])?;
+    Ok(Some(stored))
 }
 
 pub(super) fn removals(conn: &Connection, node: &NodeId) -> Result<Vec<Removal>> {
@@ -99,21 +141,6 @@ pub(super) fn unlock(txn: &Txn<'_>, key: &str, holder: &str) -> Result<()> {
         txn.wake(Topic::Locks);
     }
     Ok(())
-}
-
-pub(super) fn put_token(txn: &Txn<'_>, hash: &[u8; 32], token: &TokenRecord) -> Result<()> {
-    txn.conn.prepare_cached("INSERT OR REPLACE INTO token VALUES (?1, ?2)")?.execute(params![hash, encode(token)])?;
-    Ok(())
-}
-
-pub(super) fn token(conn: &Connection, hash: &[u8; 32]) -> Result<Option<TokenRecord>> {
-    let json: Option<String> =
-        conn.prepare_cached("SELECT record FROM token WHERE hash = ?1")?.query_row(params![hash], |row| row.get(0)).optional()?;
-    json.map(|json| decode(&json)).transpose()
-}
-
-pub(super) fn has_tokens(conn: &Connection) -> Result<bool> {
-    Ok(conn.prepare_cached("SELECT 1 FROM token LIMIT 1")?.exists([])?)
 }
 
 pub(super) fn put_worker(txn: &Txn<'_>, mut info: WorkerInfo) -> Result<()> {

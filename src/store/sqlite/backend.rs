@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use super::clock::to_millis;
 use super::writer::Txn;
-use super::{SqliteStore, aside, events, list, queue, rows};
-use crate::domain::{BuildId, BuildState, Event, Fence, LogLine, NodeId, Scope, Timestamp, WorkerId};
+use super::{SqliteStore, aside, events, list, objects, queue, rows};
+use crate::domain::{BuildId, BuildState, Event, Fence, LogLine, NodeId, Owner, Scope, Timestamp, Usage, WorkerId};
+use crate::store::objects::{Hits, Kind, Object, ObjectQuery, Write};
 use crate::store::{
     Change, Claim, Deleted, Guard, ImageRemoval, ListQuery, NewBuild, OUTCOME_KEPT, Page, QueueStats, Reaped, Removal, Renewal,
-    Result, StoreError, Stored, TokenRecord, Wakes, WorkerInfo, rules,
+    Result, StoreError, Stored, Wakes, WorkerInfo, rules,
 };
 
 impl SqliteStore {
@@ -116,6 +117,25 @@ impl SqliteStore {
         self.write(move |txn| aside::delete(txn, &scope, id)).await
     }
 
+    pub async fn usage(&self, owner: &Owner) -> Result<Usage> {
+        let owner = owner.clone();
+        self.read(move |conn| aside::usage(conn, &owner)).await
+    }
+
+    pub async fn sealed(&self, after: Option<BuildId>, limit: usize) -> Result<Vec<(BuildId, Owner, Vec<u8>)>> {
+        self.read(move |conn| aside::all_sealed(conn, after, limit)).await
+    }
+
+    pub async fn reseal(&self, id: BuildId, old: &[u8], new: &[u8]) -> Result<bool> {
+        let (old, new) = (old.to_vec(), new.to_vec());
+        self.write(move |txn| aside::reseal(txn, id, &old, &new)).await
+    }
+
+    pub async fn transfer(&self, id: BuildId, from: &Owner, to: &Owner) -> Result<Option<Stored>> {
+        let (from, to) = (from.clone(), to.clone());
+        self.write(move |txn| aside::transfer(txn, id, &from, &to)).await
+    }
+
     pub async fn removals(&self, node: &NodeId) -> Result<Vec<Removal>> {
         let node = node.clone();
         self.read(move |conn| aside::removals(conn, &node)).await
@@ -146,18 +166,37 @@ impl SqliteStore {
         self.write(move |txn| aside::unlock(txn, &key, &holder)).await
     }
 
-    pub async fn put_token(&self, hash: &[u8; 32], token: &TokenRecord) -> Result<()> {
-        let (hash, token) = (*hash, token.clone());
-        self.write(move |txn| aside::put_token(txn, &hash, &token)).await
+    pub async fn object(&self, scope: &Scope, kind: Kind, id: &str) -> Result<Option<Object>> {
+        let (scope, id, now) = (scope.clone(), id.to_owned(), self.inner.clock.wall().as_millis());
+        self.read(move |conn| objects::object(conn, now, &scope, kind, &id)).await
     }
 
-    pub async fn token(&self, hash: &[u8; 32]) -> Result<Option<TokenRecord>> {
-        let hash = *hash;
-        self.read(move |conn| aside::token(conn, &hash)).await
+    pub async fn objects(&self, query: &ObjectQuery) -> Result<Vec<Object>> {
+        let (query, now) = (query.clone(), self.inner.clock.wall().as_millis());
+        self.read(move |conn| objects::objects(conn, now, &query)).await
     }
 
-    pub async fn has_tokens(&self) -> Result<bool> {
-        self.read(aside::has_tokens).await
+    pub async fn commit_objects(&self, writes: &[Write]) -> Result<()> {
+        let writes = writes.to_vec();
+        self.write(move |txn| objects::commit(txn, &writes)).await
+    }
+
+    pub async fn purge_objects(&self, limit: usize) -> Result<u64> {
+        self.write(move |txn| objects::purge(txn, limit)).await
+    }
+
+    pub async fn hit(&self, key: &str, window: Duration) -> Result<Hits> {
+        let key = key.to_owned();
+        self.write(move |txn| objects::hit(txn, &key, window)).await
+    }
+
+    pub async fn audit_append(&self, after: u64, entries: &[String]) -> Result<bool> {
+        let entries = entries.to_vec();
+        self.write(move |txn| objects::audit_append(txn, after, &entries)).await
+    }
+
+    pub async fn audit(&self, before: Option<u64>, limit: usize) -> Result<Vec<(u64, String)>> {
+        self.read(move |conn| objects::audit(conn, before, limit)).await
     }
 
     pub async fn put_worker(&self, info: &WorkerInfo) -> Result<()> {

@@ -20,6 +20,7 @@ mod clock;
 mod events;
 mod fault;
 mod list;
+mod objects;
 mod queue;
 mod reader;
 mod rows;
@@ -99,7 +100,7 @@ impl SqliteStore {
     }
 }
 
-const MIGRATIONS: &[M<'_>] = &[M::up(include_str!("schema.sql"))];
+const MIGRATIONS: &[M<'_>] = &[M::up(include_str!("schema.sql")), M::up(include_str!("accounts.sql"))];
 
 fn cannot_open(path: &Path, error: &dyn std::fmt::Display) -> StoreError {
     StoreError::Unavailable(format!("cannot open {}: {error}", path.display()))
@@ -145,7 +146,7 @@ fn open_reader(path: &Path) -> Result<Connection> {
 /// The holders of these were threads of a process that is gone, as the lock file proves.
 fn forget_former_process(connection: &Connection) -> Result<()> {
     connection.execute_batch(
-        "UPDATE build SET lease_until = 0, lease_ms = 0 WHERE lease_until IS NOT NULL; DELETE FROM lock; DELETE FROM worker;",
+        "UPDATE build SET lease_until = 0, lease_ms = 0 WHERE lease_until IS NOT NULL; DELETE FROM lock; DELETE FROM worker; DELETE FROM rate;",
     )?;
     Ok(())
 }

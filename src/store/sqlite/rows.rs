@@ -84,9 +84,9 @@ pub(super) fn submit(txn: &Txn<'_>, new: &NewBuild, json: &str) -> Result<Stored
     }
     txn.conn
         .prepare_cached(
-            "INSERT INTO build (id, owner, state, revision, last_seq, priority, record) VALUES (?1, ?2, ?3, 1, 1, ?4, ?5)",
+            "INSERT INTO build (id, owner, state, revision, last_seq, priority, record, bytes) VALUES (?1, ?2, ?3, 1, 1, ?4, ?5, ?6)",
         )?
-        .execute(params![id.to_string(), record.owner.as_str(), record.state.as_str(), record.spec.priority.get(), json])?;
+        .execute(params![id.to_string(), record.owner.as_str(), record.state.as_str(), record.spec.priority.get(), json, new.bytes()])?;
     let num = txn.conn.last_insert_rowid();
     txn.conn.prepare_cached("INSERT INTO dockerfile VALUES (?1, ?2)")?.execute(params![num, new.dockerfile])?;
     if let Some(sealed) = &new.sealed {

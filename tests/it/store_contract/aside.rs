@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use dockwright::domain::{NodeId, Role, Scope, Timestamp, WorkerId};
-use dockwright::store::{ImageRemoval, Store, TokenRecord, Topic, WorkerInfo};
+use dockwright::domain::{NodeId, Scope, Timestamp, WorkerId};
+use dockwright::store::{ImageRemoval, Store, Topic, WorkerInfo};
 
 use super::fixture::*;
 use super::on_both;
@@ -12,7 +12,6 @@ on_both!(
     a_removal_waits_for_its_node,
     a_lock_has_one_holder,
     a_lock_ends_by_itself,
-    tokens_are_found_by_their_hash,
     workers_are_seen_while_they_say_so,
     a_ping_is_answered,
     what_moves_wakes_its_readers,
@@ -49,21 +48,6 @@ async fn a_lock_ends_by_itself(store: &Store) {
     assert!(store.lock("tag", "a", Duration::from_millis(100)).await.expect("answers"));
     eventually("the lock is free", || async { store.lock("tag", "b", LONG).await.expect("answers").then_some(()) }).await;
     assert!(!store.lock("tag", "a", LONG).await.expect("answers"));
-}
-
-async fn tokens_are_found_by_their_hash(store: &Store) {
-    assert!(!store.has_tokens().await.expect("answers"), "a first start");
-    let token = TokenRecord {
-        owner: owner("ada"),
-        role: Role::Admin,
-        name: "first".into(),
-        created_at: Timestamp::from_millis(1_767_323_045_008),
-    };
-    store.put_token(&[7; 32], &token).await.expect("kept");
-    store.put_token(&[7; 32], &token).await.expect("repeatable");
-    assert_eq!(store.token(&[7; 32]).await.expect("answers"), Some(token));
-    assert_eq!(store.token(&[8; 32]).await.expect("answers"), None);
-    assert!(store.has_tokens().await.expect("answers"));
 }
 
 async fn workers_are_seen_while_they_say_so(store: &Store) {

@@ -112,6 +112,7 @@ pub fn build_for(name: &str, priority: i8, images: &[&str]) -> NewBuild {
         priority: Priority::try_from(priority).expect("in range"),
         username: None,
         registry_host: None,
+        registries: Vec::new(),
     };
     let context = ContextInfo { kind: ContextKind::File, bytes: 12, files: 1, sha256: "0".repeat(64) };
     let record = BuildRecord::new(BuildId::new(), owner(name), spec, context, None, Timestamp::now());

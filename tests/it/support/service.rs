@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dockwright::auth::issue_token;
+use dockwright::auth::{NewToken, issue_token};
 use dockwright::config::{Config, Settings};
-use dockwright::domain::Role;
+use dockwright::domain::{Owner, Permissions, Quota, Role, Timestamp, User};
 use dockwright::store::Store;
+use dockwright::store::objects::{Expect, Kind, Write};
 use dockwright::wiring::Service;
 use reqwest::multipart::{Form, Part};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -188,10 +189,22 @@ impl Running {
         self.request(Method::DELETE, &format!("/api/v1/builds/{}", id(build))).send().await.expect("an answer")
     }
 
-    /// A token of another account.
+    /// A token of another account, which is made on the way.
     pub async fn user(&self, name: &str) -> String {
-        let owner = name.parse().expect("a valid name");
-        issue_token(&self.store, &owner, Role::User, "test").await.expect("a token").expose_secret().to_owned()
+        let owner: Owner = name.parse().expect("a valid name");
+        let user = User {
+            name: owner.clone(),
+            role: Role::User,
+            disabled: false,
+            password: None,
+            epoch: 0,
+            quota: Quota::default(),
+            created_at: Timestamp::now(),
+        };
+        self.store.commit(&[Write::put(Kind::User, name, &owner, Expect::Anything, &user)]).await.expect("an account");
+        let new =
+            NewToken { name: "test".into(), scopes: Permissions::of_role(Role::User), images: Vec::new(), expires_at: None };
+        issue_token(&self.store, &owner, &new).await.expect("a token").1.expose_secret().to_owned()
     }
 }
 

@@ -1,0 +1,69 @@
+use secrecy::SecretString;
+
+use super::Accounts;
+use crate::auth::{NewToken, Principal, issue_token};
+use crate::domain::{ImagePattern, Permissions, Scope, Timestamp, Token, TokenId};
+use crate::error::{Error, Result};
+use crate::store::objects::{Expect, Kind, Object, ObjectQuery, Write};
+
+/// A token that is to be made.
+pub struct TokenInput {
+    pub name: String,
+    /// Absent: all that the caller itself may.
+    pub scopes: Option<Permissions>,
+    pub images: Vec<ImagePattern>,
+    pub expires_at: Option<Timestamp>,
+}
+
+impl Accounts {
+    /// Makes a token of the caller's. Its text is in the answer and nowhere else.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] `beyond_own` when it would do more than the caller.
+    pub async fn make_token(&self, caller: &Principal, input: TokenInput) -> Result<(Token, SecretString)> {
+        let scopes = input.scopes.unwrap_or_else(|| caller.permissions.clone());
+        let beyond = |detail: &str| Err(Error::Forbidden { code: "beyond_own", detail: detail.to_owned() });
+        if !scopes.is_within(&caller.permissions) {
+            return beyond("a token cannot have scopes that its maker has not");
+        }
+        if !caller.images.is_empty()
+            && (input.images.is_empty() || input.images.iter().any(|image| !caller.images.contains(image)))
+        {
+            return beyond("a token that is limited to destinations makes only tokens for some of the same");
+        }
+        let new = NewToken { name: input.name, scopes, images: input.images, expires_at: input.expires_at };
+        Ok(issue_token(&self.store, &caller.owner, &new).await?)
+    }
+
+    /// A page of the caller's tokens with their last uses, newest first, and whether there are older ones.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn tokens(
+        &self,
+        caller: &Principal,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<(Vec<(Object<Token>, Option<Timestamp>)>, bool)> {
+        let scope = Scope::Owner(caller.owner.clone());
+        let query = ObjectQuery { scope: scope.clone(), kind: Kind::Token, owner: None, before, limit };
+        let (tokens, more) = self.store.objects::<Token>(&query).await?;
+        let mut shown = Vec::with_capacity(tokens.len());
+        for token in tokens {
+            let used = self.store.object::<Timestamp>(&scope, Kind::TokenUse, &token.id).await?;
+            shown.push((token, used.map(|used| used.body)));
+        }
+        Ok((shown, more))
+    }
+
+    /// Makes a token worthless. Admins can revoke everybody's.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn revoke_token(&self, caller: &Principal, id: TokenId) -> Result<()> {
+        let key = id.to_string();
+        self.store.object::<Token>(&caller.scope(), Kind::Token, &key).await?.ok_or(Error::NotFound("token"))?;
+        let gone = [Kind::Token, Kind::TokenUse].map(|kind| Write::remove(kind, &key, Expect::Anything));
+        Ok(self.store.commit(&gone).await?)
+    }
+}

@@ -1,0 +1,62 @@
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest as _, Sha256};
+
+use super::Principal;
+use crate::domain::Timestamp;
+
+/// How long an answer of the store about a caller is used again. A change of any account ends it at once in this process, and
+/// in others as soon as the wake-up arrives.
+const KEPT: Duration = Duration::from_secs(2);
+/// Most callers that are remembered at once.
+const MANY: usize = 10_000;
+
+/// Callers that were seen a moment ago.
+pub(super) struct Remembered {
+    callers: Mutex<HashMap<String, Seen>>,
+    /// Makes what is kept of a password worthless outside of this process.
+    salt: [u8; 32],
+}
+
+struct Seen {
+    at: Instant,
+    /// Of the changes of accounts: a later one makes this worthless.
+    generation: u64,
+    expires: Option<Timestamp>,
+    principal: Arc<Principal>,
+}
+
+impl Default for Remembered {
+    fn default() -> Self {
+        Self { callers: Mutex::default(), salt: rand::random() }
+    }
+}
+
+impl Remembered {
+    /// A key that stands for a name and a password.
+    pub(super) fn disguise(&self, name: &str, password: &SecretString) -> String {
+        let mut hash = Sha256::new_with_prefix(self.salt);
+        hash.update(Sha256::digest(name.as_bytes()));
+        hash.update(password.expose_secret().as_bytes());
+        hex::encode(hash.finalize())
+    }
+
+    pub(super) fn recall(&self, key: &str, generation: u64) -> Option<Arc<Principal>> {
+        let callers = self.callers.lock().expect("not poisoned, because nothing panics while it is held");
+        let seen = callers.get(key).filter(|seen| seen.generation == generation && seen.at.elapsed() < KEPT)?;
+        let expired = seen.expires.is_some_and(|end| end <= Timestamp::now());
+        (!expired).then(|| Arc::clone(&seen.principal))
+    }
+
+    /// `generation` is the one from before the store was asked.
+    pub(super) fn remember(&self, key: String, generation: u64, expires: Option<Timestamp>, principal: &Arc<Principal>) {
+        let mut callers = self.callers.lock().expect("not poisoned, because nothing panics while it is held");
+        if callers.len() >= MANY {
+            callers.clear();
+        }
+        callers.insert(key, Seen { at: Instant::now(), generation, expires, principal: Arc::clone(principal) });
+    }
+}

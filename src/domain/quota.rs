@@ -1,0 +1,41 @@
+use serde::{Deserialize, Serialize};
+
+/// What an account may use at most; what is absent is bounded only by the service's own limits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Quota {
+    /// Builds that workers have in hands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub builds_running: Option<u64>,
+    /// Builds that wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub builds_queued: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uploads_per_minute: Option<u64>,
+    /// Bytes of one upload, as it is sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_bytes: Option<u64>,
+    /// Bytes of all stored Dockerfiles and contexts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stored_bytes: Option<u64>,
+    /// Longest time of one build, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub containers: Option<u64>,
+    /// Bytes of memory of all containers together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Thousandths of a CPU of all containers together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub milli_cpus: Option<u64>,
+}
+
+/// What an account uses now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Usage {
+    pub builds_running: u64,
+    pub builds_queued: u64,
+    pub builds: u64,
+    pub stored_bytes: u64,
+}

@@ -1,0 +1,36 @@
+//! `/api/v1/audit`.
+
+use axum::extract::State;
+use axum::http::Uri;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Serialize;
+
+use super::query::Query;
+use super::{App, Problem};
+use crate::audit::Entry;
+use crate::error::Result;
+
+pub fn routes() -> Router<App> {
+    Router::new().route("/api/v1/audit", get(list))
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct AuditPage {
+    #[schema(value_type = Vec<Object>)]
+    items: Vec<Entry>,
+    next_cursor: Option<String>,
+}
+
+/// Who did what, newest first. Each entry holds the hash of the one before.
+#[utoipa::path(get, path = "/api/v1/audit", tag = "accounts", operation_id = "get_audit",
+    params(("limit" = Option<u64>, Query, minimum = 1, maximum = 200), ("cursor" = Option<String>, Query)),
+    responses((status = 200, body = AuditPage), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn list(State(app): State<App>, uri: Uri) -> Result<Json<AuditPage>> {
+    let mut query = Query::of(&uri, &["limit", "cursor"]);
+    let (limit, before) = (query.limit(), query.order());
+    query.end()?;
+    let items = app.accounts.audit.read(before, limit).await?;
+    let next_cursor = items.last().filter(|last| last.seq > 1 && items.len() == limit).map(|last| last.seq.to_string());
+    Ok(Json(AuditPage { items, next_cursor }))
+}

@@ -1,0 +1,42 @@
+//! Bodies in JSON: read whole, within bounds, and refused in our own form.
+
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::http::{HeaderMap, header};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Limited};
+use serde::de::DeserializeOwned;
+
+use super::BODY_STALL;
+use crate::error::{Error, Result};
+
+/// Longest JSON body, in bytes.
+const LONGEST: usize = 64 * 1024;
+
+/// The whole body of a request that sends JSON, or nothing.
+///
+/// # Errors
+/// [`Error::UnsupportedMediaType`], [`Error::TooLarge`], [`Error::ClientTimeout`].
+pub async fn read(request: Request) -> Result<(HeaderMap, Bytes)> {
+    let (parts, body) = request.into_parts();
+    let bytes = match tokio::time::timeout(BODY_STALL, Limited::new(body, LONGEST).collect()).await {
+        Ok(Ok(collected)) => collected.to_bytes(),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            return Err(Error::TooLarge { code: "body_too_large", detail: format!("the body may have at most {LONGEST} bytes") });
+        }
+        Ok(Err(error)) => return Err(Error::invalid("invalid_body", "body", format!("it was cut short: {error}"))),
+        Err(_) => return Err(Error::ClientTimeout(format!("the body did not come within {} s", Duration::as_secs(&BODY_STALL)))),
+    };
+    let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !bytes.is_empty() && !kind.to_ascii_lowercase().starts_with("application/json") {
+        return Err(Error::UnsupportedMediaType("send application/json".into()));
+    }
+    Ok((parts.headers, bytes))
+}
+
+/// # Errors
+/// [`Error::Invalid`] `invalid_json` with the place and what is wrong there.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|e| Error::invalid("invalid_json", "body", e.to_string()))
+}

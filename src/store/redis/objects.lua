@@ -1,0 +1,49 @@
+-- Writes objects, all or none.
+-- ARGV: token of this call, how many, then for each: kind, id, 'any' | 'absent' | revision, 'put' | 'remove', owner,
+--       milliseconds to keep it ('' for ever, 'as it is'), body, '1' when accounts depend on it. Answers 'done' or 'conflict'.
+local token, many = ARGV[1], tonumber(ARGV[2])
+if remembered(token) then return 'done' end
+local now, writes = millis(), {}
+for i = 0, many - 1 do
+    local a = 3 + i * 8
+    local w = {kind = ARGV[a], id = ARGV[a + 1], expect = ARGV[a + 2], put = ARGV[a + 3] == 'put', owner = ARGV[a + 4],
+        keep = ARGV[a + 5], body = ARGV[a + 6], account = ARGV[a + 7] == '1'}
+    w.key = key('o', w.kind, w.id)
+    local f = call('HMGET', w.key, 'rev', 'exp', 'owner', 'ord')
+    if f[1] and f[2] and tonumber(f[2]) <= now then
+        forget_object(w.kind, w.id, f[3])
+        f = {false, false, false, false}
+    end
+    w.rev, w.before, w.ord = f[1], f[3], f[4]
+    if w.expect == 'absent' and w.rev or w.expect ~= 'absent' and w.expect ~= 'any' and w.rev ~= w.expect then
+        return 'conflict'
+    end
+    writes[#writes + 1] = w
+end
+local accounts = false
+for _, w in ipairs(writes) do
+    accounts = accounts or w.account
+    local member = w.kind .. ' ' .. w.id
+    if not w.put then
+        if w.rev then forget_object(w.kind, w.id, w.before) end
+    else
+        local ord = w.ord or call('INCR', key('objects'))
+        if w.before and w.before ~= w.owner then call('ZREM', key('oo', w.kind, w.before), w.id) end
+        call('HSET', w.key, 'owner', w.owner, 'rev', int((w.rev or 0) + 1), 'ord', ord, 'body', w.body)
+        call('ZADD', key('ok', w.kind), ord, w.id)
+        call('ZADD', key('oo', w.kind, w.owner), ord, w.id)
+        if w.keep == 'as it is' then
+            -- Its time runs on.
+        elseif w.keep == '' then
+            call('HDEL', w.key, 'exp')
+            call('ZREM', key('oexp'), member)
+        else
+            local ends = int(now + tonumber(w.keep))
+            call('HSET', w.key, 'exp', ends)
+            call('ZADD', key('oexp'), ends, member)
+        end
+    end
+end
+remember(token, 'done')
+if accounts then wake('a') end
+return 'done'
