@@ -9,6 +9,7 @@ pub mod audit;
 pub mod auth;
 pub mod builds;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod context;
 pub mod domain;

@@ -23,6 +23,8 @@ use crate::domain::{BuildId, Credentials, Owner};
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 24;
 const NAME_BYTES: usize = 4;
+/// Every process reads the key file again within this time (the janitor has a pass for it).
+const KNOWN_EVERYWHERE: std::time::Duration = std::time::Duration::from_secs(60);
 /// The form of a sealed value: this byte, the key's name, the nonce, the text.
 const FORM: u8 = 1;
 
@@ -184,6 +186,27 @@ impl Vault {
         write_key_file(file, &ring)?;
         self.set_ring(ring);
         Ok(())
+    }
+
+    /// Reads the key file again, where there is one: another process may have put a new key there.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn refresh(&self) -> anyhow::Result<()> {
+        if let Some(file) = &self.file {
+            self.set_ring(read_key_file(file)?);
+        }
+        Ok(())
+    }
+
+    /// Whether every process has had the time to read the newest key from the file. Keys that were handed over stay.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn old_keys_may_go(&self) -> anyhow::Result<bool> {
+        let Some(file) = &self.file else { return Ok(false) };
+        let changed = std::fs::metadata(file).and_then(|meta| meta.modified())?;
+        Ok(changed.elapsed().is_ok_and(|age| age >= KNOWN_EVERYWHERE))
     }
 
     /// Takes all keys but the newest out of the key file: nothing is sealed with them any more.

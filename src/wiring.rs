@@ -180,6 +180,7 @@ impl Service {
             store: self.store.clone(),
             contexts: self.contexts.clone(),
             keep_hot_log: self.config.keep_hot_log.0,
+            vault: Arc::clone(&self.vault),
             node,
         };
         tasks.spawn(janitor::run(Arc::new(cleaner), stop.clone()));

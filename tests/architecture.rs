@@ -32,7 +32,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("accounts", &["domain", "error", "store", "auth", "audit", "builds", "registry", "vault"]),
     // `store`: the types of its answers.
     ("http", &["domain", "error", "store", "builds", "auth", "accounts", "audit"]),
-    ("janitor", &["domain", "error", "context", "store", "engine", "shutdown"]),
+    ("janitor", &["domain", "error", "accounts", "context", "store", "engine", "shutdown", "vault"]),
+    // Of the operator's commands: it knows the service by its interface alone.
+    ("client", &["domain"]),
     ("cli", EVERY),
     ("wiring", EVERY),
     ("main", EVERY),
@@ -57,6 +59,7 @@ const EVERY: &[&str] = &[
     "accounts",
     "audit",
     "http",
+    "client",
     "janitor",
     "cli",
     "wiring",

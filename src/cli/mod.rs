@@ -1,6 +1,7 @@
 //! The commands of the binary.
 
 mod doctor;
+mod remote;
 mod serve;
 
 use std::path::PathBuf;
@@ -14,6 +15,8 @@ use crate::config::Settings;
 #[derive(Parser)]
 #[command(name = "dockwright", version, about)]
 struct Cli {
+    #[command(flatten)]
+    remote: remote::Remote,
     #[command(subcommand)]
     command: Command,
 }
@@ -32,6 +35,8 @@ enum Command {
         #[arg(long, default_value = "127.0.0.1:5000", value_name = "HOST[:PORT]")]
         registry: String,
     },
+    #[command(flatten)]
+    Remote(remote::Command),
 }
 
 #[derive(clap::Args)]
@@ -52,7 +57,9 @@ impl Options {
 /// Runs the command line. Exit codes: 0 success, 1 failure, 2 usage.
 #[must_use]
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let Cli { remote, command } = Cli::parse();
+    let result = match command {
+        Command::Remote(command) => remote::run(&remote, command),
         Command::Serve(options) => options.resolve().and_then(serve::run),
         Command::Config(options) => options.resolve().and_then(|config| {
             say(&toml::to_string(&config)?);

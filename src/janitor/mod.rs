@@ -11,9 +11,12 @@ use crate::context::storage::ContextStorage;
 use crate::domain::{BuildId, Scope, Timestamp, local_tag};
 use crate::engine::{Images, Ledger};
 use crate::store::{Store, StoreError};
+use crate::vault::Vault;
 
 /// Builds that one pass archives.
 const ARCHIVED_AT_ONCE: usize = 100;
+/// Objects that one commit purges.
+const PURGED_AT_ONCE: usize = 1000;
 /// Events that are read at once.
 const EVENTS: usize = 1000;
 /// An upload that is older than this and has no record belongs to nobody.
@@ -26,6 +29,7 @@ pub struct Janitor {
     pub store: Store,
     pub contexts: ContextStorage,
     pub keep_hot_log: Duration,
+    pub vault: Arc<Vault>,
     /// Present where this process has an engine.
     pub node: Option<NodeParts>,
 }
@@ -44,6 +48,33 @@ impl Janitor {
     pub async fn reap_once(&self) -> Result<(), StoreError> {
         for reaped in self.store.reap().await? {
             tracing::warn!(build = %reaped.build, outcome = ?reaped.lapse, "its worker was lost");
+        }
+        Ok(())
+    }
+
+    /// Removes what was kept for a time only: sessions, failed log-ins, answers to repeat.
+    ///
+    /// # Errors
+    /// When the store is away.
+    pub async fn purge_once(&self) -> Result<(), StoreError> {
+        while self.store.purge_objects(PURGED_AT_ONCE).await? == PURGED_AT_ONCE as u64 {}
+        Ok(())
+    }
+
+    /// Goes on with a change of keys: what is sealed with an old one is sealed anew, and when nothing is left of it and every
+    /// process has had time to read the new one, the old one goes.
+    ///
+    /// # Errors
+    /// When the store is away, a value does not open, or the key file cannot be written.
+    pub async fn keys_once(&self) -> anyhow::Result<()> {
+        self.vault.refresh()?;
+        if self.vault.keys() < 2 {
+            return Ok(());
+        }
+        let resealed = crate::accounts::reseal_once(&self.store, &self.vault).await?;
+        if resealed == crate::accounts::Resealed::default() && self.vault.old_keys_may_go()? {
+            self.vault.retire()?;
+            tracing::info!(key = self.vault.key_name(), "the old keys are gone: nothing is sealed with them");
         }
         Ok(())
     }
@@ -137,6 +168,8 @@ pub async fn run(janitor: Arc<Janitor>, stop: CancellationToken) {
     every!(15, archive_once);
     every!(300, orphans_once);
     every!(60, images_once);
+    every!(60, purge_once);
+    every!(10, keys_once);
     tasks.close();
     tasks.wait().await;
 }
