@@ -40,13 +40,19 @@ pub struct Service {
 /// The file of the embedded store, in the data folder.
 const DATABASE: &str = "dockwright.db";
 
+/// Where the embedded store is, or would be.
+#[must_use]
+pub fn database(config: &Config) -> std::path::PathBuf {
+    config.data_dir.join(DATABASE)
+}
+
 /// Opens the store that the settings name.
 ///
 /// # Errors
 /// When it cannot be opened.
 pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
     Ok(match &config.store {
-        StoreUrl::Sqlite => Store::Sqlite(SqliteStore::open(&config.data_dir.join(DATABASE))?),
+        StoreUrl::Sqlite => Store::Sqlite(SqliteStore::open(&database(config))?),
         StoreUrl::Redis(url) => Store::Redis(RedisStore::connect(url, &config.store_prefix)?),
     })
 }
