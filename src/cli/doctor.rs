@@ -3,7 +3,7 @@
 
 use std::io::ErrorKind as IoErrorKind;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ fn settings(config: &Config) -> Finding {
     if !there.is_dir() {
         return trouble(format!("{} is no folder", there.display()), "choose another with --data-dir");
     }
-    if access(there, Access::WRITE_OK | Access::EXEC_OK).is_err() {
+    if access(&there, Access::WRITE_OK | Access::EXEC_OK).is_err() {
         return trouble(
             format!("this account may not write to {}", there.display()),
             "choose another folder with --data-dir, or run this as the account that the service runs as",
@@ -81,9 +81,9 @@ fn settings(config: &Config) -> Finding {
 }
 
 /// The path, or the nearest folder above it that is there.
-fn existing(path: &Path) -> &Path {
-    let above = path.ancestors().find(|p| p.exists()).unwrap_or(path);
-    if above.as_os_str().is_empty() { Path::new(".") } else { above }
+fn existing(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    path.ancestors().find(|above| above.exists()).unwrap_or(&path).to_owned()
 }
 
 /// Is the address free, or ours already?
@@ -120,7 +120,7 @@ async fn dockwright_answers(address: SocketAddr) -> bool {
 fn disk(config: &Config) -> Finding {
     let floor = config.min_free_disk;
     let folder = existing(&config.data_dir);
-    match free_bytes(folder) {
+    match free_bytes(&folder) {
         Ok(free) if free >= floor.0 => Ok(format!("{} MiB are free below {}", free >> 20, config.data_dir.display())),
         Ok(free) => trouble(
             format!("only {} MiB are free below {}, less than {floor}: uploads are refused", free >> 20, folder.display()),
