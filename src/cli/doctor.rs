@@ -17,7 +17,7 @@ use crate::engine::docker::Docker;
 use crate::engine::{Engine, EngineError, EngineInfo};
 use crate::registry::{RegistryClient, Timeouts};
 use crate::store::sqlite;
-use crate::wiring::{database, open_store, open_vault};
+use crate::wiring::{check_folder, database, open_store, open_vault};
 
 /// How long one part may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -71,6 +71,9 @@ fn settings(config: &Config) -> Finding {
             format!("this account may not write to {}", there.display()),
             "choose another folder with --data-dir, or run this as the account that the service runs as",
         );
+    }
+    if let Err(error) = check_folder(config) {
+        return trouble(error.to_string(), "every store needs a folder of its own");
     }
     let key = if config.key.is_some() || config.key_file.exists() { open_vault(config).map(|_| ()) } else { Ok(()) };
     match key {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::process::Process;
-use crate::support::{redis_url, registry};
+use crate::support::{redis_url, registry, unique};
 
 /// What a command printed, both streams, and whether it ended well.
 fn dockwright(args: &[&str], environment: &[(&str, &str)]) -> (String, bool) {
@@ -65,6 +65,23 @@ fn a_doctor_beside_a_running_service_is_no_trouble_for_either() {
     assert!(told.contains("a running dockwright has it") && told.contains("a dockwright answers on"), "{told}");
     let log = service.ended_log();
     assert!(log.contains("stopped"), "{log}");
+}
+
+#[test]
+fn a_data_folder_serves_one_store() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().to_str().expect("text");
+    let mut service = Process::start(&["serve", "--listen", "127.0.0.1:0"], folder.path());
+    service.address();
+    service.ended_log();
+    let upload = folder.path().join("contexts/01a1fcc6-00db-778f-aa50-18c1c74c2480");
+    std::fs::write(&upload, "an upload of long ago").expect("written");
+    let redis = ["--store", &redis_url(), "--store-prefix", &unique("cli"), "--data-dir", data];
+    for command in [&["serve", "--listen", "127.0.0.1:0"][..], &["doctor"]] {
+        let (told, well) = dockwright(&[command, &redis].concat(), &[]);
+        assert!(!well && told.contains("belongs to the store \"sqlite\""), "{told}");
+    }
+    assert!(upload.exists());
 }
 
 #[test]
