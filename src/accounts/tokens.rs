@@ -32,7 +32,7 @@ impl Accounts {
             return beyond("a token that is limited to destinations makes only tokens for some of the same");
         }
         let new = NewToken { name: input.name, scopes, images: input.images, expires_at: input.expires_at };
-        Ok(issue_token(&self.store, &caller.owner, &new).await?)
+        issue_token(&self.store, &caller.owner, &new).await
     }
 
     /// A page of the caller's tokens with their last uses, newest first, and whether there are older ones.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{Builds, CANCEL_WAIT};
 use crate::auth::Principal;
-use crate::domain::{BuildId, Credentials, Destination, DestinationState, Digest, ImageRef};
+use crate::domain::{BuildId, BuildRecord, Credentials, DestinationState, Digest, ImageRef};
 use crate::error::{Error, Result};
 use crate::store::{ImageRemoval, Topic};
 
@@ -68,7 +68,7 @@ impl Builds {
         let mut moved = self.store.wakes().subscribe(Topic::Build(id));
         let deleted = self.store.delete(&caller.scope(), id).await?.ok_or(Error::NotFound("build"))?;
         self.contexts.remove(id).await?;
-        let remote = if remote { self.remove_remote(&deleted.record.destinations).await } else { Vec::new() };
+        let remote = if remote { self.remove_remote(&deleted.record).await? } else { Vec::new() };
         let mut image = if deleted.removal.is_some() { ImageRemoval::Pending } else { ImageRemoval::Absent };
         let deadline = Instant::now() + NODE_WAIT;
         while image == ImageRemoval::Pending && Instant::now() < deadline {
@@ -93,13 +93,15 @@ impl Builds {
         Ok(())
     }
 
-    async fn remove_remote(&self, destinations: &[Destination]) -> Vec<RemoteRemoval> {
+    /// The credentials that came with the build are gone: its owner's stored ones are shown, where there are any.
+    async fn remove_remote(&self, record: &BuildRecord) -> Result<Vec<RemoteRemoval>> {
         let mut outcomes = Vec::new();
-        for destination in destinations.iter().filter(|d| d.state == DestinationState::Pushed) {
+        for destination in record.destinations.iter().filter(|d| d.state == DestinationState::Pushed) {
             if let Some(digest) = &destination.digest {
-                outcomes.push(self.remote.remove(&destination.image, digest, None).await);
+                let own = self.stored_for_host(&record.owner, destination.image.host()).await?;
+                outcomes.push(self.remote.remove(&destination.image, digest, own.as_ref()).await);
             }
         }
-        outcomes
+        Ok(outcomes)
     }
 }

@@ -22,6 +22,16 @@ impl Builds {
         Ok(self.vault.open_credentials(&StoredRegistry::purpose(owner, name), &sealed)?.into_iter().next())
     }
 
+    /// The first of an owner's stored registries that is for this host.
+    pub(super) async fn stored_for_host(&self, owner: &Owner, host: &str) -> Result<Option<Credentials>> {
+        let scope = Scope::Owner(owner.clone());
+        let all = self.store.all_objects::<StoredRegistry>(&scope, Kind::Registry).await?;
+        match all.into_iter().find(|object| object.body.server == host) {
+            Some(found) => self.stored_credentials(owner, &found.body.name).await,
+            None => Ok(None),
+        }
+    }
+
     /// All of a build's credentials, at most one a host. They are the build's own from now on, whatever becomes of the stored ones.
     pub(super) async fn credentials(
         &self,

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use super::query::Query;
-use super::{App, Caller, Problem, body, replay};
+use super::{App, Caller, body, replay};
 use crate::accounts::{Fate, UserChange, UserInput};
 use crate::auth::Principal;
 use crate::domain::{Owner, Proof, Quota, Role, Timestamp, Usage, User};
@@ -60,7 +60,7 @@ impl MeView {
 
 /// Who am I?
 #[utoipa::path(get, path = "/api/v1/me", tag = "accounts", operation_id = "get_me",
-    responses((status = 200, body = MeView), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = MeView)))]
 pub(super) async fn me(State(app): State<App>, Extension(caller): Caller) -> Result<Json<MeView>> {
     Ok(Json(MeView::of(&app, &caller).await?))
 }
@@ -77,7 +77,7 @@ pub struct PasswordForm {
 
 /// Change one's own password. All sessions of the account end.
 #[utoipa::path(put, path = "/api/v1/me/password", tag = "accounts", operation_id = "change_password", request_body = PasswordForm,
-    responses((status = 204, description = "Changed."), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 204, description = "Changed.")))]
 pub(super) async fn change_password(State(app): State<App>, Extension(caller): Caller, request: Request) -> Result<StatusCode> {
     let (_, bytes) = body::read(request).await?;
     let form: PasswordForm = body::parse(&bytes)?;
@@ -131,7 +131,7 @@ pub struct UserPage {
 /// Accounts, newest first.
 #[utoipa::path(get, path = "/api/v1/users", tag = "accounts", operation_id = "list_users",
     params(("limit" = Option<u64>, Query, minimum = 1, maximum = 200), ("cursor" = Option<String>, Query)),
-    responses((status = 200, body = UserPage), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = UserPage)))]
 pub(super) async fn list(State(app): State<App>, uri: Uri) -> Result<Json<UserPage>> {
     let mut query = Query::of(&uri, &["limit", "cursor"]);
     let (limit, before) = (query.limit(), query.order());
@@ -163,7 +163,7 @@ pub struct UserForm {
 /// Make an account.
 #[utoipa::path(post, path = "/api/v1/users", tag = "accounts", operation_id = "make_user", request_body = UserForm,
     params(("Idempotency-Key" = Option<String>, Header)),
-    responses((status = 201, body = UserView, headers(("location" = String))), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 201, body = UserView, headers(("location" = String)))))]
 pub(super) async fn make(State(app): State<App>, Extension(caller): Caller, request: Request) -> Result<Response> {
     let (headers, bytes) = body::read(request).await?;
     replay::once(&app, &caller, "POST users", &headers, &bytes, |_| async {
@@ -185,7 +185,7 @@ fn named(name: &str) -> Result<Owner> {
 
 /// One account.
 #[utoipa::path(get, path = "/api/v1/users/{name}", tag = "accounts", operation_id = "get_user", params(("name" = String, Path)),
-    responses((status = 200, body = UserView), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = UserView)))]
 pub(super) async fn one(State(app): State<App>, Path(name): Path<String>) -> Result<Json<UserView>> {
     let user = app.accounts.user(&named(&name)?).await?;
     Ok(Json(UserView::of(&app, user.body).await?))
@@ -208,7 +208,7 @@ pub struct UserPatch {
 
 /// Change an account.
 #[utoipa::path(patch, path = "/api/v1/users/{name}", tag = "accounts", operation_id = "change_user", params(("name" = String, Path)), request_body = UserPatch,
-    responses((status = 200, body = UserView), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = UserView)))]
 pub(super) async fn change(
     State(app): State<App>,
     Extension(caller): Caller,
@@ -237,7 +237,7 @@ pub struct RemovedView {
 /// Remove an account. What it owns is deleted or goes to another account; without `objects` it must own nothing.
 #[utoipa::path(delete, path = "/api/v1/users/{name}", tag = "accounts", operation_id = "remove_user",
     params(("name" = String, Path), ("objects" = Option<String>, Query, description = "`delete`, or `transfer:NAME`.")),
-    responses((status = 200, body = RemovedView), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = RemovedView)))]
 pub(super) async fn remove(
     State(app): State<App>,
     Extension(caller): Caller,
@@ -274,7 +274,7 @@ pub struct RotatedView {
 /// Make a new key for kept credentials and seal them with it. The old key stays readable for a minute, for other processes.
 #[utoipa::path(post, path = "/api/v1/keys/rotate", tag = "accounts", operation_id = "rotate_keys",
     params(("Idempotency-Key" = Option<String>, Header)),
-    responses((status = 200, body = RotatedView), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = RotatedView)))]
 pub(super) async fn rotate(State(app): State<App>, Extension(caller): Caller, request: Request) -> Result<Response> {
     let (headers, bytes) = body::read(request).await?;
     if !bytes.is_empty() {

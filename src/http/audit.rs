@@ -6,8 +6,8 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 
+use super::App;
 use super::query::Query;
-use super::{App, Problem};
 use crate::audit::Entry;
 use crate::error::Result;
 
@@ -25,7 +25,7 @@ pub struct AuditPage {
 /// Who did what, newest first. Each entry holds the hash of the one before.
 #[utoipa::path(get, path = "/api/v1/audit", tag = "accounts", operation_id = "get_audit",
     params(("limit" = Option<u64>, Query, minimum = 1, maximum = 200), ("cursor" = Option<String>, Query)),
-    responses((status = 200, body = AuditPage), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = AuditPage)))]
 pub(super) async fn list(State(app): State<App>, uri: Uri) -> Result<Json<AuditPage>> {
     let mut query = Query::of(&uri, &["limit", "cursor"]);
     let (limit, before) = (query.limit(), query.order());

@@ -70,7 +70,7 @@ pub(crate) type Caller = Extension<Arc<Principal>>;
 /// The whole service as one router.
 pub fn router(app: App) -> Router {
     let guard = Arc::clone(&app.guard);
-    let open = Router::new().merge(system::open_routes()).merge(session::open_routes());
+    let open = Router::new().merge(system::open_routes()).method_not_allowed_fallback(|| async { problem::method_not_allowed() });
     let closed = Router::new()
         .merge(builds::routes())
         .merge(logs::routes())
@@ -79,7 +79,7 @@ pub fn router(app: App) -> Router {
         .merge(tokens::routes())
         .merge(registries::routes())
         .merge(audit::routes())
-        .merge(session::closed_routes())
+        .merge(session::routes())
         .merge(system::closed_routes())
         .merge(openapi::routes())
         // Before the routes' own methods are looked at: without an account, nothing is told of what exists.
@@ -103,6 +103,9 @@ async fn authenticate(
     next: Next,
 ) -> Response {
     let rule = path.as_ref().and_then(|path| access::rule(request.method(), path.as_str()));
+    if rule.is_some_and(|rule| rule.need == Need::Nothing) {
+        return next.run(request).await;
+    }
     let shown = shown(&app, &request);
     let caller = match admit(&app, &client, rule, shown).await {
         Ok(caller) => caller,

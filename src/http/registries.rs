@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use super::query::Query;
-use super::{App, Caller, Problem, body, replay};
+use super::{App, Caller, body, replay};
 use crate::accounts::RegistryInput;
 use crate::domain::{StoredRegistry, Timestamp};
 use crate::error::Result;
@@ -49,7 +49,7 @@ pub struct RegistryPage {
 /// The caller's registries, newest first.
 #[utoipa::path(get, path = "/api/v1/registries", tag = "registries", operation_id = "list_registries",
     params(("limit" = Option<u64>, Query, minimum = 1, maximum = 200), ("cursor" = Option<String>, Query)),
-    responses((status = 200, body = RegistryPage), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = RegistryPage)))]
 pub(super) async fn list(State(app): State<App>, Extension(caller): Caller, uri: Uri) -> Result<Json<RegistryPage>> {
     let mut query = Query::of(&uri, &["limit", "cursor"]);
     let (limit, before) = (query.limit(), query.order());
@@ -61,7 +61,7 @@ pub(super) async fn list(State(app): State<App>, Extension(caller): Caller, uri:
 
 /// One registry.
 #[utoipa::path(get, path = "/api/v1/registries/{name}", tag = "registries", operation_id = "get_registry", params(("name" = String, Path)),
-    responses((status = 200, body = RegistryView), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = RegistryView)))]
 pub(super) async fn one(
     State(app): State<App>,
     Extension(caller): Caller,
@@ -82,7 +82,7 @@ pub struct RegistryForm {
 
 /// Keep credentials under a name, or replace them.
 #[utoipa::path(put, path = "/api/v1/registries/{name}", tag = "registries", operation_id = "put_registry", params(("name" = String, Path)), request_body = RegistryForm,
-    responses((status = 200, description = "Replaced.", body = RegistryView), (status = 201, description = "Kept.", body = RegistryView), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "Replaced.", body = RegistryView), (status = 201, description = "Kept.", body = RegistryView)))]
 pub(super) async fn put(
     State(app): State<App>,
     Extension(caller): Caller,
@@ -99,7 +99,7 @@ pub(super) async fn put(
 
 /// Forget credentials. Builds that were given them keep them until they end.
 #[utoipa::path(delete, path = "/api/v1/registries/{name}", tag = "registries", operation_id = "remove_registry", params(("name" = String, Path)),
-    responses((status = 204, description = "Forgotten."), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 204, description = "Forgotten.")))]
 pub(super) async fn remove(State(app): State<App>, Extension(caller): Caller, Path(name): Path<String>) -> Result<StatusCode> {
     app.accounts.remove_registry(&caller.owner, &name).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -118,7 +118,7 @@ pub struct CheckView {
 /// Does the registry accept the credentials?
 #[utoipa::path(post, path = "/api/v1/registries/{name}/check", tag = "registries", operation_id = "check_registry",
     params(("name" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
-    responses((status = 200, body = CheckView), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = CheckView)))]
 pub(super) async fn check(
     State(app): State<App>,
     Extension(caller): Caller,

@@ -3,7 +3,7 @@
 use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, post};
+use axum::routing::post;
 use axum::{Json, Router};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -15,13 +15,8 @@ use crate::auth::{Principal, log_in, session};
 use crate::domain::{Proof, Session};
 use crate::error::{Error, Result};
 
-/// Before there is a caller.
-pub fn open_routes() -> Router<App> {
-    Router::new().route("/api/v1/session", post(begin))
-}
-
-pub fn closed_routes() -> Router<App> {
-    Router::new().route("/api/v1/session", delete(end))
+pub fn routes() -> Router<App> {
+    Router::new().route("/api/v1/session", post(begin).delete(end))
 }
 
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -34,7 +29,7 @@ pub struct LogIn {
 
 /// Begin a session: the answer sets its cookie.
 #[utoipa::path(post, path = "/api/v1/session", tag = "accounts", operation_id = "begin_session", security(()), request_body = LogIn,
-    responses((status = 200, body = MeView, headers(("set-cookie" = String))), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = MeView, headers(("set-cookie" = String)))))]
 pub(super) async fn begin(State(app): State<App>, Extension(client): Extension<Client>, request: Request) -> Response {
     let told = Told::of(&request, &client, "session.begin");
     match try_begin(&app, &client, request).await {
@@ -75,7 +70,7 @@ async fn try_begin(app: &App, client: &Client, request: Request) -> Result<(Prin
 
 /// End the session that the cookie names.
 #[utoipa::path(delete, path = "/api/v1/session", tag = "accounts", operation_id = "end_session",
-    responses((status = 204, description = "Ended."), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 204, description = "Ended.")))]
 pub(super) async fn end(
     State(app): State<App>,
     Extension(client): Extension<Client>,

@@ -11,7 +11,7 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
 use super::query::Query;
-use super::{App, Caller, Problem, body, guard, replay};
+use super::{App, Caller, body, guard, replay};
 use crate::accounts::TokenInput;
 use crate::domain::quantity::Span;
 use crate::domain::{ImagePattern, InvalidId, Permission, Permissions, Timestamp, Token, TokenId};
@@ -77,7 +77,7 @@ pub struct TokenPage {
 /// The caller's tokens, newest first.
 #[utoipa::path(get, path = "/api/v1/tokens", tag = "accounts", operation_id = "list_tokens",
     params(("limit" = Option<u64>, Query, minimum = 1, maximum = 200), ("cursor" = Option<String>, Query)),
-    responses((status = 200, body = TokenPage), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = TokenPage)))]
 pub(super) async fn list(State(app): State<App>, Extension(caller): Caller, uri: Uri) -> Result<Json<TokenPage>> {
     let mut query = Query::of(&uri, &["limit", "cursor"]);
     let (limit, before) = (query.limit(), query.order());
@@ -169,7 +169,7 @@ impl Lifetime {
 /// Make a token. Its text is in this answer and nowhere else.
 #[utoipa::path(post, path = "/api/v1/tokens", tag = "accounts", operation_id = "make_token", request_body = TokenForm,
     params(("Idempotency-Key" = Option<String>, Header)),
-    responses((status = 201, body = NewTokenView, headers(("location" = String))), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 201, body = NewTokenView, headers(("location" = String)))))]
 pub(super) async fn make(State(app): State<App>, Extension(caller): Caller, request: Request) -> Result<Response> {
     let (headers, bytes) = body::read(request).await?;
     replay::once(&app, &caller, "POST tokens", &headers, &bytes, |_| async {
@@ -186,7 +186,7 @@ pub(super) async fn make(State(app): State<App>, Extension(caller): Caller, requ
 
 /// Revoke a token: it is worthless at once.
 #[utoipa::path(delete, path = "/api/v1/tokens/{id}", tag = "accounts", operation_id = "revoke_token", params(("id" = String, Path, format = "uuid")),
-    responses((status = 204, description = "Revoked."), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 204, description = "Revoked.")))]
 pub(super) async fn revoke(State(app): State<App>, Extension(caller): Caller, Path(id): Path<String>) -> Result<StatusCode> {
     let id: TokenId = id.parse().map_err(|e: InvalidId| Error::invalid("invalid_id", "id", e.to_string()))?;
     app.accounts.revoke_token(&caller, id).await?;

@@ -146,7 +146,7 @@ impl Job {
         };
         engine.build(request, context, self.log.lines()).await.map_err(|mut error| {
             let text = String::from_utf8_lossy(&dockerfile);
-            error.dockerfile_line = error.dockerfile_line.or_else(|| blame::line_of_step(&text, &error.message));
+            error.dockerfile_line = error.dockerfile_line.or_else(|| blame::line_of(&text, error.code, &error.message));
             fail(error)
         })
     }
