@@ -16,7 +16,7 @@ use crate::domain::{Credentials, Digest, ImageRef};
 use crate::engine::docker::Docker;
 use crate::engine::{ContainerEngine, Ledger};
 use crate::http::{App, ServerLimits};
-use crate::janitor::{Janitor, NodeParts};
+use crate::janitor::{Janitor, NodeParts, OrphanAges};
 use crate::registry::{Publisher, PushPolicy, RegistryClient, RemoteDelete, Timeouts};
 use crate::store::Store;
 use crate::store::redis::RedisStore;
@@ -153,6 +153,7 @@ impl Service {
             store: self.store.clone(),
             contexts: self.contexts.clone(),
             keep_hot_log: self.config.keep_hot_log.0,
+            ages: OrphanAges::default(),
             node,
         };
         tasks.spawn(janitor::run(Arc::new(cleaner), stop.clone()));

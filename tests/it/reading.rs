@@ -75,6 +75,7 @@ async fn an_archived_log_reads_like_a_hot_one() {
         store: service.store.clone(),
         contexts,
         keep_hot_log: std::time::Duration::ZERO,
+        ages: Default::default(),
         node: None,
     };
     janitor.archive_once().await.expect("archives");
