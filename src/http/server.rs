@@ -1,9 +1,11 @@
 //! The listener's loop: connections are counted, slow headers are cut off, and an end is graceful.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -26,6 +28,32 @@ pub struct ServerLimits {
 impl Default for ServerLimits {
     fn default() -> Self {
         Self { connections: 8192, headers: Duration::from_secs(10), drain: Duration::from_secs(10) }
+    }
+}
+
+/// A connection's service that remembers whether anything was asked of it.
+struct Watched<S> {
+    service: S,
+    asked: Arc<AtomicBool>,
+}
+
+impl<S: Service<R>, R> Service<R> for Watched<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn call(&self, request: R) -> Self::Future {
+        self.asked.store(true, Ordering::Relaxed);
+        self.service.call(request)
+    }
+}
+
+/// Comes when the time for the first request's headers is over and there was none. The server's own timer for headers starts
+/// only when enough has come to tell the version of HTTP, so a client that sends nothing would keep its place for ever.
+async fn silent(limit: Duration, asked: &AtomicBool) {
+    tokio::time::sleep(limit).await;
+    if asked.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -58,11 +86,13 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
         };
         // Small answers go out at once.
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
+        let asked = Arc::new(AtomicBool::new(false));
+        let service = Watched { service: TowerToHyperService::new(router.clone()), asked: Arc::clone(&asked) };
         let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service).into_owned());
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended early");
+            tokio::select! {
+                ended = connection => if let Err(error) = ended { tracing::debug!(%error, "a connection ended early") },
+                () = silent(limits.headers, &asked) => tracing::debug!("a connection never asked for anything"),
             }
             drop(place);
         });
