@@ -277,7 +277,18 @@ fn store_url(text: &str) -> anyhow::Result<StoreUrl> {
 
 fn read_file(path: &Path) -> anyhow::Result<Settings> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the configuration file {}", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("in the configuration file {}", path.display()))
+    toml::from_str(&text).map_err(|error| {
+        // Of the line only the key, where the whole error would quote all of it: it may hold a password.
+        let before = &text[..error.span().map_or(0, |span| span.start)];
+        let number = before.matches('\n').count() + 1;
+        let key = text.lines().nth(number - 1).and_then(|line| line.split_once('=')).map(|(key, _)| format!("{}: ", key.trim()));
+        anyhow::anyhow!(
+            "in the configuration file {}, line {number}: {}{}",
+            path.display(),
+            key.unwrap_or_default(),
+            error.message()
+        )
+    })
 }
 
 fn refuse_unknown_variables(names: impl Iterator<Item = String>) -> anyhow::Result<()> {
@@ -337,5 +348,7 @@ mod tests {
         let shown = toml::to_string(&config).expect("serialises");
         assert!(!shown.contains("canary") && shown.contains("redis://u:********@h:1/0"), "{shown}");
         assert!(!format!("{config:?}").contains("canary"));
+        let error = format!("{:#}", from_toml("workers = 2\nkeyy = \"canary\"").expect_err("an unknown key"));
+        assert!(error.contains("line 2") && error.contains("keyy") && !error.contains("canary"), "{error}");
     }
 }

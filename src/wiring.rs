@@ -40,13 +40,19 @@ pub struct Service {
 /// The file of the embedded store, in the data folder.
 const DATABASE: &str = "dockwright.db";
 
+/// Where the embedded store is, or would be.
+#[must_use]
+pub fn database(config: &Config) -> std::path::PathBuf {
+    config.data_dir.join(DATABASE)
+}
+
 /// Opens the store that the settings name.
 ///
 /// # Errors
 /// When it cannot be opened.
 pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
     Ok(match &config.store {
-        StoreUrl::Sqlite => Store::Sqlite(SqliteStore::open(&config.data_dir.join(DATABASE))?),
+        StoreUrl::Sqlite => Store::Sqlite(SqliteStore::open(&database(config))?),
         StoreUrl::Redis(url) => Store::Redis(RedisStore::connect(url, &config.store_prefix)?),
     })
 }
@@ -55,6 +61,50 @@ pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
 fn make_private(dir: &std::path::Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// The file in the data folder that names the store which the folder belongs to.
+const BELONGS: &str = "store";
+
+/// What the data folder's uploads, logs and images have their records in. Not where that is: a Redis server has many names.
+fn belongs(config: &Config) -> String {
+    match config.store {
+        StoreUrl::Sqlite => "sqlite".into(),
+        StoreUrl::Redis(_) => format!("redis {}", config.store_prefix),
+    }
+}
+
+/// Whether the data folder is this store's. With another store's, the janitor would find no record of anything in it and
+/// clean it all away.
+///
+/// # Errors
+/// When it is another's, with what to do.
+pub fn check_folder(config: &Config) -> anyhow::Result<()> {
+    let file = config.data_dir.join(BELONGS);
+    let mine = belongs(config);
+    let whose = match std::fs::read_to_string(&file) {
+        Ok(text) => text.trim().to_owned(),
+        Err(_) if database(config).exists() => "sqlite".into(),
+        Err(_) => return Ok(()),
+    };
+    anyhow::ensure!(
+        whose == mine,
+        "the data folder {} belongs to the store {whose:?}, and this one is {mine:?}: choose another folder with --data-dir",
+        config.data_dir.display()
+    );
+    Ok(())
+}
+
+fn claim_folder(config: &Config) -> anyhow::Result<()> {
+    use std::io::Write;
+    // Whole before it gets its name: of several processes that start together, all read the same.
+    let mut file = tempfile::NamedTempFile::new_in(&config.data_dir)?;
+    writeln!(file, "{}", belongs(config))?;
+    match file.persist_noclobber(config.data_dir.join(BELONGS)) {
+        Err(e) if e.error.kind() != std::io::ErrorKind::AlreadyExists => return Err(e.error.into()),
+        _ => {}
+    }
+    check_folder(config)
 }
 
 /// The key that seals credentials.
@@ -73,7 +123,9 @@ impl Service {
     /// When a part of it cannot be opened. An engine that is away is no error: accepted builds wait for it.
     pub async fn open(config: Config) -> anyhow::Result<Self> {
         make_private(&config.data_dir).with_context(|| format!("cannot make the data folder {}", config.data_dir.display()))?;
+        check_folder(&config)?;
         let store = open_store(&config).await.context("cannot open the store")?;
+        claim_folder(&config)?;
         for warning in store.warnings().await.unwrap_or_default() {
             tracing::warn!("{warning}");
         }

@@ -139,8 +139,8 @@ impl Builds {
                 None
             }
             (None, None) => {
-                let file_refused = faults.0.iter().any(|fault| fault.field.field == "file");
-                if !context_refused && !file_refused {
+                let source_refused = faults.0.iter().any(|fault| ["file", "git"].contains(&fault.field.field.as_str()));
+                if !context_refused && !source_refused {
                     faults.add("source_missing", "file", "send a Dockerfile as file, or an archive as context");
                 }
                 None

@@ -1,80 +1,146 @@
-//! `dockwright doctor`: what is there, what is not, and what to do about it.
+//! `dockwright doctor`: what is there, what is not, and what to do about it. It looks, and makes nothing: it may be run before the
+//! first start, beside a running service, and by another user than the service's.
 
+use std::io::ErrorKind as IoErrorKind;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use rustix::fs::{Access, access};
+
 use super::say;
 use crate::config::{Config, StoreUrl};
-use crate::context::storage::ContextStorage;
-use crate::engine::Engine;
+use crate::context::storage::free_bytes;
+use crate::domain::{ErrorKind, ImageRef};
 use crate::engine::docker::Docker;
-use crate::wiring::{open_store, open_vault};
+use crate::engine::{Engine, EngineError, EngineInfo};
+use crate::registry::{RegistryClient, Timeouts};
+use crate::store::sqlite;
+use crate::wiring::{check_folder, database, open_store, open_vault};
+
+/// How long one part may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What one check found: what is well, or what is wrong and what to do.
-type Finding = Result<String, (String, String)>;
+type Finding = Result<String, Trouble>;
+
+struct Trouble {
+    wrong: String,
+    remedy: String,
+}
+
+fn trouble<T>(wrong: impl Into<String>, remedy: impl Into<String>) -> Result<T, Trouble> {
+    Err(Trouble { wrong: wrong.into(), remedy: remedy.into() })
+}
 
 /// Success only when every check is.
 pub fn run(config: Config, registry: &str) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let findings = runtime.block_on(async {
+        let engine = ask_engine(&config).await;
+        let insecure = engine.as_ref().map(|info| info.insecure_registries.clone()).unwrap_or_default();
         vec![
             ("settings", settings(&config)),
+            ("address", address(&config).await),
             ("disk", disk(&config)),
             ("store", store(&config).await),
-            ("engine", engine(&config).await),
-            ("registry", reachable(registry).await),
+            ("engine", engine_found(engine)),
+            ("registry", reachable(registry, insecure).await),
         ]
     });
     let healthy = findings.iter().all(|(_, finding)| finding.is_ok());
     for (name, finding) in findings {
         match finding {
             Ok(detail) => say(&format!("ok    {name:9} {detail}\n")),
-            Err((wrong, remedy)) => say(&format!("FAIL  {name:9} {wrong}\n                what to do: {remedy}\n")),
+            Err(Trouble { wrong, remedy }) => say(&format!("FAIL  {name:9} {wrong}\n                what to do: {remedy}\n")),
         }
     }
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The data folder and the key.
 fn settings(config: &Config) -> Finding {
-    if let Err(error) = std::fs::create_dir_all(&config.data_dir) {
-        return Err((
-            format!("the data folder {} cannot be made: {error}", config.data_dir.display()),
-            "choose another with --data-dir".into(),
-        ));
+    let folder = config.data_dir.display();
+    let there = existing(&config.data_dir);
+    if !there.is_dir() {
+        return trouble(format!("{} is no folder", there.display()), "choose another with --data-dir");
     }
-    if !config.listen.ip().is_loopback() {
-        return Err((
-            format!("{} is open to other machines, and this version speaks no TLS", config.listen),
-            "listen on 127.0.0.1 behind a reverse proxy that does".into(),
-        ));
+    if access(&there, Access::WRITE_OK | Access::EXEC_OK).is_err() {
+        return trouble(
+            format!("this account may not write to {}", there.display()),
+            "choose another folder with --data-dir, or run this as the account that the service runs as",
+        );
     }
-    match open_vault(config) {
-        Ok(_) => Ok(format!("data in {}, listening on {}", config.data_dir.display(), config.listen)),
-        Err(error) => Err((format!("the key cannot be used: {error:#}"), "mend the key file, or set DOCKWRIGHT_KEY".into())),
+    if let Err(error) = check_folder(config) {
+        return trouble(error.to_string(), "every store needs a folder of its own");
     }
+    let key = if config.key.is_some() || config.key_file.exists() { open_vault(config).map(|_| ()) } else { Ok(()) };
+    match key {
+        Ok(()) if config.data_dir.is_dir() => Ok(format!("data in {folder}")),
+        Ok(()) => Ok(format!("data will be in {folder}, which the first start makes")),
+        Err(error) => trouble(format!("the key cannot be used: {error:#}"), "mend the key file, or set DOCKWRIGHT_KEY"),
+    }
+}
+
+/// The path, or the nearest folder above it that is there.
+fn existing(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    path.ancestors().find(|above| above.exists()).unwrap_or(&path).to_owned()
+}
+
+/// Is the address free, or ours already?
+async fn address(config: &Config) -> Finding {
+    let address = config.listen;
+    if !config.role.serves() {
+        return Ok("a worker listens nowhere".into());
+    }
+    if !address.ip().is_loopback() {
+        return trouble(
+            format!("{address} is open to other machines, and this version speaks no TLS"),
+            "listen on 127.0.0.1 behind a reverse proxy that does",
+        );
+    }
+    match TcpListener::bind(address) {
+        Ok(_) => Ok(format!("{address} is free")),
+        Err(error) if error.kind() == IoErrorKind::AddrInUse && dockwright_answers(address).await => {
+            Ok(format!("a dockwright answers on {address}"))
+        }
+        Err(error) if error.kind() == IoErrorKind::AddrInUse => trouble(
+            format!("another program has {address}"),
+            format!("stop it (ss -ltnp 'sport = :{}' names it), or choose another address with --listen", address.port()),
+        ),
+        Err(error) => trouble(format!("{address} cannot be listened on: {error}"), "choose another address with --listen"),
+    }
+}
+
+async fn dockwright_answers(address: SocketAddr) -> bool {
+    let Ok(client) = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build() else { return false };
+    let Ok(answer) = client.get(format!("http://{address}/healthz")).send().await else { return false };
+    answer.status().is_success() && answer.text().await.is_ok_and(|body| body == r#"{"status":"ok"}"#)
 }
 
 fn disk(config: &Config) -> Finding {
     let floor = config.min_free_disk;
-    let free = ContextStorage::open(&config.data_dir, floor.0).and_then(|contexts| contexts.free_bytes());
-    match free {
+    let folder = existing(&config.data_dir);
+    match free_bytes(&folder) {
         Ok(free) if free >= floor.0 => Ok(format!("{} MiB are free below {}", free >> 20, config.data_dir.display())),
-        Ok(free) => Err((
-            format!("only {} MiB are free, less than {floor}", free >> 20),
-            "free some room, or lower --min-free-disk".into(),
-        )),
-        Err(error) => Err((format!("the free room is not known: {error}"), "check the data folder's rights".into())),
+        Ok(free) => trouble(
+            format!("only {} MiB are free below {}, less than {floor}: uploads are refused", free >> 20, folder.display()),
+            "free some room, choose another folder with --data-dir, or lower --min-free-disk",
+        ),
+        Err(error) => trouble(format!("the free room is not known: {error}"), "check the data folder's rights"),
     }
 }
 
 async fn store(config: &Config) -> Finding {
     let remedy = match config.store {
-        StoreUrl::Sqlite => {
-            "check the data folder's rights; a dockwright that runs already holds the store, which is then no fault"
-        }
+        StoreUrl::Sqlite if sqlite::in_use(&database(config)) => return Ok("a running dockwright has it".into()),
+        StoreUrl::Sqlite if !database(config).exists() => return Ok("embedded; the first start makes it".into()),
+        StoreUrl::Sqlite => "check the rights of the files in the data folder, and its file system",
         StoreUrl::Redis(_) => "check that the Redis server runs and that --store names it",
     };
-    let opened = tokio::time::timeout(Duration::from_secs(5), async {
+    let opened = tokio::time::timeout(PATIENCE, async {
         let store = open_store(config).await?;
         store.ping().await?;
         anyhow::Ok(store.warnings().await.unwrap_or_default())
@@ -82,42 +148,43 @@ async fn store(config: &Config) -> Finding {
     match opened.await {
         Ok(Ok(warnings)) if warnings.is_empty() => Ok("answers, and keeps what it acknowledged".into()),
         Ok(Ok(warnings)) => {
-            Err((warnings.join("; "), "set appendonly yes, appendfsync always and maxmemory-policy noeviction in Redis".into()))
+            trouble(warnings.join("; "), "set appendonly yes, appendfsync always and maxmemory-policy noeviction in Redis")
         }
-        Ok(Err(error)) => Err((format!("{error:#}"), remedy.into())),
-        Err(_) => Err(("does not answer within 5 s".into(), remedy.into())),
+        Ok(Err(error)) => trouble(format!("{error:#}"), remedy),
+        Err(_) => trouble(format!("does not answer within {} s", PATIENCE.as_secs()), remedy),
     }
 }
 
-async fn engine(config: &Config) -> Finding {
-    let connected = Docker::connect(config.engine.as_deref());
-    let info = match &connected {
-        Ok(docker) => docker.info().await.map_err(|e| e.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    match info {
+async fn ask_engine(config: &Config) -> Result<EngineInfo, EngineError> {
+    Docker::connect(config.engine.as_deref())?.info().await
+}
+
+fn engine_found(engine: Result<EngineInfo, EngineError>) -> Finding {
+    match engine {
         Ok(info) => Ok(format!("version {}, {} on {}, {}", info.version, info.architecture, info.os, info.storage_driver)),
-        Err(wrong) => Err((wrong, "start the Docker engine (dockerd), or name it with --engine or DOCKER_HOST".into())),
+        Err(error) if error.message.to_lowercase().contains("permission denied") => trouble(
+            error.message,
+            "add this account to the engine's group (usermod -aG docker NAME, then log in anew); whoever is in it is root here",
+        ),
+        Err(error) => {
+            trouble(error.message, "start the Docker engine (systemctl start docker), or name it with --engine or DOCKER_HOST")
+        }
     }
 }
 
-/// A registry answers `/v2/` with 200 or, when it asks for a password, 401.
-async fn reachable(registry: &str) -> Finding {
-    let remedy = format!(
-        "start one (for example: docker-registry serve), or check another with --registry; pushes to {registry} would fail"
-    );
-    let client =
-        reqwest::Client::builder().timeout(Duration::from_secs(5)).build().map_err(|e| (e.to_string(), remedy.clone()))?;
-    let mut wrong = String::new();
-    for scheme in ["https", "http"] {
-        match client.get(format!("{scheme}://{registry}/v2/")).send().await {
-            Ok(answer) if answer.status().is_success() => return Ok(format!("{registry} answers over {scheme}")),
-            Ok(answer) if answer.status().as_u16() == 401 => {
-                return Ok(format!("{registry} answers over {scheme} and asks for a password"));
-            }
-            Ok(answer) => wrong = format!("{registry} answers /v2/ with {}", answer.status()),
-            Err(error) => wrong = format!("{registry} does not answer: {error}"),
-        }
+/// Asks as a publisher would; a registry that wants a password answers all the same.
+async fn reachable(registry: &str, insecure: Vec<String>) -> Finding {
+    let Ok(image) = format!("{registry}/dockwright/doctor:none").parse::<ImageRef>() else {
+        return trouble(format!("{registry:?} is no registry's name"), "name one with --registry HOST[:PORT]");
+    };
+    let client = RegistryClient::new(Timeouts { connect: PATIENCE, request: PATIENCE });
+    client.set_insecure(insecure);
+    match client.manifest(&image, None).await {
+        Ok(_) => Ok(format!("{} answers", image.host())),
+        Err(refusal) if refusal.error.kind == ErrorKind::Auth => Ok(format!("{} answers, and asks for a password", image.host())),
+        Err(refusal) => trouble(
+            refusal.error.message,
+            "start one (scripts/services up registry), or check another with --registry; nothing can be published to this one",
+        ),
     }
-    Err((wrong, remedy))
 }

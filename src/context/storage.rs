@@ -164,9 +164,17 @@ impl ContextStorage {
     /// # Errors
     /// When the file system does not answer.
     pub fn free_bytes(&self) -> Result<u64> {
-        let stat = rustix::fs::statvfs(&*self.root).map_err(|e| storing(e.into()))?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        free_bytes(&self.root)
     }
+}
+
+/// Bytes of disk that are free for this account below a folder.
+///
+/// # Errors
+/// When the file system does not answer.
+pub fn free_bytes(folder: &Path) -> Result<u64> {
+    let stat = rustix::fs::statvfs(folder).map_err(|e| storing(e.into()))?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 /// Gives a written file its final name, so that it is there whole or not at all.

@@ -8,10 +8,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 
-use super::openapi::Upload;
+use super::openapi::{BuildPath, Upload};
 use super::query::{Query, build_id};
-use super::view::{BuildPage, BuildView, etag};
-use super::{App, Problem, multipart};
+use super::view::{BuildPage, BuildStateView, BuildView, etag};
+use super::{App, multipart};
 use crate::auth::Principal;
 use crate::builds::{Deletion, Filter};
 use crate::domain::{BuildState, ImageRef, Owner, limits};
@@ -29,7 +29,12 @@ pub fn routes() -> Router<App> {
 /// Upload a Dockerfile or a context, to be built and published.
 #[utoipa::path(post, path = "/api/v1/builds", tag = "builds", operation_id = "submit_build",
     request_body(content = Upload, content_type = "multipart/form-data"),
-    responses((status = 202, description = "Accepted, durably.", body = BuildView, headers(("location" = String), ("etag" = String))), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 202, description = "Accepted, durably.", body = BuildView,
+            headers(("Location" = String, description = "The build."), ("ETag" = String, description = "Names this state of the build."))),
+        (status = 400, description = "All that is wrong with the upload, told together in `errors`."),
+        (status = 413, description = "Larger than a limit, which `detail` names."),
+        (status = 415, description = "Not `multipart/form-data`."),
+        (status = 507, description = "The service's disk is nearly full.")))]
 pub(super) async fn submit(
     State(app): State<App>,
     Extension(caller): Extension<Principal>,
@@ -49,10 +54,12 @@ fn shown(stored: &Stored, position: Option<u64>) -> Response {
 
 /// Builds, newest first.
 #[utoipa::path(get, path = "/api/v1/builds", tag = "builds", operation_id = "list_builds",
-    params(("limit" = Option<u64>, Query, minimum = 1, maximum = 200), ("cursor" = Option<String>, Query, description = "`next_cursor` of the answer before."),
-        ("state" = Option<String>, Query, description = "One of the states of a build."), ("image" = Option<String>, Query, description = "A destination; without a tag, any tag of the repository."),
-        ("owner" = Option<String>, Query, description = "Narrows an admin's list to one owner.")),
-    responses((status = 200, body = BuildPage), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+    params(("limit" = Option<u64>, Query, minimum = 1, maximum = 200, description = "At most so many; 50 if absent."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the answer before."),
+        ("state" = inline(Option<BuildStateView>), Query, description = "Only builds in this state."),
+        ("image" = Option<String>, Query, example = "127.0.0.1:5000/team/app", description = "A destination; without a tag, any tag of the repository."),
+        ("owner" = Option<String>, Query, example = "admin", description = "Narrows an admin's list to one owner.")),
+    responses((status = 200, description = "A page of them.", body = BuildPage), (status = 400, description = "A parameter is wrong; `errors` names each.")))]
 pub(super) async fn list(State(app): State<App>, Extension(caller): Extension<Principal>, uri: Uri) -> Result<Json<BuildPage>> {
     let mut query = Query::of(&uri, &["limit", "cursor", "state", "image", "owner"]);
     let limit = query.limit();
@@ -89,8 +96,11 @@ fn image(text: &str) -> std::result::Result<ImageFilter, String> {
 
 /// One build. With `wait` it answers as soon as the build differs from `If-None-Match`, or, without that header, has ended.
 #[utoipa::path(get, path = "/api/v1/builds/{id}", tag = "builds", operation_id = "get_build",
-    params(("id" = String, Path, format = "uuid", description = "The build's id."), ("wait" = Option<u64>, Query, minimum = 0, maximum = 60, description = "Seconds."), ("If-None-Match" = Option<String>, Header)),
-    responses((status = 200, body = BuildView, headers(("etag" = String))), (status = 304, description = "Nothing has changed."), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+    params(BuildPath, ("wait" = Option<u64>, Query, minimum = 0, maximum = 60, description = "Seconds to wait at most."),
+        ("If-None-Match" = Option<String>, Header, example = "\"3\"", description = "An `ETag` seen before.")),
+    responses((status = 200, description = "The build.", body = BuildView, headers(("ETag" = String, description = "Names this state of the build."))),
+        (status = 304, description = "It is as `If-None-Match` says.", headers(("ETag" = String, description = "Names this state of the build."))),
+        (status = 400, description = "Not an id, or a wrong parameter."), (status = 404, description = "There is no such build.")))]
 pub(super) async fn one(
     State(app): State<App>,
     Extension(caller): Extension<Principal>,
@@ -134,8 +144,9 @@ fn names(header: &HeaderValue, tag: &str) -> bool {
 }
 
 /// The stored Dockerfile.
-#[utoipa::path(get, path = "/api/v1/builds/{id}/dockerfile", tag = "builds", operation_id = "get_dockerfile", params(("id" = String, Path, format = "uuid", description = "The build's id.")),
-    responses((status = 200, body = String, content_type = "text/plain; charset=utf-8"), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, path = "/api/v1/builds/{id}/dockerfile", tag = "builds", operation_id = "get_dockerfile", params(BuildPath),
+    responses((status = 200, description = "As it was sent.", body = String, content_type = "text/plain; charset=utf-8"),
+        (status = 400, description = "Not an id."), (status = 404, description = "There is no such build.")))]
 pub(super) async fn dockerfile(
     State(app): State<App>,
     Extension(caller): Extension<Principal>,
@@ -146,8 +157,10 @@ pub(super) async fn dockerfile(
 }
 
 /// Stop a build. Answers when it has stopped, or after 5 s with `cancel_requested` and the state as it is. Repeatable.
-#[utoipa::path(post, path = "/api/v1/builds/{id}/cancel", tag = "builds", operation_id = "cancel_build", params(("id" = String, Path, format = "uuid", description = "The build's id.")),
-    responses((status = 202, body = BuildView), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(post, path = "/api/v1/builds/{id}/cancel", tag = "builds", operation_id = "cancel_build", params(BuildPath),
+    responses((status = 202, description = "The build as it is now.", body = BuildView, headers(("ETag" = String, description = "Names this state of the build."))),
+        (status = 400, description = "Not an id."), (status = 404, description = "There is no such build."),
+        (status = 409, description = "`already_finished`: it ended before.")))]
 pub(super) async fn cancel(
     State(app): State<App>,
     Extension(caller): Extension<Principal>,
@@ -160,8 +173,9 @@ pub(super) async fn cancel(
 
 /// Remove a build: its file, its record with the log, and its image. A live one is cancelled first.
 #[utoipa::path(delete, path = "/api/v1/builds/{id}", tag = "builds", operation_id = "delete_build",
-    params(("id" = String, Path, format = "uuid", description = "The build's id."), ("remote" = Option<bool>, Query, description = "Also the tags at the registries, where they still name this build's digest.")),
-    responses((status = 200, body = Deletion), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+    params(BuildPath, ("remote" = Option<bool>, Query, description = "Also the tags at the registries, where they still name this build's digest.")),
+    responses((status = 200, description = "What became of each part of it.", body = Deletion),
+        (status = 400, description = "Not an id, or a wrong parameter."), (status = 404, description = "There is no such build.")))]
 pub(super) async fn remove(
     State(app): State<App>,
     Extension(caller): Extension<Principal>,

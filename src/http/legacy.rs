@@ -26,12 +26,16 @@ pub fn routes() -> Router<App> {
 /// A build as the earlier publisher showed it.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct LegacyBuild {
+    #[schema(format = "uuid")]
     id: String,
     docker_username: Option<String>,
     docker_repo: String,
     file: String,
+    #[schema(pattern = "^sha256:[0-9a-f]{64}$")]
     image_id: Option<String>,
+    /// One line for people.
     status: String,
+    #[schema(format = "date-time")]
     created_at: String,
 }
 
@@ -76,7 +80,9 @@ impl Parts for Older {
 /// Upload a Dockerfile, as to the earlier publisher.
 #[utoipa::path(post, path = "/api/dockerfile-build/", tag = "older path", operation_id = "legacy_submit",
     request_body(content = LegacyUploadForm, content_type = "multipart/form-data"),
-    responses((status = 202, description = "Accepted.", body = LegacyOne), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 202, description = "Accepted.", body = LegacyOne), (status = 400, description = "All that is wrong with the upload."),
+        (status = 413, description = "Larger than a limit."), (status = 415, description = "Not `multipart/form-data`."),
+        (status = 507, description = "The service's disk is nearly full.")))]
 pub(super) async fn submit(
     State(app): State<App>,
     Extension(caller): Extension<Principal>,
@@ -125,8 +131,10 @@ fn absent(id: BuildId) -> Response {
 }
 
 /// One build, or the newest ones.
-#[utoipa::path(get, path = "/api/dockerfile-build/", tag = "older path", operation_id = "legacy_read", params(("dockerfile_build_id" = Option<String>, Query, format = "uuid")),
-    responses((status = 200, description = "One build, or a list of them.", body = LegacyAnswer), (status = 404, description = "There is none.", body = LegacyMessage), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, path = "/api/dockerfile-build/", tag = "older path", operation_id = "legacy_read",
+    params(("dockerfile_build_id" = Option<uuid::Uuid>, Query, description = "The build's id.")),
+    responses((status = 200, description = "One build, or a list of them.", body = LegacyAnswer),
+        (status = 400, description = "Not an id."), (status = 404, description = "There is none.", body = LegacyMessage)))]
 pub(super) async fn read(State(app): State<App>, Extension(caller): Extension<Principal>, uri: Uri) -> Result<Response> {
     let Some(id) = asked(&uri)? else {
         let page = app.builds.list(&caller, Filter { limit: limits::PAGE, ..Filter::default() }).await?;
@@ -141,8 +149,10 @@ pub(super) async fn read(State(app): State<App>, Extension(caller): Extension<Pr
 }
 
 /// Remove a build.
-#[utoipa::path(delete, path = "/api/dockerfile-build/", tag = "older path", operation_id = "legacy_delete", params(("dockerfile_build_id" = Option<String>, Query, format = "uuid")),
-    responses((status = 200, description = "Removed.", body = LegacyMessage), (status = 404, description = "There is none.", body = LegacyMessage), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(delete, path = "/api/dockerfile-build/", tag = "older path", operation_id = "legacy_delete",
+    params(("dockerfile_build_id" = uuid::Uuid, Query, description = "The build's id.")),
+    responses((status = 200, description = "Removed.", body = LegacyMessage),
+        (status = 400, description = "No id, or not an id."), (status = 404, description = "There is none.", body = LegacyMessage)))]
 pub(super) async fn remove(State(app): State<App>, Extension(caller): Extension<Principal>, uri: Uri) -> Result<Response> {
     let Some(id) = asked(&uri)? else {
         return Ok(Problem::from(Error::invalid("id_missing", "dockerfile_build_id", "name the build to remove")).into_response());

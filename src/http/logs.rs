@@ -15,9 +15,10 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use serde_json::json;
 
+use super::App;
+use super::openapi::BuildPath;
 use super::query::{Query, build_id};
 use super::view::BuildView;
-use super::{App, Problem};
 use crate::auth::Principal;
 use crate::builds::{LogRange, follow, tail_start};
 use crate::domain::{BuildId, Event, EventBody, Scope};
@@ -25,6 +26,8 @@ use crate::error::Result;
 
 /// A silent stream says this often that it is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Highest `?after=`: both stores count with 63 bits.
+const SEQ_MAX: u64 = u64::MAX >> 1;
 /// Longest `?tail=`.
 const TAIL_LINES: u64 = 100_000;
 
@@ -34,9 +37,12 @@ pub fn routes() -> Router<App> {
 
 /// The log, as text or (with `Accept: text/event-stream`) as server-sent events `log`, `state` and, at the end, `end`.
 #[utoipa::path(get, path = "/api/v1/builds/{id}/logs", tag = "builds", operation_id = "get_logs",
-    params(("id" = String, Path, format = "uuid", description = "The build's id."), ("follow" = Option<bool>, Query, description = "Go on until the build has ended."), ("tail" = Option<u64>, Query, minimum = 0, maximum = 100000, description = "Only the last lines."),
-        ("after" = Option<u64>, Query, minimum = 0, description = "Only what has a higher number."), ("Last-Event-ID" = Option<String>, Header)),
-    responses((status = 200, description = "The log.", content((String = "text/plain; charset=utf-8"), (String = "text/event-stream"))), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+    params(BuildPath, ("follow" = Option<bool>, Query, description = "Go on until the build has ended."),
+        ("tail" = Option<u64>, Query, minimum = 0, maximum = 100000, description = "Only so many lines, the last ones."),
+        ("after" = Option<u64>, Query, minimum = 0, maximum = 9223372036854775807_i64, description = "Only what has a higher number."),
+        ("Last-Event-ID" = Option<String>, Header, example = "17", description = "For events, as `after`: browsers send it when they come back.")),
+    responses((status = 200, description = "The log.", content((String = "text/plain; charset=utf-8"), (String = "text/event-stream"))),
+        (status = 400, description = "Not an id, or a wrong parameter."), (status = 404, description = "There is no such build.")))]
 pub(super) async fn logs(
     State(app): State<App>,
     Extension(caller): Extension<Principal>,
@@ -46,7 +52,7 @@ pub(super) async fn logs(
 ) -> Result<Response> {
     let id = build_id(&id)?;
     let mut query = Query::of(&uri, &["follow", "tail", "after"]);
-    let (follow, tail, after) = (query.flag("follow"), query.number("tail", 0..=TAIL_LINES), query.number("after", 0..=u64::MAX));
+    let (follow, tail, after) = (query.flag("follow"), query.number("tail", 0..=TAIL_LINES), query.number("after", 0..=SEQ_MAX));
     query.end()?;
     app.builds.get(&caller, id).await?;
     let scope = caller.scope();

@@ -49,7 +49,7 @@ pub struct RequestId(pub Arc<str>);
 
 /// The whole service as one router.
 pub fn router(app: App) -> Router {
-    let open = Router::new().merge(system::open_routes());
+    let open = Router::new().merge(system::open_routes()).method_not_allowed_fallback(|| async { problem::method_not_allowed() });
     let closed = Router::new()
         .merge(builds::routes())
         .merge(logs::routes())

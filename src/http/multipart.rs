@@ -37,6 +37,11 @@ impl Parts for Current {
 /// On a body that is no multipart form, is cut short, stalls or passes a limit. Faults of single parts are kept in the draft, to
 /// be told together with the rest.
 pub async fn read(builds: &Builds, request: Request, parts: &mut dyn Parts) -> Result<Draft> {
+    // Taken in silence, it would promise what is not kept.
+    if request.headers().contains_key("idempotency-key") {
+        drain(request.into_body()).await;
+        return Err(Error::invalid("not_available", "Idempotency-Key", "is not available in this version"));
+    }
     let most = builds.policy.max_upload.0 + 2 * limits::DOCKERFILE_BYTES;
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > most) {

@@ -1,41 +1,57 @@
 //! The contract as OpenAPI, made from the handlers' own annotations, and a page to browse it that needs nothing from outside.
+//!
+//! What holds of every route (the request's id, how to sign in, the form of a refusal) is said once, in [`everywhere`].
+
+mod everywhere;
 
 use axum::Router;
+use everywhere::{Authentication, EveryRoute, Examples};
 use serde::Serialize;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::{Modify, OpenApi, ToSchema};
+use utoipa::{OpenApi, ToSchema};
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::App;
 use super::legacy::LegacyBuild;
+use super::problem::Problem;
+use super::view::NetworkView;
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Dockwright", description = "A Dockerfile in, a published image out."),
+    info(
+        title = "Dockwright",
+        description = "A Dockerfile in, a published image out, and the truth about every stage on the way.\n\n\
+            Times are RFC 3339 in UTC with milliseconds, ids are UUIDv7. Lists answer `items`, newest first, and a `next_cursor`. \
+            A refusal is `application/problem+json` (RFC 9457) with a stable `code`."
+    ),
     paths(
         super::builds::submit, super::builds::list, super::builds::one, super::builds::dockerfile, super::builds::cancel, super::builds::remove,
         super::logs::logs, super::legacy::submit, super::legacy::read, super::legacy::remove,
         super::system::healthz, super::system::readyz, super::system::system, super::system::events,
     ),
-    modifiers(&Authentication),
+    components(schemas(Problem)),
+    tags(
+        (name = "builds", description = "Send what is to be built, follow it, end it, remove it."),
+        (name = "system", description = "The service itself."),
+        (name = "older path", description = "The same builds for clients of the earlier publisher."),
+    ),
+    modifiers(&Authentication, &EveryRoute, &Examples),
     security(("bearer" = []), ("basic" = []))
 )]
 struct Api;
 
-struct Authentication;
-
-impl Modify for Authentication {
-    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
-        let components = openapi.components.get_or_insert_default();
-        for (name, scheme) in [("bearer", HttpAuthScheme::Bearer), ("basic", HttpAuthScheme::Basic)] {
-            components.add_security_scheme(name, SecurityScheme::Http(HttpBuilder::new().scheme(scheme).build()));
-        }
-    }
-}
-
 /// `/api/openapi.json`, and `/api/docs` to browse it.
 pub fn routes() -> Router<App> {
     Router::new().merge(SwaggerUi::new("/api/docs").url("/api/openapi.json", Api::openapi()))
+}
+
+/// The path of a route about one build.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Path)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub struct BuildPath {
+    /// The build's id.
+    #[param(example = "01a1fcc6-00db-778f-aa50-18c1c74c2480")]
+    id: uuid::Uuid,
 }
 
 /// The parts of an upload, in any order.
@@ -43,47 +59,77 @@ pub fn routes() -> Router<App> {
 #[allow(dead_code, reason = "only its schema is used")]
 pub struct Upload {
     /// A Dockerfile alone; beside a context it stands in for the Dockerfile inside.
-    #[schema(value_type = Option<String>, format = Binary)]
-    file: Option<Vec<u8>>,
+    #[schema(value_type = String, format = Binary, required = false)]
+    file: Vec<u8>,
     /// tar, tar.gz, tar.zst or zip, told by content.
-    #[schema(value_type = Option<String>, format = Binary)]
-    context: Option<Vec<u8>>,
-    /// The Dockerfile's path inside the context.
-    dockerfile: Option<String>,
-    /// Destinations, `[host[:port]/]path[:tag]`.
-    image: Option<Vec<String>>,
-    /// For the registry host of the images.
-    username: Option<String>,
-    password: Option<String>,
+    #[schema(value_type = String, format = Binary, required = false)]
+    context: Vec<u8>,
+    /// The Dockerfile's path inside the context; `Dockerfile` if absent.
+    #[schema(required = false)]
+    dockerfile: String,
+    /// Destinations, `[host[:port]/]path[:tag]`. At least one is needed, unless `push` is `false`.
+    #[schema(required = false)]
+    image: Vec<String>,
+    /// For the registry host of the images, which must then be one; needs `password`.
+    #[schema(required = false)]
+    username: String,
+    /// Sealed until the build ends, then erased.
+    #[schema(format = Password, required = false)]
+    password: String,
+    /// `KEY=VALUE`. They stay readable in the image's history: names that look like a secret's are refused.
+    #[schema(required = false)]
+    build_arg: Vec<String>,
     /// `KEY=VALUE`.
-    build_arg: Option<Vec<String>>,
-    /// `KEY=VALUE`.
-    label: Option<Vec<String>>,
-    target: Option<String>,
-    platform: Option<String>,
-    no_cache: Option<bool>,
-    pull: Option<bool>,
-    push: Option<bool>,
-    /// `default` or `none`.
-    network: Option<String>,
-    /// `512m`
-    memory: Option<String>,
-    /// `1.5`
-    cpus: Option<String>,
-    /// `15m`
-    timeout: Option<String>,
-    #[schema(minimum = -10, maximum = 10)]
-    priority: Option<i8>,
+    #[schema(required = false)]
+    label: Vec<String>,
+    /// The stage to build, by its name or number.
+    #[schema(required = false)]
+    target: String,
+    /// `os/arch[/variant]`.
+    #[schema(required = false)]
+    platform: String,
+    /// Build every step anew.
+    #[schema(default = false, required = false)]
+    no_cache: bool,
+    /// Ask the registry for newer base images.
+    #[schema(default = false, required = false)]
+    pull: bool,
+    /// Publish what was built.
+    #[schema(default = true, required = false)]
+    push: bool,
+    /// The network of the `RUN` steps.
+    #[schema(value_type = NetworkView, inline, required = false)]
+    network: String,
+    /// Of the `RUN` steps, like `512m`. A limit chooses the classic builder, because BuildKit ignores it.
+    #[schema(required = false)]
+    memory: String,
+    /// For the `RUN` steps, like `1.5`. A limit chooses the classic builder, because BuildKit ignores it.
+    #[schema(required = false)]
+    cpus: String,
+    /// For the whole build, like `15m`.
+    #[schema(required = false)]
+    timeout: String,
+    /// Among the builds of the same owner that wait.
+    #[schema(minimum = -10, maximum = 10, default = 0, required = false)]
+    priority: i8,
 }
 
+/// The parts of an upload over the older path.
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "only its schema is used")]
 pub struct LegacyUploadForm {
+    /// A Dockerfile.
     #[schema(value_type = String, format = Binary)]
     file: Vec<u8>,
-    docker_username: Option<String>,
-    docker_password: Option<String>,
-    docker_repo: Option<String>,
+    /// Also taken as `username`.
+    #[schema(required = false)]
+    docker_username: String,
+    /// Also taken as `password`.
+    #[schema(format = Password, required = false)]
+    docker_password: String,
+    /// `USERNAME/<file's name>` if absent; the tag is the time.
+    #[schema(required = false)]
+    docker_repo: String,
 }
 
 #[derive(Serialize, ToSchema)]

@@ -18,11 +18,19 @@ impl Query {
     #[must_use]
     pub fn of(uri: &Uri, known: &[&str]) -> Self {
         let pairs: Vec<(String, String)> = form(uri.query().unwrap_or_default());
-        let faults = pairs
-            .iter()
-            .filter(|(name, _)| !known.contains(&name.as_str()))
-            .map(|(name, _)| FieldError::new(name.clone(), format!("is not known here; known are: {}", known.join(", "))))
-            .collect();
+        let mut faults: Vec<FieldError> = Vec::new();
+        for (at, (name, _)) in pairs.iter().enumerate() {
+            let earlier = pairs[..at].iter().filter(|(n, _)| n == name).count();
+            match (known.contains(&name.as_str()), earlier) {
+                (true, 0) => {}
+                (true, 1) => faults.push(FieldError::new(name.clone(), "may be given only once")),
+                (false, 0) => {
+                    let why = format!("is not known here; known are: {}", known.join(", "));
+                    faults.push(FieldError::new(name.chars().take(80).collect::<String>(), why));
+                }
+                _ => {}
+            }
+        }
         Self { pairs, faults }
     }
 

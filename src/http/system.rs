@@ -15,9 +15,9 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::App;
 use super::openapi::Health;
 use super::view::BuildView;
-use super::{App, Problem};
 use crate::auth::Principal;
 use crate::domain::{BuildId, Scope};
 use crate::error::Result;
@@ -37,7 +37,8 @@ pub fn closed_routes() -> Router<App> {
 }
 
 /// Is the process alive?
-#[utoipa::path(get, path = "/healthz", tag = "system", operation_id = "healthz", security(()), responses((status = 200, description = "Yes.", body = Health)))]
+#[utoipa::path(get, path = "/healthz", tag = "system", operation_id = "healthz", security(()),
+    responses((status = 200, description = "Yes.", body = Health)))]
 pub(super) async fn healthz() -> Json<serde_json::Value> {
     Json(json!({"status": "ok"}))
 }
@@ -68,7 +69,7 @@ pub struct Readiness {
 
 /// Are store, engine and disk there? Each by name.
 #[utoipa::path(get, path = "/readyz", tag = "system", operation_id = "readyz", security(()),
-    responses((status = 200, body = Readiness), (status = 503, description = "Something is missing.", body = Readiness)))]
+    responses((status = 200, description = "All are there.", body = Readiness), (status = 503, description = "Something is missing.", body = Readiness)))]
 pub(super) async fn readyz(State(app): State<App>) -> Response {
     let store = app.builds.store().ping().await.map(|()| "answers".to_owned()).map_err(|e| e.to_string());
     let engine = match app.builds.store().workers(WORKER_SEEN).await {
@@ -136,7 +137,8 @@ struct Disk {
 }
 
 /// Version, nodes, queue and disk.
-#[utoipa::path(get, path = "/api/v1/system", tag = "system", operation_id = "get_system", responses((status = 200, body = System), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, path = "/api/v1/system", tag = "system", operation_id = "get_system",
+    responses((status = 200, description = "The service as a whole.", body = System)))]
 pub(super) async fn system(State(app): State<App>) -> Result<Json<System>> {
     let store = app.builds.store();
     let stats = store.stats().await?;
@@ -160,7 +162,7 @@ pub(super) async fn system(State(app): State<App>) -> Result<Json<System>> {
 /// Server-sent events of all builds that the caller may see: `build` with the build as it is now, `deleted` with its id, and `resync` when
 /// something may have been missed and lists must be read again. What happened before the connection is not told.
 #[utoipa::path(get, path = "/api/v1/events", tag = "system", operation_id = "get_events",
-    responses((status = 200, description = "A stream without end.", body = String, content_type = "text/event-stream"), (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = "5XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "A stream without end.", body = String, content_type = "text/event-stream")))]
 pub(super) async fn events(State(app): State<App>, Extension(caller): Extension<Principal>) -> Response {
     let mut moved = app.builds.store().wakes().builds();
     let stop = app.stop.clone();

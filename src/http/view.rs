@@ -28,6 +28,7 @@ pub struct BuildView {
     node: Option<String>,
     stages: Vec<StageView>,
     destinations: Vec<DestinationView>,
+    #[schema(pattern = "^sha256:[0-9a-f]{64}$")]
     image_id: Option<String>,
     size_bytes: Option<u64>,
     #[schema(value_type = Option<BuilderView>)]
@@ -53,12 +54,14 @@ pub struct BuildPage {
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = QueuePlace)]
 struct QueueView {
     /// How many builds go before this one; null when it does not wait.
     position: Option<u64>,
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Stage)]
 struct StageView {
     #[schema(value_type = StageNameView)]
     name: StageName,
@@ -72,15 +75,18 @@ struct StageView {
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Destination)]
 struct DestinationView {
     image: String,
     #[schema(value_type = DestinationStateView)]
     state: DestinationState,
+    #[schema(pattern = "^sha256:[0-9a-f]{64}$")]
     digest: Option<String>,
     error: Option<ErrorView>,
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = BuildError)]
 struct ErrorView {
     #[schema(value_type = StageNameView)]
     stage: StageName,
@@ -93,15 +99,18 @@ struct ErrorView {
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Context)]
 struct ContextView {
     #[schema(value_type = ContextKindView)]
     kind: ContextKind,
     bytes: u64,
     files: u64,
+    #[schema(pattern = "^[0-9a-f]{64}$")]
     sha256: String,
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Options)]
 struct OptionsView {
     dockerfile: String,
     build_args: BTreeMap<String, String>,
@@ -123,6 +132,7 @@ struct OptionsView {
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Links)]
 struct LinksView {
     #[serde(rename = "self")]
     own: String,
@@ -132,23 +142,23 @@ struct LinksView {
 
 /// Mirrors of the domain's enums for the OpenAPI: the domain itself knows nothing of HTTP.
 macro_rules! mirrors {
-    ($($name:ident as $shown:literal { $($variant:ident),* })*) => {$(
+    ($($name:ident as $shown:ident { $($variant:ident),* })*) => {$(
         #[derive(utoipa::ToSchema)]
-        #[schema(as = $name, rename_all = "snake_case")]
+        #[schema(as = $shown, rename_all = "snake_case")]
         #[allow(dead_code, reason = "only its schema is used")]
-        enum $name { $($variant),* }
+        pub(super) enum $name { $($variant),* }
     )*};
 }
 
 mirrors! {
-    BuildStateView as "BuildState" { Queued, Building, Pushing, Published, Built, Failed, Cancelled }
-    StageNameView as "StageName" { Build, Push }
-    StageStateView as "StageState" { Waiting, Running, Done, Failed, Cancelled }
-    DestinationStateView as "DestinationState" { Waiting, Pushing, Pushed, Failed }
-    ErrorKindView as "ErrorKind" { User, Auth, Registry, Engine, Limit, Infra, Internal }
-    BuilderView as "Builder" { Buildkit, Classic }
-    ContextKindView as "ContextKind" { File, Tar, TarGz, TarZst, Zip }
-    NetworkView as "Network" { Default, None }
+    BuildStateView as BuildState { Queued, Building, Pushing, Published, Built, Failed, Cancelled }
+    StageNameView as StageName { Build, Push }
+    StageStateView as StageState { Waiting, Running, Done, Failed, Cancelled }
+    DestinationStateView as DestinationState { Waiting, Pushing, Pushed, Failed }
+    ErrorKindView as ErrorKind { User, Auth, Registry, Engine, Limit, Infra, Internal }
+    BuilderView as Builder { Buildkit, Classic }
+    ContextKindView as ContextKind { File, Tar, TarGz, TarZst, Zip }
+    NetworkView as Network { Default, None }
 }
 
 impl BuildView {

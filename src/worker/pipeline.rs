@@ -198,7 +198,7 @@ impl Job {
             return Err(Failure::Away("The engine ended during the build".into()));
         }
         let text = String::from_utf8_lossy(&dockerfile);
-        error.dockerfile_line = error.dockerfile_line.or_else(|| blame::line_of_step(&text, &error.message));
+        error.dockerfile_line = error.dockerfile_line.or_else(|| blame::line_of(&text, error.code, &error.message));
         Err(fail(error))
     }
 

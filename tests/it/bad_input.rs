@@ -4,12 +4,12 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use reqwest::multipart::Form;
+use reqwest::multipart::{Form, Part};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use crate::support::service::{self, Backend, Running, context, dockerfile, tar};
-use crate::support::watch;
+use crate::support::{registry, watch};
 
 /// Asserts that an upload is refused with this status and code, in a problem that names `field`, and leaves nothing.
 async fn refused(service: &Running, form: Form, status: u16, code: &str, field: &str) -> Value {
@@ -69,8 +69,14 @@ async fn options_that_cannot_be() {
     refused(s, ok(), 400, "image_missing", "image").await;
     refused(s, ok().text("image", "Upper/Case"), 400, "invalid_image", "image").await;
     refused(s, to(ok()).text("colour", "red"), 400, "unknown_part", "colour").await;
-    refused(s, to(ok()).text("git", "https://h/x.git"), 400, "not_available", "git").await;
-    refused(s, to(ok()).text("secret.npm", "x"), 400, "not_available", "secret.npm").await;
+    refused(s, to(ok().part("file", Part::text("FROM busybox"))), 400, "part_repeated", "file").await;
+    for later in ["git", "secret.npm", "registry", "cache_from"] {
+        refused(s, to(ok()).text(later, "x"), 400, "not_available", later).await;
+    }
+    refused(s, to(Form::new()).text("git", "https://h/x.git"), 400, "not_available", "git").await;
+    let once = s.request(Method::POST, "/api/v1/builds").header("idempotency-key", "k").multipart(to(ok()));
+    let problem: Value = once.send().await.expect("an answer").json().await.expect("JSON");
+    assert_eq!((&problem["code"], &problem["errors"][0]["field"]), (&"not_available".into(), &"Idempotency-Key".into()));
     refused(s, to(ok()).text("target", "other"), 400, "target_not_found", "target").await;
     refused(s, to(ok()).text("build_arg", "NPM_TOKEN=x"), 400, "secret_build_arg", "build_arg").await;
     refused(s, to(ok()).text("build_arg", "ALONE"), 400, "invalid_option", "build_arg").await;
@@ -153,7 +159,7 @@ async fn limits_of_size_answer_413() {
     })
     .await;
     let big = tar(&[("Dockerfile", "FROM busybox\n"), ("data", &"x".repeat(1 << 21))]);
-    let problem = refused(&service, to(context(big)), 413, "context_too_large", "").await;
+    let problem = refused(&service, to(context(big)), 413, "upload_too_large", "").await;
     assert!(problem["detail"].as_str().is_some_and(|d| d.contains("1m") || d.contains("1048576")), "names the limit: {problem}");
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     gzip.write_all(&tar(&[("Dockerfile", "FROM busybox\n"), ("zeros", &"0".repeat(40 << 20))])).expect("in memory");
@@ -170,6 +176,7 @@ async fn limits_of_size_answer_413() {
         .await
         .expect("an answer");
     assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(answer.json::<Value>().await.expect("JSON")["code"], "upload_too_large");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -203,6 +210,32 @@ async fn uploads_that_break_off_leave_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn builds_that_cannot_end_well_name_the_line_and_leave_nothing() {
+    let service = service::start(Backend::Sqlite).await;
+    let nobase = format!("# nobody has it\nFROM {}/no/such:image\n", registry());
+    for (text, code, line) in [
+        ("FROM busybox\nCOPY nothing /\n", "copy_source_missing", 2),
+        (&nobase, "base_image_not_found", 2),
+        ("FROM busybox\nRUN true\nRUN echo why >&2; exit 7\n", "step_failed", 3),
+    ] {
+        for builder in ["buildkit", "classic"] {
+            let form = to(dockerfile(text));
+            let form = if builder == "classic" { form.text("memory", "64m") } else { form };
+            let ended = service.ended(&service.submit(form).await).await;
+            let error = &ended["error"];
+            assert_eq!((&ended["state"], &error["code"]), (&"failed".into(), &code.into()), "{ended}");
+            assert_eq!((&ended["builder"], &error["kind"], &error["stage"]), (&builder.into(), &"user".into(), &"build".into()));
+            assert_eq!(error["dockerfile_line"], line, "{builder}: {error}");
+            assert_eq!(ended["message"], error["message"].as_str().and_then(|text| text.lines().next()).expect("a message"));
+            let deleted: Value = service.delete(&ended).await.json().await.expect("JSON");
+            assert_eq!(deleted["image"], "absent", "{deleted}");
+            assert!(!service::has_local_tag(&ended));
+        }
+    }
+    nothing_left(&service).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn requests_that_are_not_understood() {
     let service = service::start(Backend::Sqlite).await;
     let unknown = "/api/v1/builds/01a1fcc6-00db-778f-aa50-18c1c74c2480";
@@ -212,10 +245,13 @@ async fn requests_that_are_not_understood() {
         (Method::GET, "/api/v1/builds/nope", 400, "invalid_id"),
         (Method::GET, "/api/v1/builds?limit=0", 400, "invalid_query"),
         (Method::GET, "/api/v1/builds?limit=201", 400, "invalid_query"),
+        (Method::GET, "/api/v1/builds?limit=1&limit=2", 400, "invalid_query"),
+        (Method::GET, "/api/v1/builds?lmit=1", 400, "invalid_query"),
         (Method::GET, "/api/v1/builds?cursor=x", 400, "invalid_query"),
         (Method::GET, "/api/v1/builds?state=x", 400, "invalid_query"),
         (Method::GET, "/api/v1/builds?image=A", 400, "invalid_query"),
         (Method::PUT, "/api/v1/builds", 405, "method_not_allowed"),
+        (Method::POST, "/healthz", 405, "method_not_allowed"),
         (Method::GET, "/nowhere", 404, "not_found"),
         (Method::GET, "/api/v1/builds/%FF", 400, ""),
     ] {
@@ -225,6 +261,7 @@ async fn requests_that_are_not_understood() {
             (status, &"application/problem+json".parse().expect("a value")),
             "{method} {path}"
         );
+        assert_eq!(answer.headers().contains_key("allow"), status == 405, "{method} {path}");
         let id = answer.headers()["x-request-id"].to_str().expect("text").to_owned();
         let problem: Value = answer.json().await.expect("JSON");
         assert_eq!(problem["request_id"], id);

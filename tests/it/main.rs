@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod builds;
+mod cli;
 mod context;
 mod credentials;
 mod engine;

@@ -8,6 +8,7 @@ use tempfile::TempPath;
 use tokio::task::JoinHandle;
 
 use super::{no_room, storing};
+use crate::domain::quantity;
 use crate::error::{Error, Result};
 
 /// Bytes, and pieces, that are gathered before they are written and hashed. A slow client so keeps little memory and no thread.
@@ -54,13 +55,13 @@ impl Incoming {
     /// Takes the next bytes. Waits when the disk is slower than the client.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] as `context_too_large` as soon as the limit is passed; [`Error::StorageFull`].
+    /// [`Error::TooLarge`] as `upload_too_large` as soon as the limit is passed; [`Error::StorageFull`].
     pub async fn write(&mut self, bytes: impl Into<Bytes>) -> Result<()> {
         let bytes = bytes.into();
         self.bytes += bytes.len() as u64;
         if self.bytes > self.limit {
-            let detail = format!("the upload is larger than the limit of {} bytes", self.limit);
-            return Err(Error::TooLarge { code: "context_too_large", detail });
+            let detail = format!("the upload is larger than the limit of {} (max-upload)", quantity::Bytes(self.limit));
+            return Err(Error::TooLarge { code: "upload_too_large", detail });
         }
         self.batch_bytes += bytes.len();
         self.batch.push(bytes);

@@ -105,10 +105,21 @@ fn cannot_open(path: &Path, error: &dyn std::fmt::Display) -> StoreError {
     StoreError::Unavailable(format!("cannot open {}: {error}", path.display()))
 }
 
-fn lock(path: &Path) -> Result<std::fs::File> {
+/// Whether a process has the database at `path` now. Looks only; false when that cannot be told.
+#[must_use]
+pub fn in_use(path: &Path) -> bool {
+    let file = std::fs::File::open(lock_name(path));
+    file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
+}
+
+fn lock_name(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
-    let name = PathBuf::from(name);
+    PathBuf::from(name)
+}
+
+fn lock(path: &Path) -> Result<std::fs::File> {
+    let name = lock_name(path);
     let file =
         std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&name).map_err(|e| cannot_open(&name, &e))?;
     match file.try_lock() {

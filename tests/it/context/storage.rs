@@ -70,8 +70,8 @@ async fn context_storage_refuses_what_is_over_the_limit() {
     incoming.write(vec![0; 10]).await.expect("ten are allowed");
     let error = incoming.write(vec![0; 1]).await.expect_err("eleven are not");
     let Error::TooLarge { code, detail } = error else { panic!("{error:?}") };
-    assert_eq!(code, "context_too_large");
-    assert!(detail.contains("10 bytes"), "{detail}");
+    assert_eq!(code, "upload_too_large");
+    assert!(detail.contains("limit of 10 "), "{detail}");
     drop(incoming);
     assert_eq!(files(folder.path(), "incoming"), 0);
 }
