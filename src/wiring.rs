@@ -18,7 +18,7 @@ use crate::domain::{Credentials, Digest, ImageRef};
 use crate::engine::docker::Docker;
 use crate::engine::{ContainerEngine, Ledger};
 use crate::http::{App, Guard, ServerLimits};
-use crate::janitor::{Janitor, NodeParts};
+use crate::janitor::{Janitor, NodeParts, OrphanAges};
 use crate::registry::{Publisher, PushPolicy, RegistryClient, RemoteDelete, Timeouts};
 use crate::store::Store;
 use crate::store::redis::RedisStore;
@@ -233,6 +233,7 @@ impl Service {
             contexts: self.contexts.clone(),
             keep_hot_log: self.config.keep_hot_log.0,
             vault: Arc::clone(&self.vault),
+            ages: OrphanAges::default(),
             node,
         };
         tasks.spawn(janitor::run(Arc::new(cleaner), stop.clone()));

@@ -34,6 +34,9 @@ pub struct EngineError {
     pub transient: bool,
 }
 
+/// The code of an image that somebody else's removal of the very same image took away: done again, the build makes it again.
+pub const VANISHED: &str = "image_vanished";
+
 pub use ledger::Ledger;
 
 pub type Result<T, E = EngineError> = std::result::Result<T, E>;

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
 use axum::extract::Extension;
+use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -52,6 +54,32 @@ pub fn tls(cert: &Path, key: &Path) -> anyhow::Result<tokio_rustls::TlsAcceptor>
     Ok(Arc::new(config).into())
 }
 
+/// A connection's service that remembers whether anything was asked of it.
+struct Watched<S> {
+    service: S,
+    asked: Arc<AtomicBool>,
+}
+
+impl<S: Service<R>, R> Service<R> for Watched<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn call(&self, request: R) -> Self::Future {
+        self.asked.store(true, Ordering::Relaxed);
+        self.service.call(request)
+    }
+}
+
+/// Comes when the time for the first request's headers is over and there was none. The server's own timer for headers starts
+/// only when enough has come to tell the version of HTTP, so a client that sends nothing would keep its place for ever.
+async fn silent(limit: Duration, asked: &AtomicBool) {
+    tokio::time::sleep(limit).await;
+    if asked.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Serves until `stop`, then lets answers under way end.
 pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, tls: Tls, stop: CancellationToken) {
     let places = Arc::new(Semaphore::new(limits.connections));
@@ -81,33 +109,23 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
         };
         // Small answers go out at once.
         let _ = stream.set_nodelay(true);
-        let named = router.clone().layer(Extension(Peer(peer)));
-        let (http, watcher, tls, headers) = (http.clone(), graceful.watcher(), tls.clone(), limits.headers);
+        let asked = Arc::new(AtomicBool::new(false));
+        let router = router.clone().layer(Extension(Peer(peer)));
+        let service = Watched { service: TowerToHyperService::new(router), asked: Arc::clone(&asked) };
+        let (http, watcher, tls) = (http.clone(), graceful.watcher(), tls.clone());
         tokio::spawn(async move {
-            let ended = match tls {
-                None => {
-                    watcher
-                        .watch(
-                            http.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(named))
-                                .into_owned(),
-                        )
-                        .await
-                }
-                Some(tls) => match tokio::time::timeout(headers, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => {
-                        watcher
-                            .watch(
-                                http.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(named))
-                                    .into_owned(),
-                            )
-                            .await
+            let served = async {
+                match tls {
+                    None => watcher.watch(http.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned()).await,
+                    Some(tls) => {
+                        let stream = tls.accept(stream).await?;
+                        watcher.watch(http.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned()).await
                     }
-                    // No TLS, or none in time.
-                    _ => Ok(()),
-                },
+                }
             };
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a connection ended early");
+            tokio::select! {
+                ended = served => if let Err(error) = ended { tracing::debug!(%error, "a connection ended early") },
+                () = silent(limits.headers, &asked) => tracing::debug!("a connection never asked for anything"),
             }
             drop(place);
         });

@@ -19,10 +19,21 @@ const ARCHIVED_AT_ONCE: usize = 100;
 const PURGED_AT_ONCE: usize = 1000;
 /// Events that are read at once.
 const EVENTS: usize = 1000;
-/// An upload that is older than this and has no record belongs to nobody.
-const ORPHAN_AGE: Duration = Duration::from_secs(15 * 60);
-/// An unfinished upload that nothing was written to for this long belongs to nobody.
-const INCOMING_AGE: Duration = Duration::from_secs(3600);
+
+/// From when on what nobody speaks for belongs to nobody.
+#[derive(Debug, Clone, Copy)]
+pub struct OrphanAges {
+    /// Of a kept upload without a record.
+    pub kept: Duration,
+    /// Of an unfinished upload since anything was written to it.
+    pub unfinished: Duration,
+}
+
+impl Default for OrphanAges {
+    fn default() -> Self {
+        Self { kept: Duration::from_secs(15 * 60), unfinished: Duration::from_secs(3600) }
+    }
+}
 
 /// What the passes work on.
 pub struct Janitor {
@@ -30,6 +41,7 @@ pub struct Janitor {
     pub contexts: ContextStorage,
     pub keep_hot_log: Duration,
     pub vault: Arc<Vault>,
+    pub ages: OrphanAges,
     /// Present where this process has an engine.
     pub node: Option<NodeParts>,
 }
@@ -84,25 +96,33 @@ impl Janitor {
     /// # Errors
     /// When the store or the disk fails; the next pass goes on.
     pub async fn archive_once(&self) -> anyhow::Result<()> {
-        let before = Timestamp::from_millis(
-            Timestamp::now().as_millis() - i64::try_from(self.keep_hot_log.as_millis()).unwrap_or(i64::MAX),
-        );
-        for id in self.store.unarchived(before, ARCHIVED_AT_ONCE).await? {
-            let mut archive = self.contexts.begin_log(id).await?;
-            let mut after = 0;
-            while let Some(events) = self.store.events(&Scope::All, id, after, EVENTS).await? {
-                let Some(last) = events.last() else { break };
-                after = last.seq;
-                let mut lines = Vec::new();
-                for event in &events {
-                    serde_json::to_writer(&mut lines, event)?;
-                    lines.push(b'\n');
+        for id in self.store.unarchived(before_now(self.keep_hot_log), ARCHIVED_AT_ONCE).await? {
+            match self.archive(id).await {
+                // One record that this version cannot read must not keep all later ones from their archives.
+                Err(error) if matches!(error.downcast_ref(), Some(StoreError::Unreadable(_))) => {
+                    tracing::error!(build = %id, %error, "a log is not archived");
                 }
-                archive = archive.append(lines).await?;
+                archived => archived?,
             }
-            archive.finish().await?;
-            self.store.drop_hot_log(id).await?;
         }
+        Ok(())
+    }
+
+    async fn archive(&self, id: BuildId) -> anyhow::Result<()> {
+        let mut archive = self.contexts.begin_log(id).await?;
+        let mut after = 0;
+        while let Some(events) = self.store.events(&Scope::All, id, after, EVENTS).await? {
+            let Some(last) = events.last() else { break };
+            after = last.seq;
+            let mut lines = Vec::new();
+            for event in &events {
+                serde_json::to_writer(&mut lines, event)?;
+                lines.push(b'\n');
+            }
+            archive = archive.append(lines).await?;
+        }
+        archive.finish().await?;
+        self.store.drop_hot_log(id).await?;
         Ok(())
     }
 
@@ -112,15 +132,14 @@ impl Janitor {
     /// When the store or the disk fails.
     pub async fn orphans_once(&self) -> anyhow::Result<()> {
         // An id tells its own age: an upload of this moment may still be on its way into the store.
-        let settled =
-            Timestamp::from_millis(Timestamp::now().as_millis() - i64::try_from(ORPHAN_AGE.as_millis()).unwrap_or(i64::MAX));
+        let settled = before_now(self.ages.kept);
         let mut ids = self.contexts.list_ids().await?;
         ids.retain(|id| id.made_at() < settled);
         for orphan in without_record(&self.store, &ids).await? {
             tracing::info!(build = %orphan, "removing a context without a record");
             self.contexts.remove(orphan).await?;
         }
-        self.contexts.sweep_incoming(INCOMING_AGE).await?;
+        self.contexts.sweep_incoming(self.ages.unfinished).await?;
         Ok(())
     }
 
@@ -137,6 +156,10 @@ impl Janitor {
         }
         Ok(())
     }
+}
+
+fn before_now(age: Duration) -> Timestamp {
+    Timestamp::from_millis(Timestamp::now().as_millis() - i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
 }
 
 async fn without_record(store: &Store, ids: &[BuildId]) -> Result<Vec<BuildId>, StoreError> {

@@ -26,6 +26,7 @@ macro_rules! each {
 }
 
 mod contact;
+mod listing;
 pub mod objects;
 pub mod redis;
 mod rules;
@@ -37,10 +38,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    BuildId, BuildRecord, BuildState, ContextKind, Digest, Event, Fence, ImageRef, LogLine, NodeId, Owner, Scope, Timestamp,
-    Usage, WorkerId,
+    BuildId, BuildRecord, ContextKind, Digest, Event, Fence, LogLine, NodeId, Owner, Scope, Timestamp, Usage, WorkerId,
 };
 
+pub use listing::{ImageFilter, ListQuery, Page};
 pub use wake::{Topic, Waker, Wakes};
 
 /// Why the store did not do it.
@@ -61,7 +62,10 @@ pub enum StoreError {
     /// The disk below the store is full.
     #[error("the store's disk is full")]
     Full,
-    /// A stored value that this version does not understand, or a fault of ours.
+    /// A stored build that this version does not understand.
+    #[error("a stored build cannot be read: {0}")]
+    Unreadable(String),
+    /// Another stored value that this version does not understand, or a fault of ours.
     #[error("the store failed: {0}")]
     Internal(String),
 }
@@ -127,42 +131,6 @@ pub enum Guard {
     Scope(Scope),
 }
 
-/// A filter and a place in a list, newest first.
-#[derive(Debug, Clone)]
-pub struct ListQuery {
-    pub scope: Scope,
-    /// Narrows an admin's scope to one owner.
-    pub owner: Option<Owner>,
-    pub state: Option<BuildState>,
-    /// Builds with this destination: with `Some(tag)` exactly that one, else any tag of the repository.
-    pub image: Option<ImageFilter>,
-    /// Only builds older than this one (exclusive).
-    pub before: Option<BuildId>,
-    /// 1–200.
-    pub limit: usize,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImageFilter {
-    /// `host/path`, normalised.
-    pub repository: String,
-    pub tag: Option<String>,
-}
-
-impl ImageFilter {
-    #[must_use]
-    pub fn matches(&self, image: &ImageRef) -> bool {
-        image.repository() == self.repository && self.tag.as_deref().is_none_or(|tag| tag == image.tag())
-    }
-}
-
-#[derive(Debug, Clone)]
-pub struct Page {
-    pub items: Vec<Stored>,
-    /// Whether older ones that match are left.
-    pub more: bool,
-}
-
 /// What a lease that ran out came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reaped {
@@ -220,6 +188,11 @@ pub struct QueueStats {
     pub running: u64,
 }
 
+/// A build whose record this version cannot read holds up nobody: it leaves the queue with a lease of this length that nobody
+/// has, unchanged, and with an error in the log. When the lease ends, whoever can read the record takes the build up as one whose worker
+/// was lost; whoever cannot sets it aside again.
+pub const SET_ASIDE: Duration = Duration::from_secs(600);
+
 /// How long an outcome of a removal, or a worker's sign of life, is kept.
 pub const OUTCOME_KEPT: Duration = Duration::from_secs(3600);
 
@@ -257,6 +230,8 @@ impl Store {
     /// Takes the next build, if there is one: owners take turns; inside an owner the higher priority, then the older, goes first.
     /// The lease runs from now, by the store's clock; the fence and the attempt grow by one. A build's
     /// first event of the claim is durable before this answers.
+    ///
+    /// A build that this version cannot read is passed over: see [`SET_ASIDE`].
     pub async fn claim(&self, worker: &WorkerId, node: &NodeId, lease: Duration) -> Result<Option<Claim>> {
         each!(self, b => b.claim(worker, node, lease).await)
     }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Result, StoreError};
+use super::{Result, StoreError, Stored};
 use crate::domain::{BuildRecord, BuildState, Event, EventBody, LogLine, Timestamp};
 
 /// What a change of a record means for its place in the queue and for its lease.
@@ -30,12 +30,28 @@ pub(super) fn place(before: BuildState, after: BuildState, leased: bool) -> Resu
     }
 }
 
+/// The loud word about a build that was set aside: see [`super::SET_ASIDE`].
+pub(super) fn tell_set_aside(build: &str, why: &str) {
+    tracing::error!(build, why, "a build cannot be read by this version: it is set aside, unchanged");
+}
+
+/// A build for a list: one that this version cannot read is left out, so that all others can be seen.
+pub(super) fn listed(build: Result<Stored>) -> Result<Option<Stored>> {
+    match build {
+        Err(StoreError::Unreadable(why)) => {
+            tracing::warn!(why, "a build is left out of a list");
+            Ok(None)
+        }
+        build => build.map(Some),
+    }
+}
+
 pub(super) fn encode_record(record: &BuildRecord) -> String {
     serde_json::to_string(record).expect("a record serialises, because its maps have text keys and it holds no floats")
 }
 
 pub(super) fn decode_record(json: &str) -> Result<BuildRecord> {
-    serde_json::from_str(json).map_err(|e| StoreError::Internal(format!("a stored build does not parse: {e}")))
+    serde_json::from_str(json).map_err(|e| StoreError::Unreadable(e.to_string()))
 }
 
 /// The body of a state event, made of the record's JSON so that a record is not serialised twice.

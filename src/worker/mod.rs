@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::context::storage::ContextStorage;
-use crate::domain::{NodeId, WorkerId, local_tag};
+use crate::domain::{MAX_CRASHES, NodeId, WorkerId, local_tag};
 use crate::engine::{ContainerEngine, EngineInfo, Ledger, Untagged};
 use crate::registry::{Publisher, RegistryClient};
 use crate::store::{Claim, ImageRemoval, Removal, Store, StoreError, Topic, WorkerInfo};
@@ -54,6 +54,15 @@ pub struct Parts {
     pub registry: Arc<RegistryClient>,
     pub ledger: Ledger,
     pub settings: WorkerSettings,
+}
+
+/// What became of a look for work.
+enum Claimed {
+    Started,
+    /// There is none, or the engine is away: accepted builds then wait.
+    Nothing,
+    /// The next build has to be done alone: it was handed back until nothing else runs here.
+    NeedsAll,
 }
 
 /// One worker of this process.
@@ -104,14 +113,17 @@ impl Worker {
 
     async fn claim_loop(self: &Arc<Self>, stop: &CancellationToken, hand_back: &CancellationToken) {
         let mut queue = self.parts.store.wakes().subscribe(Topic::Queue);
+        let mut wanted = 1;
         while !stop.is_cancelled() {
-            let permit = tokio::select! {
-                permit = Arc::clone(&self.slots).acquire_owned() => permit.expect("open, because it is never closed"),
+            let permits = tokio::select! {
+                permits = Arc::clone(&self.slots).acquire_many_owned(wanted) => permits.expect("open, because it is never closed"),
                 () = stop.cancelled() => return,
             };
-            match self.claim_once(permit, hand_back).await {
-                Ok(true) => {}
-                Ok(false) => tokio::select! { () = queue.sleep(LOOK_AGAIN) => {} () = stop.cancelled() => {} },
+            wanted = 1;
+            match self.claim_once(permits, hand_back).await {
+                Ok(Claimed::Started) => {}
+                Ok(Claimed::NeedsAll) => wanted = self.parts.settings.slots,
+                Ok(Claimed::Nothing) => tokio::select! { () = queue.sleep(LOOK_AGAIN) => {} () = stop.cancelled() => {} },
                 Err(error) => {
                     tracing::warn!(%error, "could not claim");
                     tokio::select! { () = tokio::time::sleep(AFTER_FAILURE) => {} () = stop.cancelled() => {} }
@@ -120,14 +132,20 @@ impl Worker {
         }
     }
 
-    /// Claims the next build and starts it. False when there is none, or the engine is away: accepted builds then wait.
+    /// Claims the next build and starts it, unless it has to be done alone and is not.
     async fn claim_once(
         self: &Arc<Self>,
-        permit: OwnedSemaphorePermit,
+        permits: OwnedSemaphorePermit,
         hand_back: &CancellationToken,
-    ) -> Result<bool, StoreError> {
-        let Some(node) = self.node().await else { return Ok(false) };
-        let Some(claim) = self.parts.store.claim(&self.id, &node, self.parts.settings.lease).await? else { return Ok(false) };
+    ) -> Result<Claimed, StoreError> {
+        let Some(node) = self.node().await else { return Ok(Claimed::Nothing) };
+        let Some(claim) = self.parts.store.claim(&self.id, &node, self.parts.settings.lease).await? else {
+            return Ok(Claimed::Nothing);
+        };
+        let Some(permit) = self.room_for(&claim, permits) else {
+            pipeline::hand_back(&self.parts, &claim).await;
+            return Ok(Claimed::NeedsAll);
+        };
         tracing::info!(build = %claim.stored.record.id, attempt = claim.fence.0, "claimed");
         let (worker, hand_back) = (Arc::clone(self), hand_back.clone());
         self.running.fetch_add(1, Ordering::Relaxed);
@@ -136,11 +154,24 @@ impl Worker {
             worker.running.fetch_sub(1, Ordering::Relaxed);
             drop(permit);
         });
-        Ok(true)
+        Ok(Claimed::Started)
+    }
+
+    /// The slots that a build takes: one, or all of them for its last try, so that it is not blamed for a neighbour that kills the
+    /// process. `None` when it needs all and others are running.
+    fn room_for(&self, claim: &Claim, mut permits: OwnedSemaphorePermit) -> Option<OwnedSemaphorePermit> {
+        let (has, all) = (permits.num_permits(), self.parts.settings.slots as usize);
+        if claim.stored.record.crashes + 1 < MAX_CRASHES {
+            drop(permits.split(has - 1));
+        } else {
+            let missing = u32::try_from(all - has).ok()?;
+            permits.merge(Arc::clone(&self.slots).try_acquire_many_owned(missing).ok()?);
+        }
+        Some(permits)
     }
 
     async fn work(&self, claim: Claim, hand_back: CancellationToken) {
-        pipeline::run(Arc::clone(&self.parts), self.id.clone(), claim, hand_back).await;
+        pipeline::run(Arc::clone(&self.parts), self.id.clone(), claim, hand_back, &self.engine_ready).await;
     }
 
     /// The engine's id, when it answered at the last look.

@@ -1,6 +1,7 @@
 //! A build's whole way, from its claim to its end.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -12,14 +13,22 @@ use super::{Parts, blame, publish};
 use crate::context::archive::ArchiveLimits;
 use crate::context::stream::{self, Assemble, Source};
 use crate::domain::{
-    AttemptStart, BuildError, BuildId, BuildRecord, BuilderKind, ContextKind, Credentials, Digest, ErrorKind, Fence, Scope,
-    StageName, Timestamp, WorkerId, local_tag,
+    AttemptStart, BuildError, BuildId, BuildRecord, BuilderKind, ContextKind, Credentials, DestinationState, Digest, ErrorKind,
+    Fence, Scope, StageName, Timestamp, WorkerId, local_tag,
 };
-use crate::engine::{BuildRequest, BuiltImage, EngineError};
+use crate::engine::{BuildRequest, BuiltImage, EngineError, VANISHED};
 use crate::store::{Claim, Guard, StoreError};
 
 /// An attempt that found its engine away goes back to the queue, this often at most.
 const MAX_ATTEMPTS: u64 = 10;
+/// The pause before a build that found its engine away goes back to the queue.
+const AWAY: Duration = Duration::from_millis(500);
+/// How often an attempt builds again because its image was taken away by the removal of another build's, which is the same.
+const BUILT_AGAIN: u32 = 5;
+/// How a step ends that failed, or was killed.
+const KILLED_OR_FAILED: [&str; 2] = ["step_failed", "out_of_memory"];
+/// What the engine says of an image that it does not have.
+const IMAGE_MISSING: &str = "image_missing";
 
 /// One claim and what its work needs.
 pub(super) struct Job {
@@ -49,8 +58,14 @@ pub(super) enum Failure {
     Lost,
 }
 
-/// Does a claimed build and settles it, whatever happens.
-pub(super) async fn run(parts: Arc<Parts>, worker: WorkerId, claim: Claim, hand_back: CancellationToken) {
+/// Does a claimed build and settles it, whatever happens. Whoever finds the engine away says so in `engine_ready`.
+pub(super) async fn run(
+    parts: Arc<Parts>,
+    worker: WorkerId,
+    claim: Claim,
+    hand_back: CancellationToken,
+    engine_ready: &AtomicBool,
+) {
     let Claim { stored, fence, start, sealed } = claim;
     let record = stored.record;
     let id = record.id;
@@ -79,26 +94,59 @@ pub(super) async fn run(parts: Arc<Parts>, worker: WorkerId, claim: Claim, hand_
         stop = lease::watch(&parts.store, id, fence, parts.settings.lease, &hand_back) => Err(stop),
         ended = tokio::time::timeout(timeout, work) => Ok(ended.unwrap_or_else(|_| Err(Failure::Build(timed_out(timeout))))),
     };
+    if matches!(ended, Ok(Err(Failure::Away(_)))) {
+        // Claimed again at once it would use up its attempts in a moment: an engine that ends still says that it is there.
+        engine_ready.store(false, Ordering::Relaxed);
+        tokio::time::sleep(AWAY.min(parts.settings.lease / 4)).await;
+    }
     settle(job, ended, &redactor).await;
 }
 
 impl Job {
     /// Build and push, or as much of it as is left and was asked for.
     async fn make(&mut self, start: AttemptStart) -> Result<Success, Failure> {
-        let image = match self.earlier_image(start).await? {
-            Some(image) => image,
-            None => {
-                let built = self.build().await?;
-                if !self.record.spec.push {
-                    return Ok(Success::Built(built));
+        let mut earlier = self.earlier_image(start).await?;
+        let mut again = 0..BUILT_AGAIN;
+        loop {
+            let image = match earlier.take() {
+                Some(image) => image,
+                None => {
+                    let built = match self.build().await {
+                        Err(Failure::Build(error)) if error.code == VANISHED && again.next().is_some() => {
+                            self.log.say(format!("{}: building it again", error.message)).await;
+                            continue;
+                        }
+                        built => built?,
+                    };
+                    if !self.record.spec.push {
+                        return Ok(Success::Built(built));
+                    }
+                    let (worker, image) = (self.worker.clone(), built.id.clone());
+                    self.write(move |record, now| record.image_built(built.id.clone(), built.size_bytes, &worker, now)).await?;
+                    image
                 }
-                let (worker, image) = (self.worker.clone(), built.id.clone());
-                self.write(move |record, now| record.image_built(built.id.clone(), built.size_bytes, &worker, now)).await?;
-                image
+            };
+            match publish::publish(self, &image).await {
+                Err(Failure::Build(error)) if self.may_build_again(&error).await? && again.next().is_some() => {
+                    self.start_over("The image was removed from the engine before it was pushed: building it again").await?;
+                }
+                published => return published.map(|()| Success::Published),
             }
-        };
-        publish::publish(self, &image).await?;
-        Ok(Success::Published)
+        }
+    }
+
+    /// Whether the image has gone from the engine and no destination has it: building again cannot publish two of them.
+    async fn may_build_again(&self, error: &BuildError) -> Result<bool, Failure> {
+        let Some(image) = self.record.image_id.as_ref().filter(|_| error.code == IMAGE_MISSING) else { return Ok(false) };
+        let pushed = self.record.destinations.iter().any(|d| d.state == DestinationState::Pushed);
+        let there = self.parts.engine.image_id(&local_tag(self.record.id)).await.map_err(|e| failure(StageName::Push, e))?;
+        Ok(!pushed && there.as_ref() != Some(image))
+    }
+
+    async fn start_over(&mut self, why: &str) -> Result<(), Failure> {
+        self.log.say(why).await;
+        let worker = self.worker.clone();
+        self.write(move |record, now| record.restart_build(&worker, now)).await
     }
 
     /// The image that an earlier attempt made, if it is still on this very engine.
@@ -111,9 +159,7 @@ impl Job {
             self.log.say("The image of an earlier attempt is still here: going on with the push").await;
             return Ok(Some(image));
         }
-        self.log.say("The image of an earlier attempt is gone from the engine: building it again").await;
-        let worker = self.worker.clone();
-        self.write(move |record, now| record.restart_build(&worker, now)).await?;
+        self.start_over("The image of an earlier attempt is gone from the engine: building it again").await?;
         Ok(None)
     }
 
@@ -144,11 +190,17 @@ impl Job {
             credentials: self.credentials.clone(),
             builder,
         };
-        engine.build(request, context, self.log.lines()).await.map_err(|mut error| {
-            let text = String::from_utf8_lossy(&dockerfile);
-            error.dockerfile_line = error.dockerfile_line.or_else(|| blame::line_of(&text, error.code, &error.message));
-            fail(error)
-        })
+        let mut error = match engine.build(request, context, self.log.lines()).await {
+            Ok(built) => return Ok(built),
+            Err(error) => error,
+        };
+        // An engine that ends kills its steps, and tells of them as if they had failed by themselves.
+        if KILLED_OR_FAILED.contains(&error.code) && engine.info().await.is_err() {
+            return Err(Failure::Away("The engine ended during the build".into()));
+        }
+        let text = String::from_utf8_lossy(&dockerfile);
+        error.dockerfile_line = error.dockerfile_line.or_else(|| blame::line_of(&text, error.code, &error.message));
+        Err(fail(error))
     }
 
     async fn dockerfile(&self) -> Result<Vec<u8>, Failure> {
@@ -262,6 +314,14 @@ async fn settle(job: Job, ended: Result<Result<Success, Failure>, Stop>, redacto
     };
     if settled.is_err() {
         forget_if_deleted(&parts, id).await;
+    }
+}
+
+/// Gives a claim back before any work on it: the build has lost workers before, and others run beside it here.
+pub(super) async fn hand_back(parts: &Parts, claim: &Claim) {
+    let why = "Workers were lost with this build. It waits until it can be built alone.";
+    if write(parts, claim.stored.record.id, claim.fence, move |record, _| record.requeued(why)).await.is_err() {
+        tracing::info!(build = %claim.stored.record.id, "it was taken away before it was handed back");
     }
 }
 

@@ -1,5 +1,7 @@
 //! What happens when a part is away, hangs, or is told to stop.
 
-mod parts;
+pub mod parts;
 mod registries;
+mod same_image;
+pub mod soak;
 mod stages;

@@ -76,6 +76,7 @@ async fn an_archived_log_reads_like_a_hot_one() {
         contexts,
         keep_hot_log: std::time::Duration::ZERO,
         vault: std::sync::Arc::new(dockwright::vault::Vault::new([7; 32])),
+        ages: Default::default(),
         node: None,
     };
     janitor.archive_once().await.expect("archives");

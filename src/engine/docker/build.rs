@@ -27,7 +27,7 @@ impl Builder for Docker {
             BuilderKind::Buildkit => self.buildkit(&request, context, &lines).await?,
             BuilderKind::Classic => self.classic(&request, context, &lines).await?,
         };
-        let size_bytes = self.image_size(&id).await?;
+        let size_bytes = self.size_of_built(&id, &local_tag(request.id)).await?;
         Ok(BuiltImage { id, size_bytes })
     }
 }

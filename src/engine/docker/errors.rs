@@ -2,7 +2,7 @@
 //! loosely, and always shown as they came.
 
 use crate::domain::ErrorKind;
-use crate::engine::EngineError;
+use crate::engine::{EngineError, VANISHED};
 
 /// What the engine was asked to do when it said it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +47,10 @@ const NETWORK: &[&str] = &[
     ": eof",
 ];
 
+/// How the engine (20.10) stumbles over an image that is being removed at the same moment.
+const VANISHING: &[&str] =
+    &["failed to get digest sha256:*no such file or directory", "unrecognized image id sha256:", "no such image: sha256:"];
+
 /// Read from the top: the first that fits is it. What a step of the build wrote can stand in a step's error,
 /// so steps come first.
 const BUILD: &[Rule] = &[
@@ -66,6 +70,8 @@ const BUILD: &[Rule] = &[
         ],
     ),
     passing("engine_error", ErrorKind::Engine, &["failed to create endpoint*on network", "could not find bridge"]),
+    // Seen when the last tag of the same image was removed while this build was being exported.
+    passing(VANISHED, ErrorKind::Engine, VANISHING),
     rule("disk_full", ErrorKind::Infra, &["no space left on device", "disk quota exceeded"]),
     rule("target_not_found", ErrorKind::User, &["target stage*could not be found", "failed to reach build target"]),
     rule(
@@ -156,6 +162,7 @@ const PUSH: &[Rule] = &[
 
 const IMAGE: &[Rule] = &[
     rule("image_missing", ErrorKind::Engine, &["no such image", "not found"]),
+    rule("image_missing", ErrorKind::Engine, VANISHING),
     rule("disk_full", ErrorKind::Infra, &["no space left on device"]),
 ];
 
@@ -231,6 +238,11 @@ pub(super) fn fault(message: impl Into<String>) -> EngineError {
         dockerfile_line: None,
         transient: false,
     }
+}
+
+/// The image that the build made is not there any more: see [`VANISHED`].
+pub(super) fn vanished(message: impl Into<String>) -> EngineError {
+    EngineError { kind: ErrorKind::Engine, code: VANISHED, message: message.into(), dockerfile_line: None, transient: true }
 }
 
 /// The context's stream broke off: our side, not the engine's.

@@ -170,6 +170,20 @@ fn a_step_without_its_network_is_the_engines_fault() {
 }
 
 #[test]
+fn an_image_that_goes_while_it_is_built_is_nobodys_fault() {
+    let digest = "ff3cdf60b5bb7bf2fb2fe8b5c2ac1b9fa6a5b9c1a6b1fcd8a6f8e3a6ab0d1c3e";
+    let read = format!(
+        "failed to get digest sha256:{digest}: open /var/lib/docker/image/overlay2/imagedb/content/sha256/{digest}: no such file or directory"
+    );
+    for message in [read, format!("No such image: sha256:{digest}")] {
+        let error = sort(BUILD, None, &message);
+        assert_eq!((error.code, error.kind, error.transient), (VANISHED, ErrorKind::Engine, true), "{message}");
+        assert_eq!(sort(Doing::Image, Some(500), &message).code, "image_missing", "{message}");
+    }
+    assert_eq!(sort(BUILD, None, "No such image: busybox:9").code, "base_image_not_found");
+}
+
+#[test]
 fn pushes() {
     check(
         Doing::Push,

@@ -11,7 +11,7 @@ use futures::TryStreamExt;
 use uuid::Uuid;
 
 use super::Docker;
-use super::errors::{fault, from_bollard};
+use super::errors::{fault, from_bollard, vanished};
 use crate::domain::{BuildId, Credentials, Digest, ImageRef, LOCAL_HOST};
 use crate::engine::{Images, Lines, Result, Untagged};
 
@@ -31,9 +31,14 @@ impl Images for Docker {
     }
 
     async fn untag(&self, reference: &str) -> Result<Untagged> {
+        let _under_way = self.removals.read().await;
         match self.remove_by_tag(reference).await {
             Ok(outcome) => Ok(outcome),
             Err(Bollard::DockerResponseServerError { status_code: 404, .. }) => Ok(Untagged::Absent),
+            // Another removal of the same image was through between the engine's look and its deed.
+            Err(Bollard::DockerResponseServerError { message, .. }) if message.contains("unrecognized image ID") => {
+                Ok(Untagged::Removed)
+            }
             // A container uses the image, and this is its only tag.
             Err(Bollard::DockerResponseServerError { status_code: 409, .. }) => self.untag_beside_container(reference).await,
             Err(error) => Err(from_bollard(error)),
@@ -69,14 +74,27 @@ impl Docker {
     async fn inspect(&self, reference: &str) -> Result<Option<bollard::models::ImageInspect>> {
         match self.typed.inspect_image(reference).await {
             Ok(image) => Ok(Some(image)),
-            Err(Bollard::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
-            Err(error) => Err(from_bollard(error)),
+            Err(error) => match from_bollard(error) {
+                missing if missing.code == "image_missing" => Ok(None),
+                other => Err(other),
+            },
         }
     }
 
-    pub(super) async fn image_size(&self, image: &Digest) -> Result<u64> {
-        let image = self.inspect(image.as_str()).await?.ok_or_else(|| fault("the image is gone right after it was built"))?;
-        Ok(image.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default())
+    /// The size of the image that a build has made and tagged.
+    ///
+    /// Builds of the very same thing share one image, and the engine does not hold it while it exports a build: when the last tag of
+    /// another such build is removed at that moment, the image goes, and this build's tag with it, or is left naming nothing. A
+    /// removal that began before the tag stood may still take it; so we look when none of ours is under way. One that begins
+    /// later sees the tag and keeps the image.
+    ///
+    /// # Errors
+    /// [`crate::engine::VANISHED`] when the image went: the same build, done again, makes it again.
+    pub(super) async fn size_of_built(&self, image: &Digest, tag: &str) -> Result<u64> {
+        let _quiet = self.removals.write().await;
+        let tagged = self.inspect(tag).await?.filter(|found| found.id.as_deref() == Some(image.as_str()));
+        let tagged = tagged.ok_or_else(|| vanished("the image was removed while it was being built"))?;
+        Ok(tagged.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default())
     }
 
     /// An image's full id, and when it was made.

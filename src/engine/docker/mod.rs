@@ -53,6 +53,8 @@ pub struct Docker {
     /// Set once the engine has answered a session with 101; forgotten when the connection breaks.
     has_session: Arc<AtomicBool>,
     leftovers: Arc<Leftovers>,
+    /// Held for reading by each removal of a tag: see [`Docker::size_of_built`].
+    removals: Arc<tokio::sync::RwLock<()>>,
 }
 
 impl Docker {
@@ -64,7 +66,7 @@ impl Docker {
     pub fn connect(address: Option<&str>) -> Result<Self> {
         let transport = Arc::new(Transport::new(address.unwrap_or(DEFAULT_ADDRESS).parse()?));
         let typed = transport::typed_client(Arc::clone(&transport), CALL_TIMEOUT)?;
-        Ok(Self { transport, typed, has_session: Arc::default(), leftovers: Arc::default() })
+        Ok(Self { transport, typed, has_session: Arc::default(), leftovers: Arc::default(), removals: Arc::default() })
     }
 
     async fn serves_sessions(&self) -> Result<bool> {

@@ -29,8 +29,8 @@ impl RedisStore {
             .arg(new.dockerfile.as_slice())
             .arg(new.sealed.as_deref().unwrap_or_default())
             .arg(new.bytes());
-        for destination in &record.destinations {
-            script.arg(destination.image.repository()).arg(destination.image.to_string());
+        for image in &record.spec.images {
+            script.arg(image.repository()).arg(image.to_string());
         }
         let raw: Raw = self.inner.link.script(&script).await?;
         self.woke(Topic::Queue);

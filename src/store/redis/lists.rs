@@ -3,7 +3,7 @@
 use super::RedisStore;
 use super::scripts::{self, Raw};
 use crate::domain::{BuildId, Owner, Scope};
-use crate::store::{ListQuery, Page, Result};
+use crate::store::{ListQuery, Page, Result, rules};
 
 /// Most ids that one step looks at when it filters, so that a long search does not hold up others.
 const STEP: usize = 1000;
@@ -24,7 +24,7 @@ impl RedisStore {
             script.arg(query.state.filter(|_| filtered).map_or("", |state| state.as_str()));
             let (below, builds): (String, Vec<Raw>) = self.inner.link.script(&script).await?;
             for raw in builds {
-                items.push(raw.decode()?);
+                items.extend(rules::listed(raw.decode())?);
             }
             if items.len() >= wanted || below.is_empty() {
                 break;

@@ -7,7 +7,7 @@ use super::change::Actor;
 use super::scripts::{self, Overdue, Raw};
 use super::{RedisStore, builds, call_token};
 use crate::domain::{AttemptStart, BuildId, BuildState, Fence, Lapse, NodeId, Scope, WorkerId};
-use crate::store::{Claim, QueueStats, Reaped, Renewal, Result, StoreError, Stored, Topic};
+use crate::store::{Claim, QueueStats, Reaped, Renewal, Result, SET_ASIDE, StoreError, Stored, Topic, rules};
 
 /// Most leases that one pass deals with.
 const REAPED: usize = 200;
@@ -21,9 +21,13 @@ impl RedisStore {
             let taken: Taken = self.inner.link.script(&script).await?;
             let Some((_, id, sealed, raw)) = taken else { return Ok(None) };
             self.woke(Topic::Queue);
-            // A build that was deleted, or whose lease has run out already, is not ours: the next one.
-            if let Some(claim) = self.start(builds::parse_id(&id)?, Fence(raw.0.3), worker, node, sealed).await? {
-                return Ok(Some(claim));
+            let (build, fence) = (builds::parse_id(&id)?, Fence(raw.0.3));
+            match self.start(build, fence, worker, node, sealed).await {
+                Ok(Some(claim)) => return Ok(Some(claim)),
+                // A build that was deleted, or whose lease has run out already, is not ours: the next one.
+                Ok(None) => {}
+                Err(StoreError::Unreadable(why)) => self.set_aside(build, fence, &why).await?,
+                Err(error) => return Err(error),
             }
         }
     }
@@ -43,13 +47,20 @@ impl RedisStore {
             .change(id, &Actor::Claim(fence), &|record, now, _| {
                 let start = record
                     .start_attempt(worker, node, fence.0, now)
-                    .map_err(|e| StoreError::Internal(format!("build {} stood in the queue, but {e}", record.id)))?;
+                    .map_err(|e| StoreError::Unreadable(format!("it stood in the queue, but {e}")))?;
                 *began.lock().expect("not poisoned, because nothing panics while it is held") = start;
                 Ok(())
             })
             .await?;
         let start = began.into_inner().expect("not poisoned, because nothing panics while it is held");
         Ok(stored.map(|stored| Claim { stored, fence, start, sealed }))
+    }
+
+    /// Leaves the build to whoever can read it: see [`SET_ASIDE`].
+    async fn set_aside(&self, build: BuildId, fence: Fence, why: &str) -> Result<()> {
+        rules::tell_set_aside(&build.to_string(), why);
+        // Its lease is prolonged without a look at the record. `Lost`: somebody could read it, and has it.
+        self.renew(build, fence, SET_ASIDE).await.map(drop)
     }
 
     pub async fn renew(&self, id: BuildId, fence: Fence, lease: Duration) -> Result<Renewal> {
@@ -72,10 +83,10 @@ impl RedisStore {
             if !self.inner.link.contact.may_reap(Duration::from_millis(late), Duration::from_millis(length)) {
                 continue;
             }
-            match self.lapse(builds::parse_id(&id)?, Fence(fence)).await {
+            let (build, fence) = (builds::parse_id(&id)?, Fence(fence));
+            match self.lapse(build, fence).await {
                 Ok(lapsed) => reaped.extend(lapsed),
-                // One record that this version does not understand must not keep all others from coming back.
-                Err(StoreError::Internal(why)) => tracing::error!(build = id, why, "a lease that ran out cannot be dealt with"),
+                Err(StoreError::Unreadable(why)) => self.set_aside(build, fence, &why).await?,
                 Err(error) => return Err(error),
             }
         }
@@ -86,7 +97,7 @@ impl RedisStore {
         let stored = self
             .change(build, &Actor::Reaper(fence), &|record, now, _| {
                 let lapse = record.lapsed(now);
-                lapse.map(|_| ()).map_err(|e| StoreError::Internal(format!("build {build} had a lease, but {e}")))
+                lapse.map(|_| ()).map_err(|e| StoreError::Unreadable(format!("it had a lease, but {e}")))
             })
             .await?;
         Ok(stored.map(|stored| {

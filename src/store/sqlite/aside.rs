@@ -19,10 +19,10 @@ pub(super) fn delete(txn: &Txn<'_>, scope: &Scope, id: BuildId) -> Result<Option
     let record = entry.stored.record;
     let text = id.to_string();
     txn.conn.prepare_cached("DELETE FROM build WHERE num = ?1")?.execute([entry.num])?;
-    for destination in &record.destinations {
+    for image in &record.spec.images {
         txn.conn.prepare_cached("DELETE FROM image WHERE repository = ?1 AND tag IN ('', ?2) AND id = ?3")?.execute(params![
-            destination.image.repository(),
-            destination.image.tag(),
+            image.repository(),
+            image.tag(),
             text
         ])?;
     }

@@ -5,20 +5,20 @@ use rusqlite::{Connection, params_from_iter};
 
 use super::rows::{COLUMNS, Entry};
 use crate::domain::{Owner, Scope};
-use crate::store::{ListQuery, Page, Result, StoreError};
+use crate::store::{ListQuery, Page, Result, StoreError, rules};
 
 pub(super) fn list(conn: &Connection, query: &ListQuery) -> Result<Page> {
     let Some(owner) = visible_owner(query)? else { return Ok(Page { items: Vec::new(), more: false }) };
     let (sql, values) = statement(query, owner.map(Owner::as_str));
     let mut statement = conn.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(values))?;
-    let mut items = Vec::with_capacity(query.limit + 1);
+    let (mut items, mut found) = (Vec::with_capacity(query.limit + 1), 0);
     while let Some(row) = rows.next()? {
-        items.push(Entry::read(row)?.stored);
+        found += 1;
+        items.extend(rules::listed(Entry::read(row).map(|entry| entry.stored))?);
     }
-    let more = items.len() > query.limit;
     items.truncate(query.limit);
-    Ok(Page { items, more })
+    Ok(Page { items, more: found > query.limit })
 }
 
 /// The one owner to look at, `Some(None)` for all; `None` when the scope and the filter have nothing in common.

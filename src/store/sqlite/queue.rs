@@ -7,28 +7,53 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::clock::to_millis;
 use super::rows::{self, COLUMNS, Entry, Lease};
 use super::writer::Txn;
-use crate::domain::{BuildId, Fence, NodeId, WorkerId};
+use crate::domain::{BuildId, BuildState, Fence, NodeId, WorkerId};
 use crate::store::contact::Contact;
 use crate::store::rules::{self, Place};
-use crate::store::{Claim, QueueStats, Reaped, Renewal, Result, StoreError};
+use crate::store::{Claim, QueueStats, Reaped, Renewal, Result, SET_ASIDE, StoreError};
 
 /// Most leases that one commit deals with.
 const REAPED: usize = 200;
 
 pub(super) fn claim(txn: &Txn<'_>, worker: &WorkerId, node: &NodeId, lease: Duration) -> Result<Option<Claim>> {
-    let Some(entry) = next(txn.conn)? else { return Ok(None) };
-    let num = entry.num;
-    let fence = Fence(entry.stored.fence.0 + 1);
-    let mut record = entry.stored.record.clone();
-    let start = record
-        .start_attempt(worker, node, fence.0, txn.now)
-        .map_err(|e| StoreError::Internal(format!("build {} stood in the queue, but {e}", record.id)))?;
-    take_turn(txn.conn, record.owner.as_str())?;
-    let stored = rows::save(txn, entry, record, Place::Stay, Lease::Take { fence, length: to_millis(lease) })?;
-    Ok(Some(Claim { stored, fence, start, sealed: rows::sealed(txn.conn, num)? }))
+    while let Some((waiting, num)) = next(txn.conn)? {
+        let begun = waiting.and_then(|entry| {
+            let fence = Fence(entry.stored.fence.0 + 1);
+            let mut record = entry.stored.record.clone();
+            let start = record
+                .start_attempt(worker, node, fence.0, txn.now)
+                .map_err(|e| StoreError::Unreadable(format!("it stood in the queue, but {e}")))?;
+            Ok((entry, record, fence, start))
+        });
+        let (entry, record, fence, start) = match begun {
+            Ok(begun) => begun,
+            Err(StoreError::Unreadable(why)) => {
+                set_aside(txn, num, &why)?;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        take_turn(txn.conn, record.owner.as_str())?;
+        let stored = rows::save(txn, entry, record, Place::Stay, Lease::Take { fence, length: to_millis(lease) })?;
+        return Ok(Some(Claim { stored, fence, start, sealed: rows::sealed(txn.conn, num)? }));
+    }
+    Ok(None)
 }
 
-fn next(conn: &Connection) -> Result<Option<Entry>> {
+/// Leaves a build to a version that can read it (see [`SET_ASIDE`]): the record stays as it is. The column `state`, which triggers
+/// and indexes go by, takes it out of the queue; the end of its lease, at the latest the next start of a process, brings it back.
+fn set_aside(txn: &Txn<'_>, num: i64, why: &str) -> Result<()> {
+    let length = to_millis(SET_ASIDE);
+    let id: String = txn
+        .conn
+        .prepare_cached("UPDATE build SET state = 'set_aside', lease_until = ?2, lease_ms = ?3 WHERE num = ?1 RETURNING id")?
+        .query_row(params![num, txn.millis.saturating_add(length), length], |row| row.get(0))?;
+    rules::tell_set_aside(&id, why);
+    Ok(())
+}
+
+/// The build whose turn it is, if it can be read, and its number.
+fn next(conn: &Connection) -> Result<Option<(Result<Entry>, i64)>> {
     let owner: Option<String> = conn
         .prepare_cached("SELECT owner FROM turn WHERE waiting > 0 ORDER BY last, owner LIMIT 1")?
         .query_row([], |row| row.get(0))
@@ -40,7 +65,8 @@ fn next(conn: &Connection) -> Result<Option<Entry>> {
     );
     let mut statement = conn.prepare_cached(&sql)?;
     let mut rows = statement.query([owner])?;
-    rows.next()?.map(Entry::read).transpose()
+    let Some(row) = rows.next()? else { return Ok(None) };
+    Ok(Some((Entry::read(row), row.get(0)?)))
 }
 
 fn take_turn(conn: &Connection, owner: &str) -> Result<()> {
@@ -66,29 +92,41 @@ pub(super) fn renew(txn: &Txn<'_>, id: BuildId, fence: Fence, lease: Duration) -
 /// Deals with the leases that have run out; those of an outage's time get the grace of [`Contact::may_reap`].
 pub(super) fn reap(txn: &Txn<'_>, contact: &Contact) -> Result<Vec<Reaped>> {
     let mut reaped = Vec::new();
-    for entry in overdue(txn)? {
-        let overdue = Duration::from_millis(u64::try_from(txn.millis - entry.lease_until.unwrap_or_default()).unwrap_or(0));
-        let length = Duration::from_millis(u64::try_from(entry.lease_ms).unwrap_or(0));
-        if !contact.may_reap(overdue, length) {
-            continue;
+    for (num, entry) in overdue(txn)? {
+        match entry.and_then(|entry| lapse(txn, contact, entry)) {
+            Ok(lapsed) => reaped.extend(lapsed),
+            Err(StoreError::Unreadable(why)) => set_aside(txn, num, &why)?,
+            Err(error) => return Err(error),
         }
-        let mut record = entry.stored.record.clone();
-        let build = record.id;
-        let lapse = record.lapsed(txn.now).map_err(|e| StoreError::Internal(format!("build {build} had a lease, but {e}")))?;
-        let place = rules::place(entry.stored.record.state, record.state, true)?;
-        rows::save(txn, entry, record, place, Lease::Keep)?;
-        reaped.push(Reaped { build, lapse });
     }
     Ok(reaped)
 }
 
-fn overdue(txn: &Txn<'_>) -> Result<Vec<Entry>> {
+fn lapse(txn: &Txn<'_>, contact: &Contact, entry: Entry) -> Result<Option<Reaped>> {
+    let overdue = Duration::from_millis(u64::try_from(txn.millis - entry.lease_until.unwrap_or_default()).unwrap_or(0));
+    let length = Duration::from_millis(u64::try_from(entry.lease_ms).unwrap_or(0));
+    if !contact.may_reap(overdue, length) {
+        return Ok(None);
+    }
+    let mut record = entry.stored.record.clone();
+    let build = record.id;
+    let lapse = record.lapsed(txn.now).map_err(|e| StoreError::Unreadable(format!("it had a lease, but {e}")))?;
+    let place = match record.state {
+        // Also one that was set aside while it was queued.
+        BuildState::Queued => Place::Requeue,
+        after => rules::place(entry.stored.record.state, after, true)?,
+    };
+    rows::save(txn, entry, record, place, Lease::Keep)?;
+    Ok(Some(Reaped { build, lapse }))
+}
+
+fn overdue(txn: &Txn<'_>) -> Result<Vec<(i64, Result<Entry>)>> {
     let sql = format!("SELECT {COLUMNS} FROM build b WHERE b.lease_until <= ?1 ORDER BY b.lease_until LIMIT {REAPED}");
     let mut statement = txn.conn.prepare_cached(&sql)?;
     let mut rows = statement.query([txn.millis])?;
     let mut entries = Vec::new();
     while let Some(row) = rows.next()? {
-        entries.push(Entry::read(row)?);
+        entries.push((row.get(0)?, Entry::read(row)));
     }
     Ok(entries)
 }

@@ -101,9 +101,9 @@ pub(super) fn submit(txn: &Txn<'_>, new: &NewBuild, json: &str) -> Result<Stored
 
 fn insert_images(conn: &Connection, record: &BuildRecord) -> Result<()> {
     let mut insert = conn.prepare_cached("INSERT OR IGNORE INTO image (repository, tag, id, owner) VALUES (?1, ?2, ?3, ?4)")?;
-    for destination in &record.destinations {
-        for tag in ["", destination.image.tag()] {
-            insert.execute(params![destination.image.repository(), tag, record.id.to_string(), record.owner.as_str()])?;
+    for image in &record.spec.images {
+        for tag in ["", image.tag()] {
+            insert.execute(params![image.repository(), tag, record.id.to_string(), record.owner.as_str()])?;
         }
     }
     Ok(())

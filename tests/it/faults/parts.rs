@@ -14,7 +14,7 @@ async fn ready(service: &Running) -> (StatusCode, Value) {
 }
 
 /// Watches `/readyz` until it says this of a part; everything it then says.
-async fn until_ready(service: &Running, part: &str, ok: bool) -> (StatusCode, Value) {
+pub async fn until_ready(service: &Running, part: &str, ok: bool) -> (StatusCode, Value) {
     let mut look = tokio::time::interval(std::time::Duration::from_millis(50));
     for _ in 0..600 {
         let (status, said) = ready(service).await;

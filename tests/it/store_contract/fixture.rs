@@ -20,22 +20,27 @@ pub const LONG: Duration = Duration::from_secs(60);
 /// A store that is empty at first.
 pub struct Bench {
     store: Store,
-    /// Of the Redis keys.
-    prefix: Option<String>,
+    behind: Behind,
+}
+
+/// Where the store keeps what it has, for tests that reach behind it.
+enum Behind {
     // Dropped after the store.
-    _dir: Option<tempfile::TempDir>,
+    File(tempfile::TempDir),
+    /// The prefix of the keys.
+    Redis(String),
 }
 
 impl Bench {
     pub fn sqlite() -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let store = SqliteStore::open(&dir.path().join("db")).expect("opens");
-        Self { store: Store::Sqlite(store), prefix: None, _dir: Some(dir) }
+        Self { store: Store::Sqlite(store), behind: Behind::File(dir) }
     }
 
     pub fn redis() -> Self {
         let prefix = support::unique("contract");
-        Self { store: redis_at(&support::redis_url(), &prefix), prefix: Some(prefix), _dir: None }
+        Self { store: redis_at(&support::redis_url(), &prefix), behind: Behind::Redis(prefix) }
     }
 
     pub fn store(&self) -> &Store {
@@ -43,8 +48,87 @@ impl Bench {
     }
 
     pub async fn clean(&self) {
-        if let Some(prefix) = &self.prefix {
+        if let Behind::Redis(prefix) = &self.behind {
             clean_redis(prefix).await;
+        }
+    }
+
+    /// Sets a field of a stored build (`column` in the file, `field` in Redis), and nothing else, behind the store's back.
+    pub fn set(&self, id: BuildId, column: &str, field: &str, value: Option<&str>) {
+        match &self.behind {
+            Behind::File(dir) => {
+                let file = rusqlite::Connection::open(dir.path().join("db")).expect("opens beside it");
+                file.busy_timeout(LONG).expect("set");
+                let sql = format!("UPDATE build SET {column} = ?2 WHERE id = ?1");
+                assert_eq!(file.execute(&sql, rusqlite::params![id.to_string(), value]).expect("writes"), 1);
+            }
+            Behind::Redis(prefix) => {
+                let client = redis::Client::open(support::redis_url()).expect("a URL");
+                let mut connection = client.get_connection().expect("Redis answers");
+                let (command, value) = value.map_or(("HDEL", None), |value| ("HSET", Some(value)));
+                let _: i64 = redis::cmd(command)
+                    .arg(format!("{prefix}:b:{id}"))
+                    .arg(field)
+                    .arg(value)
+                    .query(&mut connection)
+                    .expect("writes");
+            }
+        }
+    }
+
+    /// The stored record, as it stands there.
+    pub fn raw_record(&self, id: BuildId) -> String {
+        match &self.behind {
+            Behind::File(dir) => {
+                let file = rusqlite::Connection::open(dir.path().join("db")).expect("opens beside it");
+                file.query_row("SELECT record FROM build WHERE id = ?1", [id.to_string()], |row| row.get(0)).expect("there")
+            }
+            Behind::Redis(prefix) => {
+                let client = redis::Client::open(support::redis_url()).expect("a URL");
+                let mut connection = client.get_connection().expect("Redis answers");
+                redis::cmd("HGET").arg(format!("{prefix}:b:{id}")).arg("rec").query(&mut connection).expect("there")
+            }
+        }
+    }
+
+    /// What `claim.lua` does, without the commit that follows it. Redis alone has a claim in two halves.
+    pub fn first_half_of_a_claim(&self) {
+        let Behind::Redis(prefix) = &self.behind else { panic!("only Redis has a claim in two halves") };
+        let script =
+            concat!(include_str!("../../../src/store/redis/lib.lua"), include_str!("../../../src/store/redis/claim.lua"));
+        let client = redis::Client::open(support::redis_url()).expect("a URL");
+        let mut connection = client.get_connection().expect("Redis answers");
+        let taken: redis::Value =
+            redis::Script::new(script).key(prefix).arg("other-call").arg(60_000).invoke(&mut connection).expect("claims");
+        assert!(!matches!(taken, redis::Value::Nil), "one was waiting");
+    }
+
+    /// Ends the leases of these builds by the store's clock.
+    pub fn let_leases_run_out(&self, ids: &[BuildId]) {
+        // A new process of the embedded store ends all leases by itself.
+        let Behind::Redis(prefix) = &self.behind else { return };
+        let client = redis::Client::open(support::redis_url()).expect("a URL");
+        let mut connection = client.get_connection().expect("Redis answers");
+        for id in ids {
+            let _: i64 =
+                redis::cmd("HSET").arg(format!("{prefix}:b:{id}")).arg("until").arg(1).query(&mut connection).expect("set");
+            let _: i64 = redis::cmd("ZADD")
+                .arg(format!("{prefix}:leases"))
+                .arg(1)
+                .arg(id.to_string())
+                .query(&mut connection)
+                .expect("set");
+        }
+    }
+
+    /// As after an upgrade: another process on the same data.
+    pub fn reopen(&mut self) {
+        if let Behind::File(dir) = &self.behind {
+            let path = dir.path().join("db");
+            // One process has the file at a time: the first must have let it go.
+            let elsewhere = tempfile::tempdir().expect("a folder");
+            self.store = Store::Sqlite(SqliteStore::open(&elsewhere.path().join("db")).expect("opens"));
+            self.store = Store::Sqlite(SqliteStore::open(&path).expect("opens again"));
         }
     }
 }

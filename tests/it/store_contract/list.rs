@@ -1,6 +1,6 @@
 //! Lists: newest first, filtered, in pages.
 
-use dockwright::domain::{BuildId, BuildState, Scope};
+use dockwright::domain::{BuildId, BuildRecord, BuildState, Scope, Timestamp};
 use dockwright::store::{ImageFilter, ListQuery, Store};
 
 use super::fixture::*;
@@ -12,6 +12,7 @@ on_both!(
     a_list_is_filtered_by_state,
     a_list_is_filtered_by_image,
     a_list_is_filtered_by_image_and_state_in_pages,
+    a_build_that_is_not_pushed_is_found_by_its_image,
 );
 
 fn query(scope: Scope) -> ListQuery {
@@ -116,4 +117,22 @@ async fn a_list_is_filtered_by_image_and_state_in_pages(store: &Store) {
     assert!(!second.more);
     let seen: Vec<_> = first.items.iter().chain(&second.items).map(|stored| stored.record.id).collect();
     assert_eq!(seen, live);
+}
+
+async fn a_build_that_is_not_pushed_is_found_by_its_image(store: &Store) {
+    let mut new = build_for("ada", 0, &["h:5000/team/app:1"]);
+    let mut spec = new.record.spec.clone();
+    spec.push = false;
+    new.record = BuildRecord::new(new.record.id, owner("ada"), spec, new.record.context.clone(), None, Timestamp::now());
+    assert!(new.record.destinations.is_empty(), "nothing is to be pushed");
+    let id = store.submit(&new).await.expect("accepted").record.id;
+    for tag in [None, Some("1")] {
+        let found = ListQuery { image: image("h:5000/team/app", tag), ..query(own("ada")) };
+        assert_eq!(ids(store, &found).await, [id]);
+        let other = ListQuery { image: image("h:5000/team/ap", tag), ..query(own("ada")) };
+        assert_eq!(ids(store, &other).await, [] as [BuildId; 0]);
+    }
+    store.delete(&Scope::All, id).await.expect("answers").expect("exists");
+    let found = ListQuery { image: image("h:5000/team/app", None), ..query(Scope::All) };
+    assert_eq!(ids(store, &found).await, [] as [BuildId; 0]);
 }

@@ -1,5 +1,6 @@
 //! A client of a service that runs as a process.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -37,6 +38,50 @@ impl Client {
 
     pub async fn ended(&self, id: &str) -> Value {
         self.get(&format!("{id}?wait=60")).await
+    }
+
+    /// The build as it ends, however long it waits behind others; with its log when that takes longer than a soak lasts.
+    pub async fn ended_at_last(&self, id: &str) -> Value {
+        for _ in 0..crate::faults::soak::times(2, 120) {
+            let build = self.ended(id).await;
+            assert_eq!(build["id"], id, "{build}");
+            if !build["finished_at"].is_null() {
+                return build;
+            }
+        }
+        panic!("it has not ended: {}\n{}", self.get(id).await, self.text(&format!("{id}/logs")).await)
+    }
+
+    /// Takes a build away; the answer.
+    pub async fn delete(&self, id: &str) -> Value {
+        let answer = self.request(Method::DELETE, &format!("/{id}")).send().await.expect("an answer");
+        let status = answer.status();
+        let told: Value = answer.json().await.expect("JSON");
+        assert!(status.is_success(), "{told}");
+        told
+    }
+
+    /// Every digest that was ever told of a destination of the build, by its history.
+    pub async fn digests_told(&self, id: &str) -> BTreeSet<String> {
+        let asked = self.request(Method::GET, &format!("/{id}/logs")).header("accept", "text/event-stream");
+        let history = asked.send().await.expect("an answer").text().await.expect("text");
+        let builds = history.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
+        let destinations = builds.filter_map(|build| build["destinations"].as_array().cloned()).flatten();
+        destinations.filter_map(|destination| destination["digest"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// A page of the list, by its query; its builds.
+    pub async fn list(&self, query: &str) -> Vec<Value> {
+        let answer = self.request(Method::GET, &format!("?{query}")).send().await.expect("an answer");
+        let page: Value = answer.json().await.expect("JSON");
+        page["items"].as_array().unwrap_or_else(|| panic!("no page: {page}")).clone()
+    }
+
+    /// Status and answer of a path beside the builds.
+    pub async fn outside(&self, path: &str) -> (u16, Value) {
+        let root = self.base.trim_end_matches("/api/v1/builds");
+        let answer = self.http.get(format!("{root}{path}")).bearer_auth(&self.token).send().await.expect("an answer");
+        (answer.status().as_u16(), answer.json().await.expect("JSON"))
     }
 
     pub async fn text(&self, path: &str) -> String {

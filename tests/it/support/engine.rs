@@ -60,6 +60,12 @@ impl OwnEngine {
         format!("unix://{}", self.socket().display())
     }
 
+    /// What `docker ARGS` prints.
+    pub fn prints(&self, args: &[&str]) -> String {
+        let output = self.docker(args).output().expect("the docker client");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
     fn docker(&self, args: &[&str]) -> Command {
         let mut command = Command::new("docker");
         command.arg("--host").arg(self.address()).args(args);

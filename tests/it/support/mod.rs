@@ -1,6 +1,7 @@
 //! Where the real parts are. Each answers or the test fails and says how to start it.
 
 pub mod client;
+pub mod cluster;
 pub mod engine;
 pub mod gate;
 pub mod process;

@@ -163,6 +163,18 @@ impl Running {
         panic!("the build never came that far: {}", self.get(&format!("/api/v1/builds/{}", id(build))).await)
     }
 
+    /// Waits until no build is queued or running.
+    pub async fn idle(&self) {
+        let mut look = tokio::time::interval(Duration::from_millis(50));
+        for _ in 0..1200 {
+            look.tick().await;
+            if self.get("/api/v1/system").await["queue"] == serde_json::json!({"queued": 0, "running": 0}) {
+                return;
+            }
+        }
+        panic!("something is stuck: {}", self.get("/api/v1/system").await)
+    }
+
     pub async fn log(&self, build: &Value) -> String {
         self.text(&format!("/api/v1/builds/{}/logs", id(build))).await
     }
