@@ -16,6 +16,8 @@
 
 #![allow(clippy::missing_errors_doc, reason = "the backends' methods are those of the contract, whose page says how they fail")]
 mod contact;
+mod query;
+mod recent;
 pub mod redis;
 mod rules;
 pub mod sqlite;
@@ -25,10 +27,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{
-    BuildId, BuildRecord, BuildState, Digest, Event, Fence, ImageRef, LogLine, NodeId, Owner, Role, Scope, Timestamp, WorkerId,
-};
+use crate::domain::{BuildId, BuildRecord, Digest, Event, Fence, LogLine, NodeId, Owner, Role, Scope, Timestamp, WorkerId};
 
+pub use query::{ImageFilter, ListQuery, Page};
 pub use wake::{Topic, Waker, Wakes};
 
 /// Why the store did not do it.
@@ -101,42 +102,6 @@ pub enum Guard {
     Lease(Fence),
     /// A caller who may see the scope.
     Scope(Scope),
-}
-
-/// A filter and a place in a list, newest first.
-#[derive(Debug, Clone)]
-pub struct ListQuery {
-    pub scope: Scope,
-    /// Narrows an admin's scope to one owner.
-    pub owner: Option<Owner>,
-    pub state: Option<BuildState>,
-    /// Builds with this destination: with `Some(tag)` exactly that one, else any tag of the repository.
-    pub image: Option<ImageFilter>,
-    /// Only builds older than this one (exclusive).
-    pub before: Option<BuildId>,
-    /// 1–200.
-    pub limit: usize,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImageFilter {
-    /// `host/path`, normalised.
-    pub repository: String,
-    pub tag: Option<String>,
-}
-
-impl ImageFilter {
-    #[must_use]
-    pub fn matches(&self, image: &ImageRef) -> bool {
-        image.repository() == self.repository && self.tag.as_deref().is_none_or(|tag| tag == image.tag())
-    }
-}
-
-#[derive(Debug, Clone)]
-pub struct Page {
-    pub items: Vec<Stored>,
-    /// Whether older ones that match are left.
-    pub more: bool,
 }
 
 /// What a lease that ran out came to.
@@ -229,6 +194,11 @@ impl Store {
     /// Accepts a build: record, job, Dockerfile, credentials and first event in one durable commit.
     /// Repeating it with the same id changes nothing and answers what is stored.
     pub async fn submit(&self, new: &NewBuild) -> Result<Stored> {
+        Ok(self.submit_placed(new).await?.0)
+    }
+
+    /// [`Store::submit`], and the build's [`Store::position`], in one look.
+    pub async fn submit_placed(&self, new: &NewBuild) -> Result<(Stored, Option<u64>)> {
         each!(self, b => b.submit(new).await)
     }
 
@@ -299,7 +269,12 @@ impl Store {
 
     /// How many builds would be claimed before this one, if it is queued.
     pub async fn position(&self, id: BuildId) -> Result<Option<u64>> {
-        each!(self, b => b.position(id).await)
+        Ok(self.positions(&[id]).await?.pop().flatten())
+    }
+
+    /// The [`Store::position`] of each, in one look.
+    pub async fn positions(&self, ids: &[BuildId]) -> Result<Vec<Option<u64>>> {
+        each!(self, b => b.positions(ids).await)
     }
 
     /// Deals with every lease that has run out (see [`BuildRecord::lapsed`]).
