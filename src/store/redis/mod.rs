@@ -33,7 +33,7 @@
 //! | `w:WORKER`, `workers` | string, zset | signs of life; expire |
 //! | `tokens` | hash | SHA-256 of an account's token → whose it is |
 //! | `ping` | number | readiness checks |
-//! | `wake` | channel | `q`, `b ID`, `r`, `l`: a [`Topic`](super::Topic) has moved |
+//! | `wake` | channel | `q`, `b ID`, `r`, `l`: a [`Topic`](super::Topic) has moved; `n ID`: a new build, which is `q` and `b ID` |
 #![allow(clippy::disallowed_types, reason = "this is the folder that speaks Redis")]
 
 mod aside;

@@ -10,11 +10,8 @@ use super::{SqliteStore, aside, events, list, queue, rows};
 use crate::domain::{BuildId, BuildState, Event, Fence, LogLine, NodeId, Scope, Timestamp, WorkerId};
 use crate::store::{
     Change, Claim, Deleted, Guard, ImageRemoval, ListQuery, NewBuild, OUTCOME_KEPT, Page, QueueStats, Reaped, Removal, Renewal,
-    Result, StoreError, Stored, TokenRecord, Topic, Wakes, WorkerInfo,
+    Result, StoreError, Stored, TokenRecord, Wakes, WorkerInfo,
 };
-
-/// Longest wait for the news of a commit that is in the file already.
-const NEWS: Duration = Duration::from_millis(50);
 
 impl SqliteStore {
     async fn write<T, F>(&self, work: F) -> Result<T>
@@ -69,17 +66,16 @@ impl SqliteStore {
     }
 
     pub async fn get_placed(&self, scope: &Scope, id: BuildId) -> Result<Option<(Stored, Option<u64>)>> {
-        let mut moved = None;
-        loop {
-            let found = self.look(id).await?.filter(|(stored, _)| scope.covers(&stored.record.owner));
-            let Some((stored, place)) = found else { return Ok(None) };
-            let queued = stored.record.state == BuildState::Queued;
-            if queued == place.is_some() || moved.is_some() {
-                return Ok(Some((Arc::unwrap_or_clone(stored), place.filter(|_| queued))));
-            }
-            // Read from the file after a commit and before its news were entered, which is about to happen.
-            moved.insert(self.inner.wakes.subscribe(Topic::Build(id))).sleep(NEWS).await;
+        let mut found = self.look(id).await?;
+        if found.as_ref().is_some_and(|(stored, place)| (stored.record.state == BuildState::Queued) != place.is_some()) {
+            self.inner.live.caught_up().await;
+            found = self.look(id).await?;
         }
+        let found = found.filter(|(stored, _)| scope.covers(&stored.record.owner));
+        Ok(found.map(|(stored, place)| {
+            let place = place.filter(|_| stored.record.state == BuildState::Queued);
+            (Arc::unwrap_or_clone(stored), place)
+        }))
     }
 
     pub async fn dockerfile(&self, scope: &Scope, id: BuildId) -> Result<Option<Vec<u8>>> {
@@ -125,6 +121,11 @@ impl SqliteStore {
     }
 
     pub async fn positions(&self, ids: &[BuildId]) -> Result<Vec<Option<u64>>> {
+        let places = self.inner.live.places(ids);
+        if places.iter().all(Option::is_some) {
+            return Ok(places);
+        }
+        self.inner.live.caught_up().await;
         Ok(self.inner.live.places(ids))
     }
 

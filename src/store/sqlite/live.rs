@@ -3,10 +3,15 @@
 //! This process is the only one that has the file. The writer's thread enters here what each commit has changed: after the commit is
 //! durable, and before anybody is told of it. So what is read here was never undone, and whoever was answered finds their own write.
 //!
+//! A reader of the file may see a commit just before its news are entered here; [`Live::caught_up`] waits for that moment to be over.
+//!
 //! A build that is not here is read from the file, and entered unless it was changed meanwhile: a [`Ticket`] that is drawn before the
 //! reading becomes void by any change.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::sync::watch;
 
 use super::turns::Turns;
 use crate::domain::{BuildId, Owner};
@@ -48,6 +53,9 @@ pub(super) enum Queue {
 pub(super) struct Live {
     // A std mutex, for it is never held across an await.
     inner: Mutex<Inner>,
+    /// How many commits were begun, and of how many the news are entered.
+    begun: AtomicU64,
+    entered: watch::Sender<u64>,
 }
 
 struct Inner {
@@ -65,18 +73,34 @@ pub(super) enum Look {
 
 impl Live {
     pub(super) fn new(turns: Turns) -> Self {
-        Self { inner: Mutex::new(Inner { turns, recent: Recent::default() }) }
+        Self {
+            inner: Mutex::new(Inner { turns, recent: Recent::default() }),
+            begun: AtomicU64::new(0),
+            entered: watch::Sender::new(0),
+        }
     }
 
-    /// Enters the news of one commit, in their order.
+    /// A commit begins; from some moment on the file shows it. [`Live::enter`] follows, whatever becomes of it.
+    pub(super) fn begin(&self) {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Enters the news of the commit that was begun, in their order.
     pub(super) fn enter(&self, news: Vec<News>) {
-        if news.is_empty() {
-            return;
+        {
+            let mut inner = self.lock();
+            for news in news {
+                inner.enter(news);
+            }
         }
-        let mut inner = self.lock();
-        for news in news {
-            inner.enter(news);
-        }
+        self.entered.send_modify(|entered| *entered += 1);
+    }
+
+    /// Waits until the news are entered of every commit that the file could show at the time of the call.
+    pub(super) async fn caught_up(&self) {
+        let begun = self.begun.load(Ordering::SeqCst);
+        // The sender is ours, so it is never closed.
+        let _ = self.entered.subscribe().wait_for(|entered| *entered >= begun).await;
     }
 
     pub(super) fn look(&self, id: BuildId) -> Look {

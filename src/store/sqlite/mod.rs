@@ -79,7 +79,8 @@ impl SqliteStore {
         let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
-        connection.pragma_update(None, "wal_autocheckpoint", checkpoint::PAGES_AT_MOST)?;
+        // A commit would answer only after its checkpoint.
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
         // The journals of the commands' savepoints are small, and needed by nobody after a crash.
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         prepare(&connection)?;

@@ -62,3 +62,14 @@ async fn a_rule_that_panics_harms_nobody_else() {
     assert_eq!(store.get(&Scope::All, id).await.expect("answers").expect("exists").revision, 1);
     store.ping().await.expect("the writer goes on");
 }
+
+#[tokio::test]
+async fn who_reads_ahead_of_memory_waits_for_it() {
+    let live = Live::new(Turns::default());
+    live.caught_up().await;
+    live.begin();
+    let mut waiting = std::pin::pin!(live.caught_up());
+    assert!(futures::poll!(&mut waiting).is_pending(), "the commit may be in the file, its news are not here");
+    live.enter(Vec::new());
+    waiting.await;
+}

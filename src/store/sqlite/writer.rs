@@ -21,6 +21,8 @@ const GROUP: usize = 256;
 /// Doomed events removed in one go when nobody waits, and beside other work.
 const IDLE_CHUNK: usize = 2000;
 const BUSY_CHUNK: usize = 64;
+/// As many commands' worth of log is an idle chunk, roughly.
+const CLEANING: usize = 20;
 
 /// One command's view of the transaction that it is part of.
 pub(super) struct Txn<'c> {
@@ -203,6 +205,7 @@ impl Loop {
     fn commit(&mut self, group: Vec<Command>) {
         let commands = group.len();
         let mut answers = Vec::with_capacity(commands);
+        self.parts.live.begin();
         let (committed, (news, woken)) = match self.transact(group, &mut answers) {
             Ok(told) => (Committed::Yes, told),
             Err(error) => {
@@ -220,7 +223,7 @@ impl Loop {
         for answer in answers {
             answer(&committed);
         }
-        self.parts.checkpointer.committed(commands);
+        self.parts.checkpointer.committed(&self.parts.connection, if commands == 0 { CLEANING } else { commands });
     }
 
     fn transact(&mut self, group: Vec<Command>, answers: &mut Vec<Answer>) -> Result<Told> {
