@@ -89,11 +89,11 @@ impl Builds {
         Ok(())
     }
 
-    /// Checks everything, keeps the context, and accepts the build in one durable commit.
+    /// Checks everything, keeps the context, and accepts the build in one durable commit. Answers its position, too.
     ///
     /// # Errors
     /// [`Error::Invalid`] with every fault of the upload; [`Error::TooLarge`] when a limit was passed; nothing is kept then.
-    pub async fn submit(&self, owner: &Owner, draft: Draft) -> Result<Stored> {
+    pub async fn submit(&self, owner: &Owner, draft: Draft) -> Result<(Stored, Option<u64>)> {
         self.must_have_room()?;
         let legacy = draft.legacy.clone();
         let checked = self.check(draft).await?;
@@ -104,8 +104,8 @@ impl Builds {
         let sealed = checked.sealed.map(|credentials| self.vault.seal(owner, id, &credentials));
         let record = BuildRecord::new(id, owner.clone(), checked.spec, checked.info, legacy, Timestamp::now());
         let new = NewBuild { record, dockerfile: checked.dockerfile, sealed };
-        match self.store.submit(&new).await {
-            Ok(stored) => Ok(stored),
+        match self.store.submit_placed(&new).await {
+            Ok(placed) => Ok(placed),
             // Whether it was written is not known when the store went away: the janitor looks for contexts without a record.
             Err(error @ crate::store::StoreError::Unavailable(_)) => Err(error.into()),
             Err(error) => {

@@ -103,7 +103,7 @@ pub(super) async fn submit(
     };
     draft.text(TextPart::Image, SecretString::from(tagged(&repo)));
     draft.legacy(LegacyUpload { repo, file });
-    let stored = app.builds.submit(&caller.owner, draft).await?;
+    let (stored, _) = app.builds.submit(&caller.owner, draft).await?;
     Ok((StatusCode::ACCEPTED, Json(json!({"data": LegacyBuild::of(&stored.record)}))).into_response())
 }
 
