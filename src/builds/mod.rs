@@ -104,6 +104,20 @@ impl Builds {
         }
     }
 
+    /// The [`Builds::position`] of each.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn positions(&self, builds: &[Stored]) -> Result<Vec<Option<u64>>> {
+        let queued = |build: &&Stored| build.record.state == crate::domain::BuildState::Queued;
+        let ids: Vec<BuildId> = builds.iter().filter(queued).map(|build| build.record.id).collect();
+        if ids.is_empty() {
+            return Ok(vec![None; builds.len()]);
+        }
+        let mut positions = self.store.positions(&ids).await?.into_iter();
+        Ok(builds.iter().map(|build| if queued(&build) { positions.next().flatten() } else { None }).collect())
+    }
+
     /// # Errors
     /// When the store cannot be asked.
     pub async fn list(&self, caller: &Principal, filter: Filter) -> Result<Page> {

@@ -100,11 +100,11 @@ impl Builds {
         Ok(())
     }
 
-    /// Checks everything, keeps the context, and accepts the build in one durable commit.
+    /// Checks everything, keeps the context, and accepts the build in one durable commit. Answers its position, too.
     ///
     /// # Errors
     /// [`Error::Invalid`] with every fault of the upload; [`Error::TooLarge`] when a limit was passed; nothing is kept then.
-    pub async fn submit(&self, caller: &Principal, id: BuildId, draft: Draft) -> Result<Stored> {
+    pub async fn submit(&self, caller: &Principal, id: BuildId, draft: Draft) -> Result<(Stored, Option<u64>)> {
         let owner = &caller.owner;
         self.must_have_room()?;
         let legacy = draft.legacy.clone();
@@ -116,8 +116,8 @@ impl Builds {
         let sealed = (!given.is_empty()).then(|| self.vault.seal_for_build(owner, id, given));
         let record = BuildRecord::new(id, owner.clone(), checked.spec, checked.info, legacy, Timestamp::now());
         let new = NewBuild { record, dockerfile: checked.dockerfile, sealed };
-        match self.store.submit(&new).await {
-            Ok(stored) => Ok(stored),
+        match self.store.submit_placed(&new).await {
+            Ok(placed) => Ok(placed),
             // Whether it was written is not known when the store went away: the janitor looks for contexts without a record.
             Err(error @ crate::store::StoreError::Unavailable(_)) => Err(error.into()),
             Err(error) => {

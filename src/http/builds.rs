@@ -40,8 +40,7 @@ pub(super) async fn submit(State(app): State<App>, Extension(caller): Caller, re
     let content = draft.fingerprint();
     let (app, caller) = (&app, &*caller);
     replay::once(app, caller, "POST builds", &headers, &content, |id| async move {
-        let stored = app.builds.submit(caller, id, draft).await?;
-        let position = app.builds.position(&stored).await?;
+        let (stored, position) = app.builds.submit(caller, id, draft).await?;
         let location = format!("/api/v1/builds/{}", stored.record.id);
         Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], shown(&stored, position)).into_response())
     })
@@ -73,10 +72,8 @@ pub(super) async fn list(State(app): State<App>, Extension(caller): Caller, uri:
     };
     query.end()?;
     let page = app.builds.list(&caller, filter).await?;
-    let mut items = Vec::with_capacity(page.items.len());
-    for stored in &page.items {
-        items.push(BuildView::of(stored, app.builds.position(stored).await?));
-    }
+    let positions = app.builds.positions(&page.items).await?;
+    let items = page.items.iter().zip(positions).map(|(stored, position)| BuildView::of(stored, position)).collect();
     let next_cursor = page.more.then(|| page.items.last().map(|stored| stored.record.id.to_string())).flatten();
     Ok(Json(BuildPage { items, next_cursor }))
 }

@@ -103,7 +103,7 @@ pub(super) async fn submit(State(app): State<App>, Extension(caller): Caller, re
     draft.legacy(LegacyUpload { repo, file });
     let (app, caller) = (&app, &*caller);
     replay::once(app, caller, "POST dockerfile-build", &headers, &content, |id| async move {
-        let stored = app.builds.submit(caller, id, draft).await?;
+        let (stored, _) = app.builds.submit(caller, id, draft).await?;
         Ok((StatusCode::ACCEPTED, Json(json!({"data": LegacyBuild::of(&stored.record)}))).into_response())
     })
     .await

@@ -26,8 +26,9 @@ macro_rules! each {
 }
 
 mod contact;
-mod listing;
 pub mod objects;
+mod query;
+mod recent;
 pub mod redis;
 mod rules;
 pub mod sqlite;
@@ -41,7 +42,7 @@ use crate::domain::{
     BuildId, BuildRecord, ContextKind, Digest, Event, Fence, LogLine, NodeId, Owner, Scope, Timestamp, Usage, WorkerId,
 };
 
-pub use listing::{ImageFilter, ListQuery, Page};
+pub use query::{ImageFilter, ListQuery, Page};
 pub use wake::{Topic, Waker, Wakes};
 
 /// Why the store did not do it.
@@ -207,6 +208,11 @@ impl Store {
     /// Accepts a build: record, job, Dockerfile, credentials and first event in one durable commit.
     /// Repeating it with the same id changes nothing and answers what is stored.
     pub async fn submit(&self, new: &NewBuild) -> Result<Stored> {
+        Ok(self.submit_placed(new).await?.0)
+    }
+
+    /// [`Store::submit`], and the build's [`Store::position`], in one look.
+    pub async fn submit_placed(&self, new: &NewBuild) -> Result<(Stored, Option<u64>)> {
         each!(self, b => b.submit(new).await)
     }
 
@@ -279,7 +285,12 @@ impl Store {
 
     /// How many builds would be claimed before this one, if it is queued.
     pub async fn position(&self, id: BuildId) -> Result<Option<u64>> {
-        each!(self, b => b.position(id).await)
+        Ok(self.positions(&[id]).await?.pop().flatten())
+    }
+
+    /// The [`Store::position`] of each, in one look.
+    pub async fn positions(&self, ids: &[BuildId]) -> Result<Vec<Option<u64>>> {
+        each!(self, b => b.positions(ids).await)
     }
 
     /// Deals with every lease that has run out (see [`BuildRecord::lapsed`]).

@@ -1,9 +1,11 @@
 //! Builds: accepted, read, changed, deleted; and their events.
 
+use std::sync::Arc;
+
 use redis::streams::StreamRangeReply;
 
 use super::change::Actor;
-use super::scripts::{self, Raw};
+use super::scripts::{self, Placed, Raw};
 use super::{RedisStore, call_token};
 use crate::domain::{BuildId, BuildState, Event, Fence, LogLine, Scope, Timestamp};
 use crate::store::{Change, Deleted, Guard, NewBuild, Removal, Result, StoreError, Stored, Topic, rules};
@@ -12,7 +14,7 @@ use crate::store::{Change, Deleted, Guard, NewBuild, Removal, Result, StoreError
 const STORED: [&str; 5] = ["rec", "rev", "seq", "fence", "until"];
 
 impl RedisStore {
-    pub async fn submit(&self, new: &NewBuild) -> Result<Stored> {
+    pub async fn submit(&self, new: &NewBuild) -> Result<(Stored, Option<u64>)> {
         let record = &new.record;
         if record.state != BuildState::Queued {
             return Err(StoreError::Refused("only a queued build can be accepted".into()));
@@ -32,10 +34,13 @@ impl RedisStore {
         for image in &record.spec.images {
             script.arg(image.repository()).arg(image.to_string());
         }
-        let raw: Raw = self.inner.link.script(&script).await?;
+        let placed: Placed = self.inner.link.script(&script).await?;
         self.woke(Topic::Queue);
         self.woke(Topic::Build(record.id));
-        raw.decode()
+        let fresh = Arc::new(Stored { record: record.clone(), revision: 1, last_seq: 1, fence: Fence(0), leased: false });
+        let (stored, place, came) = placed.decode(Some(fresh))?;
+        self.recent().save(Arc::clone(&stored), came.unwrap_or(json.len()));
+        Ok((Arc::unwrap_or_clone(stored), place))
     }
 
     pub async fn get(&self, scope: &Scope, id: BuildId) -> Result<Option<Stored>> {

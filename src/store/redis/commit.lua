@@ -27,6 +27,7 @@ end
 if place == 'requeue' then
     end_lease(id, owner)
     enqueue(id, owner, f[7], f[8], true)
+    wake('q')
 elseif place == 'end' then
     end_lease(id, owner)
     dequeue(id, owner)

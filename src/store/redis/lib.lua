@@ -28,7 +28,6 @@ local function enqueue(id, owner, prio, ord, head)
     if not call('ZSCORE', key('turns'), owner) then
         call('ZADD', key('turns'), call('HGET', key('last'), owner) or 0, owner)
     end
-    wake('q')
 end
 
 -- An owner without queued builds leaves the round; the last turn is remembered in `last`.

@@ -69,7 +69,7 @@ async fn hear(pubsub: redis::aio::PubSub, wakes: &Wakes) {
         tokio::select! {
             message = messages.next() => match message {
                 Some(message) => {
-                    if let Some(topic) = topic(message.get_payload_bytes()) {
+                    for topic in topics(message.get_payload_bytes()).into_iter().flatten() {
                         wakes.wake(topic);
                     }
                 }
@@ -86,16 +86,15 @@ async fn hear(pubsub: redis::aio::PubSub, wakes: &Wakes) {
 }
 
 /// What the scripts publish; another version's word is nothing to us.
-fn topic(message: &[u8]) -> Option<Topic> {
-    match std::str::from_utf8(message).ok()?.split_once(' ') {
-        Some(("b", id)) => id.parse().ok().map(Topic::Build),
-        Some(_) => None,
-        None => match message {
-            b"q" => Some(Topic::Queue),
-            b"r" => Some(Topic::Removals),
-            b"l" => Some(Topic::Locks),
-            b"a" => Some(Topic::Accounts),
-            _ => None,
-        },
+fn topics(message: &[u8]) -> [Option<Topic>; 2] {
+    let build = |id: &str| id.parse().ok().map(Topic::Build);
+    match std::str::from_utf8(message).map(|text| text.split_once(' ').unwrap_or((text, ""))) {
+        Ok(("b", id)) => [build(id), None],
+        Ok(("n", id)) => [Some(Topic::Queue), build(id)],
+        Ok(("q", _)) => [Some(Topic::Queue), None],
+        Ok(("r", _)) => [Some(Topic::Removals), None],
+        Ok(("l", _)) => [Some(Topic::Locks), None],
+        Ok(("a", _)) => [Some(Topic::Accounts), None],
+        _ => [None, None],
     }
 }

@@ -39,7 +39,7 @@
 //! | `rate:KEY` | number | how often something was done; expires |
 //! | `audit` | list | who did what, from the oldest |
 //! | `ping` | number | readiness checks |
-//! | `wake` | channel | `q`, `b ID`, `r`, `l`, `a`: a [`Topic`](super::Topic) has moved |
+//! | `wake` | channel | `q`, `b ID`, `r`, `l`, `a`: a [`Topic`](super::Topic) has moved; `n ID`: a new build, which is `q` and `b ID` |
 #![allow(clippy::disallowed_types, reason = "this is the folder that speaks Redis")]
 
 mod aside;
@@ -52,12 +52,13 @@ mod objects;
 mod queue;
 mod scripts;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use redis::IntoConnectionInfo;
 use redis::io::tcp::TcpSettings;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::recent::Recent;
 use super::{Result, StoreError, Topic, Wakes};
 use link::Link;
 use listen::Listener;
@@ -71,6 +72,8 @@ pub struct RedisStore {
 struct Inner {
     prefix: String,
     link: Link,
+    /// Records by their revision; which one is the newest, only Redis knows.
+    recent: Mutex<Recent>,
     wakes: Wakes,
     listener: Listener,
 }
@@ -91,7 +94,7 @@ impl RedisStore {
         let wakes = Wakes::default();
         let listener = Listener::start(client.clone(), format!("{prefix}:wake"), wakes.clone());
         let link = Link::open(client).map_err(bad)?;
-        Ok(Self { inner: Arc::new(Inner { prefix: prefix.to_owned(), link, wakes, listener }) })
+        Ok(Self { inner: Arc::new(Inner { prefix: prefix.to_owned(), link, recent: Mutex::default(), wakes, listener }) })
     }
 
     pub fn wakes(&self) -> &Wakes {
@@ -100,6 +103,10 @@ impl RedisStore {
 
     fn key(&self, name: &str) -> String {
         format!("{}:{name}", self.inner.prefix)
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.inner.recent.lock().expect("not poisoned, because nothing panics while it is held")
     }
 
     /// Wakes this process's own readers when pub/sub cannot; otherwise they would be woken twice.

@@ -1,10 +1,10 @@
 //! Claims, leases, and whose turn it is.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::change::Actor;
-use super::scripts::{self, Overdue, Raw};
+use super::scripts::{self, Overdue, Placed, Raw};
 use super::{RedisStore, builds, call_token};
 use crate::domain::{AttemptStart, BuildId, BuildState, Fence, Lapse, NodeId, Scope, WorkerId};
 use crate::store::{Claim, QueueStats, Reaped, Renewal, Result, SET_ASIDE, StoreError, Stored, Topic, rules};
@@ -111,18 +111,29 @@ impl RedisStore {
     }
 
     pub async fn get_placed(&self, scope: &Scope, id: BuildId) -> Result<Option<(Stored, Option<u64>)>> {
-        // Asked beside each other, on the same connection.
-        let (stored, place) = tokio::try_join!(self.get(scope, id), self.position(id))?;
-        Ok(stored.map(|stored| {
-            let place = place.filter(|_| stored.record.state == BuildState::Queued);
-            (stored, place)
-        }))
+        // Another process may have changed it: only what this very revision says is taken from memory.
+        let known = self.recent().peek(id);
+        let mut script = scripts::LOOK.key(&self.inner.prefix);
+        script.arg(id.to_string());
+        match &known {
+            Some(known) => script.arg(known.revision),
+            None => script.arg(""),
+        };
+        let Some(placed) = self.inner.link.script::<Option<Placed>>(&script).await? else { return Ok(None) };
+        let (stored, place, came) = placed.decode(known)?;
+        if let Some(weight) = came {
+            self.recent().save(Arc::clone(&stored), weight);
+        }
+        Ok(Some((Arc::unwrap_or_clone(stored), place)).filter(|(stored, _)| scope.covers(&stored.record.owner)))
     }
 
-    pub async fn position(&self, id: BuildId) -> Result<Option<u64>> {
-        let mut script = scripts::POSITION.key(&self.inner.prefix);
-        script.arg(id.to_string());
-        self.inner.link.script(&script).await
+    pub async fn positions(&self, ids: &[BuildId]) -> Result<Vec<Option<u64>>> {
+        let mut script = scripts::POSITIONS.key(&self.inner.prefix);
+        for id in ids {
+            script.arg(id.to_string());
+        }
+        let positions: Vec<i64> = self.inner.link.script(&script).await?;
+        Ok(positions.into_iter().map(|position| u64::try_from(position).ok()).collect())
     }
 
     pub async fn stats(&self) -> Result<QueueStats> {

@@ -1,6 +1,6 @@
 //! The Lua scripts, and the shape of what they answer.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use redis::{FromRedisValue, ParsingError, Script, Value};
 
@@ -9,19 +9,21 @@ use crate::store::objects::Object;
 use crate::store::{Result, StoreError, Stored, rules};
 
 macro_rules! scripts {
-    ($($name:ident = $file:literal;)*) => {
-        $(pub(super) static $name: LazyLock<Script> = LazyLock::new(|| Script::new(concat!(include_str!("lib.lua"), include_str!($file))));)*
+    ($($name:ident = $($file:literal)+;)*) => {
+        $(pub(super) static $name: LazyLock<Script> =
+            LazyLock::new(|| Script::new(concat!(include_str!("lib.lua") $(, include_str!($file))+)));)*
     };
 }
 
 scripts! {
-    SUBMIT = "submit.lua";
+    SUBMIT = "place.lua" "submit.lua";
     LOAD = "load.lua";
     COMMIT = "commit.lua";
     CLAIM = "claim.lua";
     RENEW = "renew.lua";
     OVERDUE = "overdue.lua";
-    POSITION = "position.lua";
+    LOOK = "place.lua" "look.lua";
+    POSITIONS = "place.lua" "positions.lua";
     APPEND = "append.lua";
     DROP = "drop.lua";
     DELETE = "delete.lua";
@@ -62,6 +64,29 @@ impl Raw {
         let (record, revision, last_seq, fence, leased) = self.0;
         let record = rules::decode_record(&record)?;
         Ok(Stored { record, revision, last_seq, fence: Fence(fence), leased: leased == 1 })
+    }
+}
+
+/// [`Raw`] and the build's place in the queue, -1 when it is in none. The record is empty when the caller knows it.
+pub(super) struct Placed(pub(super) (String, u64, u64, u64, u8, i64));
+answer!(Placed, (String, u64, u64, u64, u8, i64));
+
+impl Placed {
+    /// `known`: the build, of which the caller has named the revision. Answers the length of a record that came, too.
+    pub(super) fn decode(self, known: Option<Arc<Stored>>) -> Result<(Arc<Stored>, Option<u64>, Option<usize>)> {
+        let (record, revision, last_seq, fence, leased, place) = self.0;
+        let place = u64::try_from(place).ok();
+        let weight = record.len();
+        if weight > 0 {
+            return Ok((Arc::new(Raw((record, revision, last_seq, fence, leased)).decode()?), place, Some(weight)));
+        }
+        let mut stored = known.ok_or_else(|| StoreError::Internal("a script kept back a record that is not known".into()))?;
+        let (fence, leased) = (Fence(fence), leased == 1);
+        if (stored.last_seq, stored.fence, stored.leased) != (last_seq, fence, leased) {
+            let stored = Arc::make_mut(&mut stored);
+            (stored.last_seq, stored.fence, stored.leased) = (last_seq, fence, leased);
+        }
+        Ok((stored, place, None))
     }
 }
 

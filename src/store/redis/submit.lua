@@ -1,9 +1,12 @@
 -- Accepts a build: record, queue, Dockerfile, credentials, indexes and first event. A known id changes nothing.
 -- ARGV: id, owner, state, priority, record, event, dockerfile, sealed ('' for none), its bytes, then every image to list it by.
--- Answers the build as it is stored.
+-- Answers the build as look.lua does, without its record when it is new.
 local id, owner, state, prio = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local known = stored(id)
-if known then return known end
+if call('EXISTS', key('b', id)) == 1 then
+    local known = stored(id)
+    known[6] = place(id, owner)
+    return known
+end
 
 local ord = call('INCR', key('order'))
 local images = {}
@@ -23,5 +26,5 @@ call('HINCRBY', key('tn', owner), 'builds', 1)
 call('HINCRBY', key('tn', owner), 'bytes', ARGV[9])
 append(id, 1, millis(), ARGV[6])
 enqueue(id, owner, prio, ord, false)
-wake('b ' .. id)
-return stored(id)
+wake('n ' .. id)
+return {'', 1, 1, 0, '0', place(id, owner)}

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::clock::to_millis;
 use super::events::{doom, parse_id};
+use super::live::News;
 use super::rows::{self, Entry, Lease};
 use super::writer::Txn;
 use crate::domain::{BuildId, BuildRecord, BuildState, NodeId, Owner, Scope, Usage, WorkerId};
@@ -38,6 +39,7 @@ pub(super) fn delete(txn: &Txn<'_>, scope: &Scope, id: BuildId) -> Result<Option
         txn.wake(Topic::Queue);
     }
     txn.wake(Topic::Build(id));
+    txn.tell(News::Gone(id));
     Ok(Some(Deleted { record, removal }))
 }
 

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::to_millis;
+use super::live::Look;
 use super::writer::Txn;
 use super::{SqliteStore, aside, events, list, objects, queue, rows};
 use crate::domain::{BuildId, BuildState, Event, Fence, LogLine, NodeId, Owner, Scope, Timestamp, Usage, WorkerId};
 use crate::store::objects::{Hits, Kind, Object, ObjectQuery, Write};
 use crate::store::{
     Change, Claim, Deleted, Guard, ImageRemoval, ListQuery, NewBuild, OUTCOME_KEPT, Page, QueueStats, Reaped, Removal, Renewal,
-    Result, StoreError, Stored, Wakes, WorkerInfo, rules,
+    Result, StoreError, Stored, Wakes, WorkerInfo,
 };
 
 impl SqliteStore {
@@ -35,30 +36,47 @@ impl SqliteStore {
         self.inner.readers.run(query).await
     }
 
-    pub async fn submit(&self, new: &NewBuild) -> Result<Stored> {
-        // Serialised here and not on the writer's thread, which all clients share.
-        let (new, json) = (new.clone(), rules::encode_record(&new.record));
-        self.write(move |txn| rows::submit(txn, &new, &json)).await
+    pub async fn submit(&self, new: &NewBuild) -> Result<(Stored, Option<u64>)> {
+        let accept = rows::Accept::of(new)?;
+        let stored = self.write(move |txn| rows::submit(txn, accept)).await?;
+        let place = self.inner.live.places(&[new.record.id])[0];
+        Ok((Arc::unwrap_or_clone(stored), place))
     }
 
     pub async fn get(&self, scope: &Scope, id: BuildId) -> Result<Option<Stored>> {
-        let scope = scope.clone();
-        self.read(move |conn| Ok(rows::Entry::find_in(conn, &scope, id)?.map(|entry| entry.stored))).await
+        Ok(self
+            .look(id)
+            .await?
+            .filter(|(stored, _)| scope.covers(&stored.record.owner))
+            .map(|(stored, _)| Arc::unwrap_or_clone(stored)))
+    }
+
+    /// The build and its place in the queue, from memory or else from the file.
+    async fn look(&self, id: BuildId) -> Result<Option<(Arc<Stored>, Option<u64>)>> {
+        let ticket = match self.inner.live.look(id) {
+            Look::Here(stored, place) => return Ok(Some((stored, place))),
+            Look::Absent(ticket) => ticket,
+        };
+        let live = Arc::clone(&self.inner.live);
+        self.read(move |conn| {
+            let read = rows::Entry::find(conn, id)?.map(|entry| (Arc::new(entry.stored), entry.weight));
+            let place = live.fill(id, ticket, read.clone());
+            Ok(read.map(|(stored, _)| (stored, place)))
+        })
+        .await
     }
 
     pub async fn get_placed(&self, scope: &Scope, id: BuildId) -> Result<Option<(Stored, Option<u64>)>> {
-        let scope = scope.clone();
-        self.read(move |conn| {
-            // One snapshot, so that the place is that of this very state.
-            let conn = conn.unchecked_transaction()?;
-            let Some(entry) = rows::Entry::find_in(&conn, &scope, id)? else { return Ok(None) };
-            let place = match entry.stored.record.state {
-                BuildState::Queued => queue::place(&conn, id)?,
-                _ => None,
-            };
-            Ok(Some((entry.stored, place)))
-        })
-        .await
+        let mut found = self.look(id).await?;
+        if found.as_ref().is_some_and(|(stored, place)| (stored.record.state == BuildState::Queued) != place.is_some()) {
+            self.inner.live.caught_up().await;
+            found = self.look(id).await?;
+        }
+        let found = found.filter(|(stored, _)| scope.covers(&stored.record.owner));
+        Ok(found.map(|(stored, place)| {
+            let place = place.filter(|_| stored.record.state == BuildState::Queued);
+            (Arc::unwrap_or_clone(stored), place)
+        }))
     }
 
     pub async fn dockerfile(&self, scope: &Scope, id: BuildId) -> Result<Option<Vec<u8>>> {
@@ -103,8 +121,13 @@ impl SqliteStore {
         self.read(move |conn| events::unarchived(conn, before, limit)).await
     }
 
-    pub async fn position(&self, id: BuildId) -> Result<Option<u64>> {
-        self.read(move |conn| queue::position(conn, id)).await
+    pub async fn positions(&self, ids: &[BuildId]) -> Result<Vec<Option<u64>>> {
+        let places = self.inner.live.places(ids);
+        if places.iter().all(Option::is_some) {
+            return Ok(places);
+        }
+        self.inner.live.caught_up().await;
+        Ok(self.inner.live.places(ids))
     }
 
     pub async fn reap(&self) -> Result<Vec<Reaped>> {

@@ -1,6 +1,8 @@
 //! Moves what was committed from the write-ahead log into the database, beside the writer: a checkpoint waits for the disk, and
 //! nobody who waits for a commit should wait for that as well.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
@@ -8,32 +10,38 @@ use rusqlite::Connection;
 
 use crate::store::{Result, StoreError};
 
-/// Commands between two checkpoints.
-const EVERY: usize = 1000;
+/// Commands between two checkpoints: so few that the commits which meet one on the disk do not wait long for it.
+const EVERY: usize = 300;
 /// Under load that never pauses, a checkpoint beside the writer cannot let the log begin anew. At this many pages (128 MiB)
-/// the writer does the rest itself, which by then is little.
-pub(super) const PAGES_AT_MOST: u32 = 32_768;
+/// the writer does the rest itself, which by then is little, between two commits.
+const PAGES_AT_MOST: i64 = 32_768;
 
 pub(super) struct Checkpointer {
     // Taken out only while being dropped.
     due: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
     commands: usize,
+    long: Arc<AtomicBool>,
 }
 
 impl Checkpointer {
     pub(super) fn start(connection: Connection) -> Result<Self> {
         let (due, signals) = sync_channel(1);
+        let long = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&long);
         let thread = std::thread::Builder::new()
             .name("store-checkpoint".into())
-            .spawn(move || run(&connection, &signals))
+            .spawn(move || run(&connection, &signals, &told))
             .map_err(|e| StoreError::Unavailable(format!("no thread for the store: {e}")))?;
-        Ok(Self { due: Some(due), thread: Some(thread), commands: 0 })
+        Ok(Self { due: Some(due), thread: Some(thread), commands: 0, long })
     }
 
-    /// So many commands were committed.
-    pub(super) fn committed(&mut self, commands: usize) {
+    /// So many commands were committed on the writer's connection.
+    pub(super) fn committed(&mut self, writer: &Connection, commands: usize) {
         self.commands += commands;
+        if self.long.swap(false, Ordering::Relaxed) {
+            checkpoint(writer);
+        }
         if self.commands < EVERY {
             return;
         }
@@ -54,11 +62,17 @@ impl Drop for Checkpointer {
     }
 }
 
-fn run(connection: &Connection, signals: &Receiver<()>) {
+fn run(connection: &Connection, signals: &Receiver<()>, long: &AtomicBool) {
     while signals.recv().is_ok() {
-        // PASSIVE never waits for a reader or the writer.
-        if let Err(error) = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
-            tracing::warn!(%error, "the store's log could not be moved into its database; it is tried again");
-        }
+        long.store(checkpoint(connection) >= PAGES_AT_MOST, Ordering::Relaxed);
     }
+}
+
+/// Answers how many pages the log has.
+fn checkpoint(connection: &Connection) -> i64 {
+    // PASSIVE never waits for a reader or the writer.
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(1)).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the store's log could not be moved into its database; it is tried again");
+        0
+    })
 }

@@ -1,7 +1,10 @@
 //! A build's history: lines appended, events read, and the hot copy removed.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, params};
 
+use super::live::{News, Queue};
 use super::rows::{self, Entry};
 use super::writer::Txn;
 use crate::domain::{BuildId, Event, Fence, LogLine, Scope, Timestamp};
@@ -21,6 +24,7 @@ pub(super) fn append_log(txn: &Txn<'_>, id: BuildId, fence: Fence, batch: u64, b
         .prepare_cached("UPDATE build SET last_seq = ?2, log_batch = ?3 WHERE num = ?1")?
         .execute(params![entry.num, seq, batch])?;
     txn.wake(Topic::Build(id));
+    txn.tell(News::Logged { id, last_seq: seq });
     Ok(seq)
 }
 
@@ -51,19 +55,24 @@ pub(super) fn events(conn: &Connection, scope: &Scope, id: BuildId, after: u64, 
 /// The record's mark is no news for readers of the log, which ended before: it appends no event.
 pub(super) fn drop_hot_log(txn: &Txn<'_>, id: BuildId) -> Result<()> {
     let Some(entry) = Entry::find(txn.conn, id)? else { return Ok(()) };
-    let mut record = entry.stored.record;
-    if !record.state.is_terminal() {
+    let mut stored = entry.stored;
+    if !stored.record.state.is_terminal() {
         return Err(StoreError::Refused("the log of a build that goes on is not archived".into()));
     }
-    if record.log_archived && !entry.hot {
+    if stored.record.log_archived && !entry.hot {
         return Ok(());
     }
-    record.log_archived = true;
-    txn.conn
-        .prepare_cached("UPDATE build SET record = ?2, revision = revision + 1, hot = 0 WHERE num = ?1")?
-        .execute(params![entry.num, rules::encode_record(&record)])?;
+    stored.record.log_archived = true;
+    stored.revision += 1;
+    let json = rules::encode_record(&stored.record);
+    txn.conn.prepare_cached("UPDATE build SET record = ?2, revision = ?3, hot = 0 WHERE num = ?1")?.execute(params![
+        entry.num,
+        json,
+        stored.revision
+    ])?;
     doom(txn, entry.num)?;
     txn.wake(Topic::Build(id));
+    txn.tell(News::Saved { stored: Arc::new(stored), weight: json.len(), queue: Queue::Same });
     Ok(())
 }
 

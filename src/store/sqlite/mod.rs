@@ -3,7 +3,8 @@
 //! **Writes** go through one thread ([`writer`]), which takes all commands that wait and commits them together: each in a
 //! savepoint of its own, one `fsync` for all, and no answer before the commit is in (WAL, `synchronous=FULL`).
 //! A change is computed inside that transaction, so nothing ever conflicts. **Reads** run beside it on a few
-//! read-only connections ([`reader`]) and see what is committed. Checkpoints run beside both ([`checkpoint`]).
+//! read-only connections ([`reader`]) and see what is committed; what is asked for most, the state of one build and its place
+//! in the queue, is kept in memory ([`live`]). Checkpoints run beside both ([`checkpoint`]).
 //!
 //! One process has the file at a time, by a lock on `FILE.lock`. That makes three things simple: leases and locks are timed by a
 //! monotonic clock that starts with the process ([`clock`]), wake-ups stay inside the process, and at the start every
@@ -20,10 +21,12 @@ mod clock;
 mod events;
 mod fault;
 mod list;
+mod live;
 mod objects;
 mod queue;
 mod reader;
 mod rows;
+mod turns;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -37,8 +40,10 @@ use super::contact::Contact;
 use super::{Result, StoreError, Wakes};
 use checkpoint::Checkpointer;
 use clock::Clock;
+use live::Live;
 use reader::Readers;
-use writer::Writer;
+use turns::Turns;
+use writer::{Parts, Writer};
 
 /// Read-only connections, each with a thread of its own.
 const READERS: usize = 4;
@@ -55,6 +60,7 @@ pub struct SqliteStore {
 struct Inner {
     writer: Writer,
     readers: Readers,
+    live: Arc<Live>,
     wakes: Wakes,
     clock: Clock,
     contact: Arc<Contact>,
@@ -74,7 +80,8 @@ impl SqliteStore {
         let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
-        connection.pragma_update(None, "wal_autocheckpoint", checkpoint::PAGES_AT_MOST)?;
+        // A commit would answer only after its checkpoint.
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
         // The journals of the commands' savepoints are small, and needed by nobody after a crash.
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         prepare(&connection)?;
@@ -82,14 +89,16 @@ impl SqliteStore {
         migrations.to_latest(&mut connection).map_err(|e| cannot_open(path, &e))?;
         forget_former_process(&connection)?;
 
+        let live = Arc::new(Live::new(Turns::load(&connection)?));
         let wakes = Wakes::default();
         let clock = Clock::start();
         let checkpointer = Checkpointer::start(open_second(path)?)?;
         let readers = (0..READERS).map(|_| open_reader(path)).collect::<Result<Vec<_>>>()?;
         Ok(Self {
             inner: Arc::new(Inner {
-                writer: Writer::start(connection, checkpointer, clock, wakes.clone())?,
+                writer: Writer::start(Parts { connection, checkpointer, clock, live: Arc::clone(&live), wakes: wakes.clone() })?,
                 readers: Readers::start(readers)?,
+                live,
                 wakes,
                 clock,
                 contact: Arc::default(),

@@ -5,9 +5,11 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::clock::to_millis;
+use super::events::parse_id;
+use super::live::News;
 use super::rows::{self, COLUMNS, Entry, Lease};
 use super::writer::Txn;
-use crate::domain::{BuildId, BuildState, Fence, NodeId, WorkerId};
+use crate::domain::{BuildId, BuildState, Fence, NodeId, Owner, WorkerId};
 use crate::store::contact::Contact;
 use crate::store::rules::{self, Place};
 use crate::store::{Claim, QueueStats, Reaped, Renewal, Result, SET_ASIDE, StoreError};
@@ -33,7 +35,7 @@ pub(super) fn claim(txn: &Txn<'_>, worker: &WorkerId, node: &NodeId, lease: Dura
             }
             Err(error) => return Err(error),
         };
-        take_turn(txn.conn, record.owner.as_str())?;
+        take_turn(txn, &record.owner)?;
         let stored = rows::save(txn, entry, record, Place::Stay, Lease::Take { fence, length: to_millis(lease) })?;
         return Ok(Some(Claim { stored, fence, start, sealed: rows::sealed(txn.conn, num)? }));
     }
@@ -48,6 +50,7 @@ fn set_aside(txn: &Txn<'_>, num: i64, why: &str) -> Result<()> {
         .conn
         .prepare_cached("UPDATE build SET state = 'set_aside', lease_until = ?2, lease_ms = ?3 WHERE num = ?1 RETURNING id")?
         .query_row(params![num, txn.millis.saturating_add(length), length], |row| row.get(0))?;
+    txn.tell(News::Gone(parse_id(&id)?));
     rules::tell_set_aside(&id, why);
     Ok(())
 }
@@ -69,9 +72,11 @@ fn next(conn: &Connection) -> Result<Option<(Result<Entry>, i64)>> {
     Ok(Some((Entry::read(row), row.get(0)?)))
 }
 
-fn take_turn(conn: &Connection, owner: &str) -> Result<()> {
-    conn.prepare_cached("UPDATE meta SET turn = turn + 1")?.execute([])?;
-    conn.prepare_cached("UPDATE turn SET last = (SELECT turn FROM meta) WHERE owner = ?1")?.execute([owner])?;
+fn take_turn(txn: &Txn<'_>, owner: &Owner) -> Result<()> {
+    txn.conn.prepare_cached("UPDATE meta SET turn = turn + 1")?.execute([])?;
+    let last: i64 = txn.conn.prepare_cached("SELECT turn FROM meta")?.query_row([], |row| row.get(0))?;
+    txn.conn.prepare_cached("UPDATE turn SET last = ?2 WHERE owner = ?1")?.execute(params![owner.as_str(), last])?;
+    txn.tell(News::Turn { owner: owner.clone(), last });
     Ok(())
 }
 
@@ -129,77 +134,6 @@ fn overdue(txn: &Txn<'_>) -> Result<Vec<(i64, Result<Entry>)>> {
         entries.push((row.get(0)?, Entry::read(row)));
     }
     Ok(entries)
-}
-
-pub(super) fn position(conn: &Connection, id: BuildId) -> Result<Option<u64>> {
-    // One snapshot for all that follows.
-    place(&*conn.unchecked_transaction()?, id)
-}
-
-/// Plays the round of turns until this build's: in each round every owner with builds left gets one, in the order of their
-/// last turns, so that another owner takes as many as this build's place, and one more when their turn comes first.
-/// Meant for a connection inside a transaction.
-pub(super) fn place(conn: &Connection, id: BuildId) -> Result<Option<u64>> {
-    let Some(queued) = Queued::find(conn, id)? else { return Ok(None) };
-    let place = queued.place(conn)?;
-    let others: u64 = conn
-        .prepare_cached(
-            "SELECT coalesce(sum(min(o.waiting, ?2 + ((o.last, o.owner) < (me.last, me.owner)))), 0)
-             FROM turn o, turn me WHERE me.owner = ?1 AND o.owner <> ?1 AND o.waiting > 0",
-        )?
-        .query_row(params![queued.owner, place], |row| row.get(0))?;
-    Ok(Some(place + others))
-}
-
-/// Where a build stands among its owner's queued ones.
-struct Queued {
-    owner: String,
-    requeued: bool,
-    priority: i64,
-    num: i64,
-}
-
-impl Queued {
-    fn find(conn: &Connection, id: BuildId) -> Result<Option<Self>> {
-        Ok(conn
-            .prepare_cached("SELECT owner, requeued, priority, num FROM build WHERE id = ?1 AND state = 'queued'")?
-            .query_row([id.to_string()], |row| {
-                Ok(Self { owner: row.get(0)?, requeued: row.get(1)?, priority: row.get(2)?, num: row.get(3)? })
-            })
-            .optional()?)
-    }
-
-    /// How many of its owner's builds go before it. Counted from the nearer end of the queue, so that the newest build of a long
-    /// queue, which is what every accepted client asks for, costs no more than the first.
-    fn place(&self, conn: &Connection) -> Result<u64> {
-        let (first, last) = (self.end(conn, "min")?, self.end(conn, "max")?);
-        if self.num - first <= last - self.num {
-            return self.count(conn, ">", "<");
-        }
-        let waiting: u64 =
-            conn.prepare_cached("SELECT waiting FROM turn WHERE owner = ?1")?.query_row([&self.owner], |row| row.get(0))?;
-        Ok(waiting.saturating_sub(1 + self.count(conn, "<", ">")?))
-    }
-
-    /// The oldest (`min`) or newest (`max`) of those with the same rank.
-    fn end(&self, conn: &Connection, which: &str) -> Result<i64> {
-        let sql = format!(
-            "SELECT {which}(num) FROM build INDEXED BY build_in_queue
-             WHERE owner = ?1 AND state = 'queued' AND requeued = ?2 AND priority = ?3"
-        );
-        Ok(conn.prepare_cached(&sql)?.query_row(params![self.owner, self.requeued, self.priority], |row| row.get(0))?)
-    }
-
-    /// Those of a rank that is `rank` than this one's, and those of the same rank with a number that is `order` than this one's.
-    fn count(&self, conn: &Connection, rank: &str, order: &str) -> Result<u64> {
-        let queued = "SELECT count(*) FROM build INDEXED BY build_in_queue WHERE owner = ?1 AND state = 'queued'";
-        let sql = format!(
-            "SELECT ({queued} AND requeued {rank} ?2) + ({queued} AND requeued = ?2 AND priority {rank} ?3)
-                  + ({queued} AND requeued = ?2 AND priority = ?3 AND num {order} ?4)"
-        );
-        let parameters = params![self.owner, self.requeued, self.priority, self.num];
-        Ok(conn.prepare_cached(&sql)?.query_row(parameters, |row| row.get(0))?)
-    }
 }
 
 pub(super) fn stats(conn: &Connection) -> Result<QueueStats> {

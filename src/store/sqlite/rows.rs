@@ -1,7 +1,10 @@
 //! A build's row: read, inserted, and changed by a rule of the domain.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::live::{News, Queue};
 use super::writer::Txn;
 use crate::domain::{BuildId, BuildRecord, BuildState, Fence, Scope};
 use crate::store::rules::{self, Place};
@@ -15,6 +18,8 @@ pub(super) const COLUMNS: &str =
 pub(super) struct Entry {
     pub(super) num: i64,
     pub(super) stored: Stored,
+    /// Length of the record's JSON.
+    pub(super) weight: usize,
     pub(super) lease_until: Option<i64>,
     pub(super) lease_ms: i64,
     pub(super) log_batch: u64,
@@ -35,7 +40,8 @@ pub(super) enum Lease {
 
 impl Entry {
     pub(super) fn read(row: &Row<'_>) -> Result<Self> {
-        let record = rules::decode_record(row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?)?;
+        let json = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
+        let record = rules::decode_record(json)?;
         let lease_until: Option<i64> = row.get(5)?;
         Ok(Self {
             num: row.get(0)?,
@@ -46,6 +52,7 @@ impl Entry {
                 fence: Fence(row.get(4)?),
                 leased: lease_until.is_some(),
             },
+            weight: json.len(),
             lease_until,
             lease_ms: row.get(6)?,
             log_batch: row.get(7)?,
@@ -73,30 +80,60 @@ impl Entry {
     }
 }
 
-pub(super) fn submit(txn: &Txn<'_>, new: &NewBuild, json: &str) -> Result<Stored> {
-    let id = new.record.id;
-    if let Some(entry) = Entry::find(txn.conn, id)? {
-        return Ok(entry.stored);
+/// A build to be accepted, with all that can be made ready outside of the writer's thread, which all clients share.
+pub(super) struct Accept {
+    stored: Arc<Stored>,
+    json: String,
+    body: String,
+    dockerfile: Vec<u8>,
+    bytes: u64,
+    sealed: Option<Vec<u8>>,
+}
+
+impl Accept {
+    pub(super) fn of(new: &NewBuild) -> Result<Self> {
+        if new.record.state != BuildState::Queued {
+            return Err(StoreError::Refused("only a queued build can be accepted".into()));
+        }
+        let json = rules::encode_record(&new.record);
+        let stored = Stored { record: new.record.clone(), revision: 1, last_seq: 1, fence: Fence(0), leased: false };
+        Ok(Self {
+            stored: Arc::new(stored),
+            body: rules::state_body(&json),
+            json,
+            dockerfile: new.dockerfile.clone(),
+            bytes: new.bytes(),
+            sealed: new.sealed.clone(),
+        })
     }
-    let record = &new.record;
-    if record.state != BuildState::Queued {
-        return Err(StoreError::Refused("only a queued build can be accepted".into()));
-    }
-    txn.conn
+}
+
+pub(super) fn submit(txn: &Txn<'_>, new: Accept) -> Result<Arc<Stored>> {
+    let record = &new.stored.record;
+    let (id, priority) = (record.id, record.spec.priority.get());
+    let inserted = txn
+        .conn
         .prepare_cached(
-            "INSERT INTO build (id, owner, state, revision, last_seq, priority, record, bytes) VALUES (?1, ?2, ?3, 1, 1, ?4, ?5, ?6)",
+            "INSERT INTO build (id, owner, state, revision, last_seq, priority, record, bytes) VALUES (?1, ?2, ?3, 1, 1, ?4, ?5, ?6)
+             ON CONFLICT (id) DO NOTHING",
         )?
-        .execute(params![id.to_string(), record.owner.as_str(), record.state.as_str(), record.spec.priority.get(), json, new.bytes()])?;
+        .execute(params![id.to_string(), record.owner.as_str(), record.state.as_str(), priority, new.json, new.bytes])?;
+    if inserted == 0 {
+        let known = Entry::find(txn.conn, id)?.ok_or_else(|| StoreError::Internal(format!("build {id} is there and is not")))?;
+        return Ok(Arc::new(known.stored));
+    }
     let num = txn.conn.last_insert_rowid();
     txn.conn.prepare_cached("INSERT INTO dockerfile VALUES (?1, ?2)")?.execute(params![num, new.dockerfile])?;
     if let Some(sealed) = &new.sealed {
         txn.conn.prepare_cached("INSERT INTO sealed VALUES (?1, ?2)")?.execute(params![num, sealed])?;
     }
     insert_images(txn.conn, record)?;
-    insert_event(txn, num, 1, &rules::state_body(json))?;
+    insert_event(txn, num, 1, &new.body)?;
     txn.wake(Topic::Queue);
     txn.wake(Topic::Build(id));
-    Ok(Stored { record: record.clone(), revision: 1, last_seq: 1, fence: Fence(0), leased: false })
+    let queue = Queue::Enter { num, requeued: false };
+    txn.tell(News::Saved { stored: Arc::clone(&new.stored), weight: new.json.len(), queue });
+    Ok(new.stored)
 }
 
 fn insert_images(conn: &Connection, record: &BuildRecord) -> Result<()> {
@@ -174,10 +211,17 @@ pub(super) fn save(txn: &Txn<'_>, before: Entry, record: BuildRecord, place: Pla
     if place == Place::End {
         txn.conn.prepare_cached("DELETE FROM sealed WHERE num = ?1")?.execute([before.num])?;
     }
-    if before.stored.record.state == BuildState::Queued || place == Place::Requeue {
+    let queue = match (before.stored.record.state, stored.record.state) {
+        // Also one that was set aside while it was queued.
+        _ if place == Place::Requeue => Queue::Enter { num: before.num, requeued: true },
+        (BuildState::Queued, after) if after != BuildState::Queued => Queue::Leave,
+        _ => Queue::Same,
+    };
+    if queue != Queue::Same {
         txn.wake(Topic::Queue);
     }
     txn.wake(Topic::Build(stored.record.id));
+    txn.tell(News::Saved { stored: Arc::new(stored.clone()), weight: json.len(), queue });
     Ok(stored)
 }
 

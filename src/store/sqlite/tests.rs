@@ -32,7 +32,8 @@ async fn limit_pages(store: &SqliteStore, pages: i64) {
 async fn a_full_disk_refuses_what_does_not_fit_and_nothing_else() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = SqliteStore::open(&dir.path().join("db")).expect("opens");
-    let before = store.submit(&build(100)).await.expect("accepted");
+    let (before, place) = store.submit(&build(100)).await.expect("accepted");
+    assert_eq!(place, Some(0));
     limit_pages(&store, 100).await;
     let large = build(1_000_000);
     assert!(matches!(store.submit(&large).await, Err(StoreError::Full)));
@@ -46,17 +47,29 @@ async fn a_full_disk_refuses_what_does_not_fit_and_nothing_else() {
     assert_eq!(store.get(&Scope::All, before.record.id).await.expect("reads on"), Some(before));
     assert_eq!(store.stats().await.expect("reads on").queued, 1);
     limit_pages(&store, 1_000_000).await;
-    store.submit(&large).await.expect("there is room again");
+    let (_, place) = store.submit(&large).await.expect("there is room again");
+    assert_eq!(place, Some(1), "what was refused stands in no queue");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rule_that_panics_harms_nobody_else() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = SqliteStore::open(&dir.path().join("db")).expect("opens");
-    let id = store.submit(&build(1)).await.expect("accepted").record.id;
+    let id = store.submit(&build(1)).await.expect("accepted").0.record.id;
     let guard = crate::store::Guard::Scope(Scope::All);
     let panicked = store.update(id, &guard, Arc::new(|_, _, _| panic!("a fault of ours"))).await;
     assert!(matches!(panicked, Err(StoreError::Internal(_))));
     assert_eq!(store.get(&Scope::All, id).await.expect("answers").expect("exists").revision, 1);
     store.ping().await.expect("the writer goes on");
+}
+
+#[tokio::test]
+async fn who_reads_ahead_of_memory_waits_for_it() {
+    let live = Live::new(Turns::default());
+    live.caught_up().await;
+    live.begin();
+    let mut waiting = std::pin::pin!(live.caught_up());
+    assert!(futures::poll!(&mut waiting).is_pending(), "the commit may be in the file, its news are not here");
+    live.enter(Vec::new());
+    waiting.await;
 }

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 
@@ -11,6 +12,7 @@ use tokio::sync::oneshot;
 use super::checkpoint::Checkpointer;
 use super::clock::Clock;
 use super::events;
+use super::live::{Live, News};
 use crate::domain::Timestamp;
 use crate::store::{Result, StoreError, Topic, Wakes};
 
@@ -19,6 +21,8 @@ const GROUP: usize = 256;
 /// Doomed events removed in one go when nobody waits, and beside other work.
 const IDLE_CHUNK: usize = 2000;
 const BUSY_CHUNK: usize = 64;
+/// As many commands' worth of log is an idle chunk, roughly.
+const CLEANING: usize = 20;
 
 /// One command's view of the transaction that it is part of.
 pub(super) struct Txn<'c> {
@@ -27,6 +31,7 @@ pub(super) struct Txn<'c> {
     pub(super) millis: i64,
     pub(super) now: Timestamp,
     wakes: RefCell<Vec<Topic>>,
+    news: RefCell<Vec<News>>,
     doomed: Cell<bool>,
 }
 
@@ -37,6 +42,11 @@ impl Txn<'_> {
         if !wakes.contains(&topic) {
             wakes.push(topic);
         }
+    }
+
+    /// Enters the news into [`Live`] once the commit is in.
+    pub(super) fn tell(&self, news: News) {
+        self.news.borrow_mut().push(news);
     }
 
     /// Tells the writer that there are events to remove.
@@ -100,9 +110,9 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, checkpointer: Checkpointer, clock: Clock, wakes: Wakes) -> Result<Self> {
+    pub(super) fn start(parts: Parts) -> Result<Self> {
         let (sender, receiver) = channel();
-        let run = move || Loop { connection, checkpointer, clock, wakes, receiver, doomed: true }.run();
+        let run = move || Loop { parts, receiver, doomed: true }.run();
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(run)
@@ -152,11 +162,20 @@ impl Drop for Writer {
     }
 }
 
+/// What a commit has to tell.
+type Told = (Vec<News>, Vec<Topic>);
+
+/// What the writer works with.
+pub(super) struct Parts {
+    pub(super) connection: Connection,
+    pub(super) checkpointer: Checkpointer,
+    pub(super) clock: Clock,
+    pub(super) live: Arc<Live>,
+    pub(super) wakes: Wakes,
+}
+
 struct Loop {
-    connection: Connection,
-    checkpointer: Checkpointer,
-    clock: Clock,
-    wakes: Wakes,
+    parts: Parts,
     receiver: Receiver<Command>,
     /// Whether there may be events to remove.
     doomed: bool,
@@ -186,30 +205,34 @@ impl Loop {
     fn commit(&mut self, group: Vec<Command>) {
         let commands = group.len();
         let mut answers = Vec::with_capacity(commands);
-        let (committed, woken) = match self.transact(group, &mut answers) {
-            Ok(woken) => (Committed::Yes, woken),
+        self.parts.live.begin();
+        let (committed, (news, woken)) = match self.transact(group, &mut answers) {
+            Ok(told) => (Committed::Yes, told),
             Err(error) => {
                 // SQLite has ended the transaction itself after some errors; then there is nothing to roll back.
-                let _ = self.connection.execute_batch("ROLLBACK");
+                let _ = self.parts.connection.execute_batch("ROLLBACK");
                 self.doomed = false;
-                (error.into(), Vec::new())
+                (error.into(), Told::default())
             }
         };
+        // Whoever is woken or answered finds what was committed.
+        self.parts.live.enter(news);
         for topic in woken {
-            self.wakes.wake(topic);
+            self.parts.wakes.wake(topic);
         }
         for answer in answers {
             answer(&committed);
         }
-        self.checkpointer.committed(commands);
+        self.parts.checkpointer.committed(&self.parts.connection, if commands == 0 { CLEANING } else { commands });
     }
 
-    fn transact(&mut self, group: Vec<Command>, answers: &mut Vec<Answer>) -> Result<Vec<Topic>> {
+    fn transact(&mut self, group: Vec<Command>, answers: &mut Vec<Answer>) -> Result<Told> {
         let txn = Txn {
-            conn: &self.connection,
-            millis: self.clock.millis(),
-            now: self.clock.wall(),
+            conn: &self.parts.connection,
+            millis: self.parts.clock.millis(),
+            now: self.parts.clock.wall(),
             wakes: RefCell::default(),
+            news: RefCell::default(),
             doomed: Cell::new(self.doomed),
         };
         let begun = run_cached(txn.conn, "BEGIN IMMEDIATE");
@@ -228,7 +251,7 @@ impl Loop {
         }
         run_cached(txn.conn, "COMMIT")?;
         self.doomed = txn.doomed.get();
-        Ok(txn.wakes.into_inner())
+        Ok((txn.news.into_inner(), txn.wakes.into_inner()))
     }
 }
 
@@ -239,7 +262,7 @@ fn in_savepoint(txn: &Txn<'_>, command: Command, answers: &mut Vec<Answer>) -> R
         answers.push(command(None).1);
         return Err(error);
     }
-    let woken = txn.wakes.borrow().len();
+    let (woken, told) = (txn.wakes.borrow().len(), txn.news.borrow().len());
     let (verdict, answer) = command(Some(txn));
     answers.push(answer);
     if txn.conn.is_autocommit() {
@@ -251,6 +274,7 @@ fn in_savepoint(txn: &Txn<'_>, command: Command, answers: &mut Vec<Answer>) -> R
     if verdict != Verdict::Keep {
         run_cached(txn.conn, "ROLLBACK TO command")?;
         txn.wakes.borrow_mut().truncate(woken);
+        txn.news.borrow_mut().truncate(told);
     }
     run_cached(txn.conn, "RELEASE command")
 }

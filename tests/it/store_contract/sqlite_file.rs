@@ -42,6 +42,36 @@ async fn a_restart_keeps_everything_and_ends_all_leases() {
 }
 
 #[tokio::test]
+async fn a_restart_keeps_the_order_of_the_queue() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("db");
+    let store = Store::Sqlite(SqliteStore::open(&path).expect("opens"));
+    let image = ["127.0.0.1:5000/a"];
+    let mut ids = Vec::new();
+    for (owner, priority) in [("ada", 0), ("ada", 5), ("bob", -1), ("ada", 5), ("cyd", 0), ("bob", 0), ("ada", -3)] {
+        ids.push(store.submit(&build_for(owner, priority, &image)).await.expect("accepted").record.id);
+    }
+    // Turns are taken, one build comes back, one goes.
+    for comes_back in [true, false, false] {
+        let taken = claim(&store).await.expect("one waits");
+        if comes_back {
+            requeue(&store, &taken).await.expect("its own build");
+        }
+    }
+    let before = store.positions(&ids).await.expect("answers");
+    assert_eq!(before.iter().flatten().count(), 5);
+    drop(store);
+
+    let store = Store::Sqlite(SqliteStore::open(&path).expect("opens"));
+    assert_eq!(store.positions(&ids).await.expect("answers"), before);
+    let mut foretold: Vec<_> = before.into_iter().zip(&ids).filter_map(|(place, id)| Some((place?, *id))).collect();
+    foretold.sort_unstable();
+    for (_, id) in foretold {
+        assert_eq!(claim(&store).await.expect("one waits").stored.record.id, id);
+    }
+}
+
+#[tokio::test]
 async fn events_of_a_deleted_build_leave_the_file() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("db");

@@ -88,7 +88,9 @@ async fn killed_again_and_again(arguments: &[&str], open: impl AsyncFnOnce(&std:
     let store = open(data.path()).await;
     let contexts = ContextStorage::open(data.path(), 0).expect("opens");
     let ages = OrphanAges { kept: Duration::ZERO, unfinished: Duration::ZERO };
-    let janitor = Janitor { store: store.clone(), contexts: contexts.clone(), keep_hot_log: Duration::ZERO, ages, node: None };
+    let vault = std::sync::Arc::new(dockwright::vault::Vault::new([7; 32]));
+    let janitor =
+        Janitor { store: store.clone(), contexts: contexts.clone(), keep_hot_log: Duration::ZERO, ages, vault, node: None };
     janitor.orphans_once().await.expect("tidies up");
     let kept = contexts.list_ids().await.expect("lists");
     println!("{} were accepted, {left} unfinished uploads were left, {} contexts are kept", accepted.len(), kept.len());
