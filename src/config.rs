@@ -230,7 +230,7 @@ fn mask_password(url: &str) -> String {
 }
 
 /// Variables of ours that are no settings of the server: clients, tests and scripts read them.
-const FOREIGN: [&str; 4] = ["DOCKWRIGHT_URL", "DOCKWRIGHT_TOKEN", "DOCKWRIGHT_STATE", "DOCKWRIGHT_CONFIG"];
+const FOREIGN: [&str; 5] = ["DOCKWRIGHT_URL", "DOCKWRIGHT_TOKEN", "DOCKWRIGHT_CA_FILE", "DOCKWRIGHT_STATE", "DOCKWRIGHT_CONFIG"];
 
 impl Settings {
     /// Flags and environment over the file over the defaults.
