@@ -82,6 +82,9 @@ pub struct Upload {
     /// Sealed until the build ends, then erased.
     #[schema(format = Password, required = false)]
     password: String,
+    /// Names of stored registries, whose credentials the build is given: one for each host.
+    #[schema(required = false)]
+    registry: Vec<String>,
     /// `KEY=VALUE`. They stay readable in the image's history: names that look like a secret's are refused.
     #[schema(required = false)]
     build_arg: Vec<String>,
