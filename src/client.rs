@@ -33,16 +33,19 @@ impl Client {
     /// The token is the one given, else that of the environment (`DOCKWRIGHT_TOKEN`), else the first admin's in this folder.
     ///
     /// # Errors
-    /// When there is no token.
-    pub fn new(url: &str, token_file: Option<&Path>) -> anyhow::Result<Self> {
+    /// When there is no token, or `ca_file` (trusted besides the usual certificates) holds no certificate.
+    pub fn new(url: &str, token_file: Option<&Path>, ca_file: Option<&Path>) -> anyhow::Result<Self> {
         let token = match (token_file, std::env::var("DOCKWRIGHT_TOKEN")) {
             (Some(file), _) => read_token(file)?,
             (None, Ok(token)) => SecretString::from(token),
             (None, Err(_)) if Path::new(FIRST_TOKEN).exists() => read_token(Path::new(FIRST_TOKEN))?,
             (None, Err(_)) => bail!("no token: set DOCKWRIGHT_TOKEN, or name a file with --token-file"),
         };
-        let http = reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).build()?;
-        Ok(Self { http, url: url.trim_end_matches('/').to_owned(), token })
+        let mut http = reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
+        for certificate in ca_file.map(read_certificates).transpose()?.into_iter().flatten() {
+            http = http.add_root_certificate(certificate);
+        }
+        Ok(Self { http: http.build()?, url: url.trim_end_matches('/').to_owned(), token })
     }
 
     /// One request; the answer's JSON, `null` when it has none.
@@ -76,18 +79,32 @@ impl Client {
     /// As [`Client::call`].
     pub async fn all(&self, path: &str) -> anyhow::Result<Vec<Value>> {
         let mut items = Vec::new();
-        let mut cursor = String::new();
-        loop {
-            let mut page = self.call(Method::GET, &format!("{path}?limit=200{cursor}"), None).await?;
-            if let Some(Value::Array(more)) = page.get_mut("items").map(Value::take) {
-                items.extend(more);
-            }
-            match page.get("next_cursor").and_then(Value::as_str) {
-                Some(next) => cursor = format!("&cursor={next}"),
-                None => return Ok(items),
-            }
+        let mut cursor = Some(String::new());
+        while let Some(from) = cursor {
+            let (more, next) = self.page(path, &from).await?;
+            items.extend(more);
+            cursor = next;
         }
+        Ok(items)
     }
+
+    /// One page of a list, and the cursor of the next one; an empty cursor is that of the first.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn page(&self, path: &str, cursor: &str) -> anyhow::Result<(Vec<Value>, Option<String>)> {
+        let joint = if path.contains('?') { '&' } else { '?' };
+        let from = if cursor.is_empty() { String::new() } else { format!("&cursor={cursor}") };
+        let mut page = self.call(Method::GET, &format!("{path}{joint}limit=200{from}"), None).await?;
+        let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) else { bail!("the service's answer is no list") };
+        Ok((items, page["next_cursor"].as_str().map(str::to_owned)))
+    }
+}
+
+fn read_certificates(file: &Path) -> anyhow::Result<Vec<reqwest::Certificate>> {
+    let pem = std::fs::read(file).with_context(|| format!("cannot read the certificate in {}", file.display()))?;
+    let found = reqwest::Certificate::from_pem_bundle(&pem).ok().filter(|found| !found.is_empty());
+    found.with_context(|| format!("{} holds no certificate in PEM", file.display()))
 }
 
 fn read_token(file: &Path) -> anyhow::Result<SecretString> {

@@ -63,12 +63,26 @@ pub enum Error {
     Internal(#[from] anyhow::Error),
 }
 
+/// When a quota is worth another try.
+const QUOTA_RETRY: Duration = Duration::from_secs(5);
+
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// One field, one fault.
     pub fn invalid(code: &'static str, field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Invalid { code, fields: vec![FieldError::new(field, message)] }
+    }
+
+    /// More than the account may use, by the name of the quota's field. What can be waited for is told as too often, what is too
+    /// large as that.
+    #[must_use]
+    pub fn over_quota(quota: &'static str, limit: u64, used: u64) -> Self {
+        let detail = format!("quota {quota}: the limit is {limit}, and {used} are used");
+        match quota {
+            "context_bytes" | "stored_bytes" => Self::TooLarge { code: "quota_exceeded", detail },
+            _ => Self::TooMany { code: "quota_exceeded", detail, retry_after: QUOTA_RETRY },
+        }
     }
 
     pub fn internal(error: impl Into<anyhow::Error>) -> Self {
@@ -87,6 +101,7 @@ impl From<crate::store::StoreError> for Error {
             },
             StoreError::Full => Self::StorageFull("the store".into()),
             StoreError::Refused(detail) => Self::Conflict { code: "already_finished", detail },
+            StoreError::OverQuota { quota, limit, used } => Self::over_quota(quota, limit, used),
             StoreError::Conflict => Self::Conflict {
                 code: "changed_meanwhile",
                 detail: "it was changed by somebody else meanwhile; look again".into(),

@@ -2,29 +2,42 @@ use secrecy::SecretString;
 
 use super::Accounts;
 use crate::auth::{NewToken, Principal, issue_token};
-use crate::domain::{ImagePattern, Permissions, Scope, Timestamp, Token, TokenId};
+use crate::domain::{ImagePattern, Owner, Permissions, Scope, Timestamp, Token, TokenId, User};
 use crate::error::{Error, Result};
 use crate::store::objects::{Expect, Kind, Object, ObjectQuery, Write};
 
 /// A token that is to be made.
 pub struct TokenInput {
     pub name: String,
-    /// Absent: all that the caller itself may.
+    /// Absent: all that the caller itself may, and the account too.
     pub scopes: Option<Permissions>,
     pub images: Vec<ImagePattern>,
     pub expires_at: Option<Timestamp>,
 }
 
 impl Accounts {
-    /// Makes a token of the caller's. Its text is in the answer and nowhere else.
+    /// The account whose tokens a caller means: its own, or for an admin any.
     ///
     /// # Errors
-    /// [`Error::Forbidden`] `beyond_own` when it would do more than the caller.
-    pub async fn make_token(&self, caller: &Principal, input: TokenInput) -> Result<(Token, SecretString)> {
-        let scopes = input.scopes.unwrap_or_else(|| caller.permissions.clone());
+    /// [`Error::NotFound`].
+    pub async fn token_owner(&self, caller: &Principal, named: Option<Owner>) -> Result<User> {
+        let name = named.unwrap_or_else(|| caller.owner.clone());
+        if !caller.scope().covers(&name) {
+            return Err(Error::NotFound("user"));
+        }
+        Ok(self.user(&name).await?.body)
+    }
+
+    /// Makes a token of an account that is [`Self::token_owner`]. Its text is in the answer and nowhere else.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] `beyond_own` when it would do more than the caller or the account.
+    pub async fn make_token(&self, caller: &Principal, owner: &User, input: TokenInput) -> Result<(Token, SecretString)> {
+        let most = caller.permissions.and(&Permissions::of_role(owner.role));
+        let scopes = input.scopes.unwrap_or_else(|| most.clone());
         let beyond = |detail: &str| Err(Error::Forbidden { code: "beyond_own", detail: detail.to_owned() });
-        if !scopes.is_within(&caller.permissions) {
-            return beyond("a token cannot have scopes that its maker has not");
+        if !scopes.is_within(&most) {
+            return beyond("a token cannot have scopes that its maker or its account has not");
         }
         if !caller.images.is_empty()
             && (input.images.is_empty() || input.images.iter().any(|image| !caller.images.contains(image)))
@@ -32,20 +45,20 @@ impl Accounts {
             return beyond("a token that is limited to destinations makes only tokens for some of the same");
         }
         let new = NewToken { name: input.name, scopes, images: input.images, expires_at: input.expires_at };
-        issue_token(&self.store, &caller.owner, &new).await
+        issue_token(&self.store, &owner.name, &new).await
     }
 
-    /// A page of the caller's tokens with their last uses, newest first, and whether there are older ones.
+    /// A page of an account's tokens with their last uses, newest first, and whether there are older ones.
     ///
     /// # Errors
     /// When the store cannot be asked.
     pub async fn tokens(
         &self,
-        caller: &Principal,
+        owner: &Owner,
         before: Option<u64>,
         limit: usize,
     ) -> Result<(Vec<(Object<Token>, Option<Timestamp>)>, bool)> {
-        let scope = Scope::Owner(caller.owner.clone());
+        let scope = Scope::Owner(owner.clone());
         let query = ObjectQuery { scope: scope.clone(), kind: Kind::Token, owner: None, before, limit };
         let (tokens, more) = self.store.objects::<Token>(&query).await?;
         let mut shown = Vec::with_capacity(tokens.len());

@@ -82,18 +82,24 @@ impl Accounts {
             None => None,
         };
         let keeps_admin = change.role != Some(Role::User) && change.disabled != Some(true);
-        self.alter(name, keeps_admin, |user| {
-            user.role = change.role.unwrap_or(user.role);
-            user.quota = change.quota.unwrap_or(user.quota);
-            let disabled = change.disabled.unwrap_or(user.disabled);
-            // Whoever comes back, or has a new password, begins with new sessions.
-            if hash.is_some() || disabled != user.disabled {
-                user.epoch += 1;
-            }
-            user.disabled = disabled;
-            user.password = hash.clone().or_else(|| user.password.take());
-        })
-        .await
+        let user = self
+            .alter(name, keeps_admin, |user| {
+                user.role = change.role.unwrap_or(user.role);
+                user.quota = change.quota.unwrap_or(user.quota);
+                let disabled = change.disabled.unwrap_or(user.disabled);
+                // Whoever comes back, or has a new password, begins with new sessions.
+                if hash.is_some() || disabled != user.disabled {
+                    user.epoch += 1;
+                }
+                user.disabled = disabled;
+                user.password = hash.clone().or_else(|| user.password.take());
+            })
+            .await?;
+        // The builds that wait go by it at once.
+        if change.quota.is_some() {
+            self.store.set_cap(name, user.quota.builds_running).await?;
+        }
+        Ok(user)
     }
 
     /// Changes the caller's own password; all its sessions end.

@@ -3,6 +3,7 @@
 mod delete;
 mod log;
 mod options;
+mod quota;
 mod registries;
 mod submit;
 

@@ -12,7 +12,9 @@ use crate::context::ContextError;
 use crate::context::archive::{ArchiveLimits, DockerfileAt, Inspected, inspect};
 use crate::context::dockerfile::{self, Outline};
 use crate::context::storage::{Incoming, Received};
-use crate::domain::{BuildId, BuildRecord, BuildSpec, ContextInfo, ContextKind, Credentials, LegacyUpload, Timestamp, limits};
+use crate::domain::{
+    BuildId, BuildRecord, BuildSpec, ContextInfo, ContextKind, Credentials, LegacyUpload, Quota, Timestamp, limits,
+};
 use crate::error::{Error, FieldError, Result};
 use crate::store::{NewBuild, Stored};
 
@@ -88,8 +90,8 @@ impl Builds {
     ///
     /// # Errors
     /// [`Error::StorageFull`] when the disk has less room than the configured floor.
-    pub async fn receive_context(&self) -> Result<Incoming> {
-        self.contexts.begin(self.policy.max_upload.0).await
+    pub async fn receive_context(&self, quota: &Quota) -> Result<Incoming> {
+        self.contexts.begin(self.most_bytes(quota)).await
     }
 
     fn must_have_room(&self) -> Result<()> {
@@ -115,7 +117,7 @@ impl Builds {
         let given = &checked.credentials;
         let sealed = (!given.is_empty()).then(|| self.vault.seal_for_build(owner, id, given));
         let record = BuildRecord::new(id, owner.clone(), checked.spec, checked.info, legacy, Timestamp::now());
-        let new = NewBuild { record, dockerfile: checked.dockerfile, sealed };
+        let new = NewBuild { record, dockerfile: checked.dockerfile, sealed, quota: caller.quota };
         match self.store.submit_placed(&new).await {
             Ok(placed) => Ok(placed),
             // Whether it was written is not known when the store went away: the janitor looks for contexts without a record.
@@ -129,9 +131,11 @@ impl Builds {
 
     async fn check(&self, caller: &Principal, draft: Draft) -> Result<Checked> {
         let Draft { texts, file, context, mut faults, .. } = draft;
-        let (spec, own) = texts.spec(&self.policy, file.is_some(), context.is_some(), &mut faults);
+        let asks_time = texts.first(TextPart::Timeout).is_some();
+        let (mut spec, own) = texts.spec(&self.policy, file.is_some(), context.is_some(), &mut faults);
         let credentials = self.credentials(&caller.owner, &spec.registries, own, &mut faults).await?;
         caller_may_push(caller, &spec, &mut faults);
+        Self::bound_time(&caller.quota, &mut spec, asks_time)?;
         let inspected = match &context {
             Some(received) => match self.inspect(received.path().to_owned(), &spec).await? {
                 Ok(inspected) => Some(inspected),

@@ -1,5 +1,6 @@
 //! The commands of the binary.
 
+mod commands;
 mod doctor;
 mod remote;
 mod serve;
@@ -16,7 +17,7 @@ use crate::config::Settings;
 #[command(name = "dockwright", version, about)]
 struct Cli {
     #[command(flatten)]
-    remote: remote::Remote,
+    remote: commands::Remote,
     #[command(subcommand)]
     command: Command,
 }
@@ -36,7 +37,7 @@ enum Command {
         registry: String,
     },
     #[command(flatten)]
-    Remote(remote::Command),
+    Remote(commands::Command),
 }
 
 #[derive(clap::Args)]

@@ -1,157 +1,28 @@
-//! The operator's commands, over the service's own interface: `dockwright user|token|registry|audit|keys …`.
+//! The operator's commands, done over the service's own interface.
 
 use std::io::Read as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
+use super::commands::{Audit, Command, Keys, Registry, Remote, Token, User};
 use super::{complain, say};
 use crate::audit::{self, Entry};
-use crate::client::{Client, DEFAULT_URL};
-
-/// Which service, as whom, and how to show its answers.
-#[derive(clap::Args)]
-pub(super) struct Remote {
-    /// Address of the service
-    #[arg(long, env = "DOCKWRIGHT_URL", default_value = DEFAULT_URL, value_name = "URL", global = true)]
-    url: String,
-    /// File with a token; else DOCKWRIGHT_TOKEN, else ./dockwright-data/admin-token
-    #[arg(long, value_name = "FILE", global = true)]
-    token_file: Option<PathBuf>,
-    /// Print the service's own JSON
-    #[arg(long, global = true)]
-    json: bool,
-}
-
-#[derive(clap::Subcommand)]
-pub(super) enum User {
-    /// Accounts, newest first
-    List,
-    /// Make an account
-    Add {
-        name: String,
-        #[arg(long)]
-        admin: bool,
-        /// Read a password from standard input; without one the account is used by tokens alone
-        #[arg(long)]
-        password_stdin: bool,
-        /// Such as builds_running=2 or stored_bytes=1000000000; repeatable
-        #[arg(long, value_name = "KEY=NUMBER", value_parser = quota)]
-        quota: Vec<(String, u64)>,
-    },
-    /// One account
-    Show { name: String },
-    /// Change an account
-    Set {
-        name: String,
-        #[arg(long, value_parser = ["user", "admin"])]
-        role: Option<String>,
-        #[arg(long, conflicts_with = "enable")]
-        disable: bool,
-        #[arg(long)]
-        enable: bool,
-        /// Read a new password from standard input
-        #[arg(long)]
-        password_stdin: bool,
-        /// Replaces the whole quota; repeatable
-        #[arg(long, value_name = "KEY=NUMBER", value_parser = quota)]
-        quota: Vec<(String, u64)>,
-    },
-    /// Remove an account
-    Remove {
-        name: String,
-        /// What becomes of what it owns: delete, or transfer:NAME
-        #[arg(long, value_name = "delete|transfer:NAME")]
-        objects: Option<String>,
-    },
-}
-
-#[derive(clap::Subcommand)]
-pub(super) enum Token {
-    /// Your tokens, newest first
-    List,
-    /// Make a token; its text is printed once
-    Add {
-        name: String,
-        /// builds:read, builds:write, apps:read, apps:write, admin; repeatable; without any: all you may
-        #[arg(long = "scope")]
-        scopes: Vec<String>,
-        /// Only builds for these destinations, such as registry.example/team/*; repeatable
-        #[arg(long = "image")]
-        images: Vec<String>,
-        /// Such as 90d; without it: never
-        #[arg(long)]
-        expires_in: Option<String>,
-    },
-    /// Make a token worthless
-    Revoke { id: String },
-}
-
-#[derive(clap::Subcommand)]
-pub(super) enum Registry {
-    /// Your registries, newest first
-    List,
-    /// Keep credentials; the password is read from standard input
-    Put {
-        name: String,
-        #[arg(long, value_name = "HOST[:PORT]")]
-        server: String,
-        #[arg(long)]
-        username: String,
-    },
-    /// Forget credentials
-    Remove { name: String },
-    /// Does the registry accept them?
-    Check { name: String },
-}
-
-#[derive(clap::Subcommand)]
-pub(super) enum Audit {
-    /// What was done, oldest first
-    List,
-    /// Check that no entry was changed, moved or taken out
-    Verify,
-}
-
-#[derive(clap::Subcommand)]
-pub(super) enum Keys {
-    /// Make a new key and seal everything that is kept with it
-    Rotate,
-}
-
-#[derive(clap::Subcommand)]
-pub(super) enum Command {
-    /// Accounts (for admins)
-    #[command(subcommand)]
-    User(User),
-    /// Your tokens
-    #[command(subcommand)]
-    Token(Token),
-    /// Your registries' credentials
-    #[command(subcommand)]
-    Registry(Registry),
-    /// Who did what (for admins)
-    #[command(subcommand)]
-    Audit(Audit),
-    /// The keys of kept credentials (for admins)
-    #[command(subcommand)]
-    Keys(Keys),
-}
+use crate::client::Client;
 
 /// Runs one command. Exit code 1 also when a check says no.
 pub(super) fn run(remote: &Remote, command: Command) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&remote.url, remote.token_file.as_deref())?;
+    let client = Client::new(&remote.url, remote.token_file.as_deref(), remote.ca_file.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         match command {
             Command::User(command) => user(&client, remote, command).await,
             Command::Token(command) => token(&client, remote, command).await,
             Command::Registry(command) => registry(&client, remote, command).await,
-            Command::Audit(Audit::List) => list_audit(&client, remote).await,
-            Command::Audit(Audit::Verify) => verify(&client).await,
+            Command::Audit(Audit::List { last }) => list_audit(&client, remote, last).await,
+            Command::Audit(Audit::Verify) => verify(&client, remote).await,
             Command::Keys(Keys::Rotate) => {
                 let done = client.call(Method::POST, "/api/v1/keys/rotate", None).await?;
                 show(remote, &done, &["key", "registries", "builds", "answers"]);
@@ -196,6 +67,15 @@ async fn user(client: &Client, remote: &Remote, command: User) -> anyhow::Result
             }
             show(remote, &client.call(Method::PATCH, &path("users", &name)?, Some(&body.into())).await?, &USER);
         }
+        User::Password => {
+            let secret = read_secret()?;
+            let body = match secret.split_once('\n') {
+                Some((old, new)) => json!({"old_password": old, "new_password": new}),
+                None => json!({"new_password": secret}),
+            };
+            client.call(Method::PUT, "/api/v1/me/password", Some(&body)).await?;
+            complain("changed; all sessions of the account have ended");
+        }
         User::Remove { name, objects } => {
             let query = objects.map(|fate| format!("?objects={fate}")).unwrap_or_default();
             let removed = client.call(Method::DELETE, &format!("{}{query}", path("users", &name)?), None).await?;
@@ -207,8 +87,8 @@ async fn user(client: &Client, remote: &Remote, command: User) -> anyhow::Result
 
 async fn token(client: &Client, remote: &Remote, command: Token) -> anyhow::Result<ExitCode> {
     match command {
-        Token::List => show_all(remote, client.all("/api/v1/tokens").await?, &TOKEN),
-        Token::Add { name, scopes, images, expires_in } => {
+        Token::List { user } => show_all(remote, client.all(&tokens(user)?).await?, &TOKEN),
+        Token::Add { name, user, scopes, images, expires_in } => {
             let mut body = json!({"name": name, "images": images});
             if !scopes.is_empty() {
                 body["scopes"] = scopes.into();
@@ -216,7 +96,7 @@ async fn token(client: &Client, remote: &Remote, command: Token) -> anyhow::Resu
             if let Some(time) = expires_in {
                 body["expires_in"] = time.into();
             }
-            let made = client.call(Method::POST, "/api/v1/tokens", Some(&body)).await?;
+            let made = client.call(Method::POST, &tokens(user)?, Some(&body)).await?;
             if remote.json {
                 show(remote, &made, &[]);
             } else {
@@ -230,6 +110,12 @@ async fn token(client: &Client, remote: &Remote, command: Token) -> anyhow::Resu
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The list of one's own tokens, or of another account's.
+fn tokens(user: Option<String>) -> anyhow::Result<String> {
+    let owner = user.map(|name| checked(&name).map(|()| format!("?owner={name}"))).transpose()?;
+    Ok(format!("/api/v1/tokens{}", owner.unwrap_or_default()))
 }
 
 async fn registry(client: &Client, remote: &Remote, command: Registry) -> anyhow::Result<ExitCode> {
@@ -254,44 +140,69 @@ async fn registry(client: &Client, remote: &Remote, command: Registry) -> anyhow
     Ok(ExitCode::SUCCESS)
 }
 
-async fn list_audit(client: &Client, remote: &Remote) -> anyhow::Result<ExitCode> {
-    let mut entries = client.all("/api/v1/audit").await?;
+async fn list_audit(client: &Client, remote: &Remote, last: Option<usize>) -> anyhow::Result<ExitCode> {
+    let mut entries = Vec::new();
+    let mut cursor = Some(String::new());
+    while let Some(from) = cursor.filter(|_| last.is_none_or(|last| entries.len() < last)) {
+        let (page, next) = client.page("/api/v1/audit", &from).await?;
+        entries.extend(page);
+        cursor = next;
+    }
+    entries.truncate(last.unwrap_or(usize::MAX));
     entries.reverse();
     show_all(remote, entries, &["seq", "at", "actor", "address", "action", "object", "status"]);
     Ok(ExitCode::SUCCESS)
 }
 
 /// Checks the chain from its newest entry back, page by page, so that its length does not matter.
-async fn verify(client: &Client) -> anyhow::Result<ExitCode> {
-    let mut entries = client.all("/api/v1/audit").await?;
-    entries.reverse();
-    let mut last: Option<Entry> = None;
-    for entry in entries {
-        let entry: Entry = serde_json::from_value(entry).context("an entry does not parse")?;
-        if let Err(broken) = audit::verify(last.as_ref(), &entry) {
-            complain(&format!("the audit is broken: {broken}"));
-            return Ok(ExitCode::FAILURE);
+async fn verify(client: &Client, remote: &Remote) -> anyhow::Result<ExitCode> {
+    let (mut newest, mut later): (Option<Entry>, Option<Entry>) = (None, None);
+    let mut cursor = Some(String::new());
+    while let Some(from) = cursor {
+        let (page, next) = client.page("/api/v1/audit", &from).await?;
+        for entry in page {
+            let entry: Entry = serde_json::from_value(entry).context("an entry does not parse")?;
+            if let Some(later) = &later
+                && let Err(broken) = audit::verify(Some(&entry), later)
+            {
+                return Ok(tell_verified(remote, newest.as_ref(), Some(&broken)));
+            }
+            newest.get_or_insert_with(|| entry.clone());
+            later = Some(entry);
         }
-        last = Some(entry);
+        cursor = next;
     }
-    match last {
-        Some(last) => say(&format!("{} entries, unbroken; the last one is {}\n", last.seq, last.hash)),
-        None => say("the audit is empty\n"),
+    let broken = later.as_ref().and_then(|first| audit::verify(None, first).err());
+    Ok(tell_verified(remote, newest.as_ref(), broken.as_ref()))
+}
+
+/// The newest hash can be noted elsewhere: an audit whose end was cut off no longer has it.
+fn tell_verified(remote: &Remote, newest: Option<&Entry>, broken: Option<&audit::Broken>) -> ExitCode {
+    let (entries, hash) = newest.map_or((0, None), |newest| (newest.seq, Some(newest.hash.as_str())));
+    if remote.json {
+        let told = broken.map(|broken| json!({"seq": broken.seq, "why": broken.why}));
+        say(&format!("{}\n", json!({"ok": broken.is_none(), "entries": entries, "hash": hash, "broken": told})));
+    } else {
+        match (broken, hash) {
+            (Some(broken), _) => complain(&format!("the audit is broken: {broken}")),
+            (None, Some(hash)) => say(&format!("{entries} entries, unbroken; the last one is {hash}\n")),
+            (None, None) => say("the audit is empty\n"),
+        }
     }
-    Ok(ExitCode::SUCCESS)
+    if broken.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// A name of a path, which must be one part of it.
 fn path(kind: &str, name: &str) -> anyhow::Result<String> {
-    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
-        bail!("{name:?} is no name: letters, digits, . _ -");
-    }
+    checked(name)?;
     Ok(format!("/api/v1/{kind}/{name}"))
 }
 
-fn quota(text: &str) -> Result<(String, u64), String> {
-    let (key, number) = text.split_once('=').ok_or("must be KEY=NUMBER")?;
-    Ok((key.to_owned(), number.parse().map_err(|_| format!("{number:?} is no whole number"))?))
+fn checked(name: &str) -> anyhow::Result<()> {
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
+        bail!("{name:?} is no name: letters, digits, . _ -");
+    }
+    Ok(())
 }
 
 fn object(quota: Vec<(String, u64)>) -> Value {

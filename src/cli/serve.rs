@@ -22,11 +22,12 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
 async fn serve(config: Config) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
     let (role, address) = (config.role, config.listen);
+    let scheme = if config.tls_cert.is_some() { "https" } else { "http" };
     let service = Service::open(config).await?;
     tell_admin(&service.admin);
     let listener = if role.serves() {
         let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-        tracing::info!("serving on http://{}", listener.local_addr()?);
+        tracing::info!("serving on {scheme}://{}", listener.local_addr()?);
         Some(listener)
     } else {
         None

@@ -31,6 +31,14 @@ pub struct Quota {
     pub milli_cpus: Option<u64>,
 }
 
+impl Quota {
+    /// Whether the store must look at it when a build is accepted, or has a number in hands to remember.
+    #[must_use]
+    pub const fn bounds_builds(&self) -> bool {
+        self.builds_queued.is_some() || self.stored_bytes.is_some() || self.builds_running.is_some()
+    }
+}
+
 /// What an account uses now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Usage {
@@ -38,4 +46,5 @@ pub struct Usage {
     pub builds_queued: u64,
     pub builds: u64,
     pub stored_bytes: u64,
+    pub uploads_this_minute: u64,
 }

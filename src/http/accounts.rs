@@ -53,7 +53,7 @@ impl MeView {
                 Proof::Password => "password",
             },
             quota: caller.quota,
-            usage: app.accounts.store().usage(&caller.owner).await?,
+            usage: app.builds.usage(&caller.owner).await?,
         })
     }
 }
@@ -111,7 +111,7 @@ pub struct UserView {
 impl UserView {
     async fn of(app: &App, user: User) -> Result<Self> {
         Ok(Self {
-            usage: app.accounts.store().usage(&user.name).await?,
+            usage: app.builds.usage(&user.name).await?,
             name: user.name,
             role: user.role,
             disabled: user.disabled,

@@ -36,7 +36,7 @@ pub fn routes() -> Router<App> {
         (status = 507, description = "The service's disk is nearly full.")))]
 pub(super) async fn submit(State(app): State<App>, Extension(caller): Caller, request: Request) -> Result<Response> {
     let headers = request.headers().clone();
-    let draft = multipart::read(&app.builds, request, &mut multipart::Current).await?;
+    let draft = multipart::read(&app.builds, &caller, request, &mut multipart::Current).await?;
     let content = draft.fingerprint();
     let (app, caller) = (&app, &*caller);
     replay::once(app, caller, "POST builds", &headers, &content, |id| async move {

@@ -85,7 +85,7 @@ impl Parts for Older {
 pub(super) async fn submit(State(app): State<App>, Extension(caller): Caller, request: Request) -> Result<Response> {
     let headers = request.headers().clone();
     let mut parts = Older::default();
-    let mut draft = multipart::read(&app.builds, request, &mut parts).await?;
+    let mut draft = multipart::read(&app.builds, &caller, request, &mut parts).await?;
     let file = parts
         .file_name
         .as_deref()

@@ -8,8 +8,9 @@ use futures::StreamExt;
 use secrecy::SecretString;
 
 use super::BODY_STALL;
+use crate::auth::Principal;
 use crate::builds::{Builds, Draft, PartKind, TextPart};
-use crate::domain::limits;
+use crate::domain::{Quota, limits};
 use crate::error::{Error, Result};
 
 /// After an early refusal, this much of the body is still read, so that a client that sends first and reads later sees the answer.
@@ -36,13 +37,17 @@ impl Parts for Current {
 /// # Errors
 /// On a body that is no multipart form, is cut short, stalls or passes a limit. Faults of single parts are kept in the draft, to
 /// be told together with the rest.
-pub async fn read(builds: &Builds, request: Request, parts: &mut dyn Parts) -> Result<Draft> {
-    // Taken in silence, it would promise what is not kept.
+pub async fn read(builds: &Builds, caller: &Principal, request: Request, parts: &mut dyn Parts) -> Result<Draft> {
+    if let Err(refused) = builds.admit_upload(caller).await {
+        drain(request.into_body()).await;
+        return Err(refused);
+    }
+    let quota = &caller.quota;
     let most = builds.policy.max_upload.0 + 2 * limits::DOCKERFILE_BYTES;
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > most) {
         drain(request.into_body()).await;
-        return Err(too_large(builds));
+        return Err(builds.too_large(quota, length.unwrap_or_default()));
     }
     let is_form = request
         .headers()
@@ -53,21 +58,14 @@ pub async fn read(builds: &Builds, request: Request, parts: &mut dyn Parts) -> R
     }
     let mut form =
         Multipart::from_request(request, &()).await.map_err(|e| Error::invalid("invalid_multipart", "body", e.body_text()))?;
-    let read = read_parts(builds, &mut form, parts).await;
+    let read = read_parts(builds, quota, &mut form, parts).await;
     if read.is_err() {
         drain_form(form).await;
     }
     read
 }
 
-fn too_large(builds: &Builds) -> Error {
-    Error::TooLarge {
-        code: "upload_too_large",
-        detail: format!("the upload is larger than the limit of {} (max-upload)", builds.policy.max_upload),
-    }
-}
-
-async fn read_parts(builds: &Builds, form: &mut Multipart, parts: &mut dyn Parts) -> Result<Draft> {
+async fn read_parts(builds: &Builds, quota: &Quota, form: &mut Multipart, parts: &mut dyn Parts) -> Result<Draft> {
     let mut draft = Draft::default();
     let mut count = 0;
     while let Some(field) = stalled(form.next_field()).await? {
@@ -88,7 +86,7 @@ async fn read_parts(builds: &Builds, form: &mut Multipart, parts: &mut dyn Parts
                     ),
                 }
             }
-            PartKind::Context => context(builds, field, &mut draft).await?,
+            PartKind::Context => context(builds, quota, field, &mut draft).await?,
             PartKind::Text(part) => text(field, part, &mut draft).await?,
             PartKind::NotYet => {
                 draft.fault("not_available", &name, "is not available in this version");
@@ -108,10 +106,15 @@ fn shown(name: &str) -> String {
     if name.is_empty() { "(no name)".into() } else { name.chars().filter(|c| !c.is_control()).take(80).collect() }
 }
 
-async fn context(builds: &Builds, mut field: Field<'_>, draft: &mut Draft) -> Result<()> {
-    let mut incoming = builds.receive_context().await?;
+async fn context(builds: &Builds, quota: &Quota, mut field: Field<'_>, draft: &mut Draft) -> Result<()> {
+    let mut incoming = builds.receive_context(quota).await?;
+    let mut received = 0;
     while let Some(chunk) = stalled(field.chunk()).await? {
-        incoming.write(chunk).await?;
+        received += chunk.len() as u64;
+        match incoming.write(chunk).await {
+            Err(Error::TooLarge { .. }) => return Err(builds.too_large(quota, received)),
+            other => other?,
+        }
     }
     draft.context(incoming.finish().await?);
     Ok(())

@@ -1,4 +1,4 @@
-//! `/api/v1/tokens`: the caller's own.
+//! `/api/v1/tokens`: the caller's own, and for admins any account's.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::query::Query;
 use super::{App, Caller, body, guard, replay};
 use crate::accounts::TokenInput;
 use crate::domain::quantity::Span;
-use crate::domain::{ImagePattern, InvalidId, Permission, Permissions, Timestamp, Token, TokenId};
+use crate::domain::{ImagePattern, InvalidId, Owner, Permission, Permissions, Timestamp, Token, TokenId};
 use crate::error::{Error, FieldError, Result};
 
 /// Longest name of a token.
@@ -74,15 +74,22 @@ pub struct TokenPage {
     next_cursor: Option<String>,
 }
 
+/// Whose tokens are meant.
+fn owner(query: &mut Query) -> Option<Owner> {
+    query.parse("owner", "an account's name")
+}
+
 /// The caller's tokens, newest first.
 #[utoipa::path(get, path = "/api/v1/tokens", tag = "accounts", operation_id = "list_tokens",
-    params(("limit" = Option<u64>, Query, minimum = 1, maximum = 200), ("cursor" = Option<String>, Query)),
+    params(("limit" = Option<u64>, Query, minimum = 1, maximum = 200), ("cursor" = Option<String>, Query),
+        ("owner" = Option<String>, Query, description = "For admins: another account's.")),
     responses((status = 200, body = TokenPage)))]
 pub(super) async fn list(State(app): State<App>, Extension(caller): Caller, uri: Uri) -> Result<Json<TokenPage>> {
-    let mut query = Query::of(&uri, &["limit", "cursor"]);
-    let (limit, before) = (query.limit(), query.order());
+    let mut query = Query::of(&uri, &["limit", "cursor", "owner"]);
+    let (limit, before, named) = (query.limit(), query.order(), owner(&mut query));
     query.end()?;
-    let (tokens, more) = app.accounts.tokens(&caller, before, limit).await?;
+    let owner = app.accounts.token_owner(&caller, named).await?;
+    let (tokens, more) = app.accounts.tokens(&owner.name, before, limit).await?;
     let next_cursor = more.then(|| tokens.last().map(|(token, _)| token.order.to_string())).flatten();
     let items = tokens.into_iter().map(|(token, used)| TokenView::of(token.body, used)).collect();
     Ok(Json(TokenPage { items, next_cursor }))
@@ -168,13 +175,19 @@ impl Lifetime {
 
 /// Make a token. Its text is in this answer and nowhere else.
 #[utoipa::path(post, path = "/api/v1/tokens", tag = "accounts", operation_id = "make_token", request_body = TokenForm,
-    params(("Idempotency-Key" = Option<String>, Header)),
+    params(("owner" = Option<String>, Query, description = "For admins: for another account."),
+        ("Idempotency-Key" = Option<String>, Header)),
     responses((status = 201, body = NewTokenView, headers(("location" = String)))))]
 pub(super) async fn make(State(app): State<App>, Extension(caller): Caller, request: Request) -> Result<Response> {
+    let mut query = Query::of(request.uri(), &["owner"]);
+    let named = owner(&mut query);
+    query.end()?;
+    let owner = app.accounts.token_owner(&caller, named).await?;
     let (headers, bytes) = body::read(request).await?;
-    replay::once(&app, &caller, "POST tokens", &headers, &bytes, |_| async {
+    let route = format!("POST tokens of {}", owner.name);
+    replay::once(&app, &caller, &route, &headers, &bytes, |_| async {
         let input = body::parse::<TokenForm>(&bytes)?.read()?;
-        let (token, text) = app.accounts.make_token(&caller, input).await?;
+        let (token, text) = app.accounts.make_token(&caller, &owner, input).await?;
         let location = format!("/api/v1/tokens/{}", token.id);
         let view = NewTokenView { view: TokenView::of(token, None), token: text.expose_secret().to_owned() };
         let headers =

@@ -39,7 +39,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    BuildId, BuildRecord, ContextKind, Digest, Event, Fence, LogLine, NodeId, Owner, Scope, Timestamp, Usage, WorkerId,
+    BuildId, BuildRecord, ContextKind, Digest, Event, Fence, LogLine, NodeId, Owner, Quota, Scope, Timestamp, Usage, WorkerId,
 };
 
 pub use query::{ImageFilter, ListQuery, Page};
@@ -60,6 +60,9 @@ pub enum StoreError {
     /// An expectation of a commit does not hold: somebody else was faster.
     #[error("it was changed meanwhile")]
     Conflict,
+    /// An account would use more than it may; the name is that of the field of [`Quota`].
+    #[error("quota {quota}: {used} of {limit} are used")]
+    OverQuota { quota: &'static str, limit: u64, used: u64 },
     /// The disk below the store is full.
     #[error("the store's disk is full")]
     Full,
@@ -95,6 +98,8 @@ pub struct NewBuild {
     pub dockerfile: Vec<u8>,
     /// The credentials, encrypted; erased when the build ends.
     pub sealed: Option<Vec<u8>>,
+    /// What its owner may use. Checked in the commit itself; how many may run is remembered for the claims to come.
+    pub quota: Quota,
 }
 
 impl NewBuild {
@@ -320,6 +325,11 @@ impl Store {
     /// Gives an ended build to another owner. `Ok(None)`: `from` has no such build. Refused while it is live.
     pub async fn transfer(&self, id: BuildId, from: &Owner, to: &Owner) -> Result<Option<Stored>> {
         each!(self, b => b.transfer(id, from, to).await)
+    }
+
+    /// How many builds of an owner may be in hands at once, from now on.
+    pub async fn set_cap(&self, owner: &Owner, cap: Option<u64>) -> Result<()> {
+        each!(self, b => b.set_cap(owner, cap).await)
     }
 
     /// What an account uses now.

@@ -227,6 +227,11 @@ impl Store {
         each!(self, b => b.hit(key, window).await)
     }
 
+    /// How often `key` was counted in its present window.
+    pub async fn hits(&self, key: &str) -> Result<u64> {
+        each!(self, b => b.hits(key).await)
+    }
+
     /// Appends to the audit if its last entry has the number `after`; entries are numbered 1, 2, 3 … False: somebody else was faster.
     pub async fn audit_append(&self, after: u64, entries: &[String]) -> Result<bool> {
         each!(self, b => b.audit_append(after, entries).await)

@@ -15,6 +15,7 @@ mod identity;
 mod load;
 mod options;
 mod processes;
+mod quota;
 mod reading;
 mod registry;
 mod store_contract;

@@ -10,6 +10,7 @@ mod lost_answers;
 mod objects;
 mod outage;
 mod queue;
+mod quota;
 mod records;
 mod sqlite_file;
 mod turns;

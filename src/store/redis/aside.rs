@@ -14,6 +14,19 @@ use crate::domain::{BuildId, BuildRecord, NodeId, Owner, Timestamp, Usage, Worke
 use crate::store::{ImageRemoval, OUTCOME_KEPT, Removal, Result, StoreError, Stored, Topic, WorkerInfo, rules};
 
 impl RedisStore {
+    pub async fn set_cap(&self, owner: &Owner, cap: Option<u64>) -> Result<()> {
+        let name = self.key(&format!("tn:{owner}"));
+        let mut pipeline = redis::pipe();
+        match cap {
+            Some(cap) => pipeline.atomic().hset(name, "cap", cap).ignore(),
+            None => pipeline.atomic().hdel(name, "cap").ignore(),
+        };
+        pipeline.publish(self.key("wake"), "q").ignore();
+        let () = self.inner.link.pipeline(&pipeline).await?;
+        self.woke(Topic::Queue);
+        Ok(())
+    }
+
     pub async fn usage(&self, owner: &Owner) -> Result<Usage> {
         let mut pipeline = redis::pipe();
         pipeline.atomic().zcard(self.key(&format!("q:{owner}")));
@@ -25,6 +38,7 @@ impl RedisStore {
             builds: builds.unwrap_or(0),
             stored_bytes: bytes.unwrap_or(0),
             builds_running: running.unwrap_or(0),
+            uploads_this_minute: 0,
         })
     }
 

@@ -31,6 +31,9 @@ impl RedisStore {
             .arg(new.dockerfile.as_slice())
             .arg(new.sealed.as_deref().unwrap_or_default())
             .arg(new.bytes());
+        for limit in [new.quota.builds_queued, new.quota.stored_bytes, new.quota.builds_running] {
+            script.arg(limit.map(|limit| limit.to_string()).unwrap_or_default());
+        }
         for image in &record.spec.images {
             script.arg(image.repository()).arg(image.to_string());
         }

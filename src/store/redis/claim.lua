@@ -11,8 +11,16 @@ if first then
     local f = call('HMGET', key('b', id), 'fence', 'until')
     if f[1] == fence and f[2] then return taken(id) end
 end
+local at = 0
 while true do
-    local owner = call('ZRANGE', key('turns'), 0, 0)[1]
+    local owner = call('ZRANGE', key('turns'), at, at)[1]
+    -- An owner that has as many in hands as it may is passed over.
+    while owner do
+        local f = call('HMGET', key('tn', owner), 'running', 'cap')
+        if not f[2] or tonumber(f[1] or 0) < tonumber(f[2]) then break end
+        at = at + 1
+        owner = call('ZRANGE', key('turns'), at, at)[1]
+    end
     if not owner then return false end
     local id = call('ZPOPMIN', key('q', owner))[1]
     if id then

@@ -44,7 +44,10 @@ local function dequeue(id, owner)
 end
 
 local function end_lease(id, owner)
-    if call('HDEL', key('b', id), 'until', 'len') > 0 then call('HINCRBY', key('tn', owner), 'running', -1) end
+    if call('HDEL', key('b', id), 'until', 'len') > 0 then
+        call('HINCRBY', key('tn', owner), 'running', -1)
+        if call('HEXISTS', key('tn', owner), 'cap') == 1 then wake('q') end
+    end
     call('ZREM', key('leases'), id)
 end
 

@@ -117,6 +117,9 @@ fn fault(error: &RedisError) -> StoreError {
         _ => error.is_connection_dropped(),
     };
     let text = error.to_string();
+    if let Some(over) = over_quota(&text) {
+        return over;
+    }
     if away {
         StoreError::Unavailable(text)
     } else if text.contains("OOM ") || text.contains("MISCONF") {
@@ -125,4 +128,12 @@ fn fault(error: &RedisError) -> StoreError {
     } else {
         StoreError::Internal(text)
     }
+}
+
+/// What submit.lua refuses with.
+fn over_quota(text: &str) -> Option<StoreError> {
+    let (_, told) = text.split_once("OVERQUOTA")?;
+    let words: Vec<&str> = told.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty()).collect();
+    let quota = ["builds_queued", "stored_bytes"].into_iter().find(|name| words.first() == Some(name))?;
+    Some(StoreError::OverQuota { quota, limit: words.get(1)?.parse().ok()?, used: words.get(2)?.parse().ok()? })
 }

@@ -73,6 +73,13 @@ impl RedisStore {
         Ok(Hits { count, left: Duration::from_millis(left) })
     }
 
+    pub async fn hits(&self, key: &str) -> Result<u64> {
+        let mut command = redis::cmd("GET");
+        command.arg(self.key(&format!("rate:{key}")));
+        let count: Option<u64> = self.inner.link.command(&command).await?;
+        Ok(count.unwrap_or(0))
+    }
+
     pub async fn audit_append(&self, after: u64, entries: &[String]) -> Result<bool> {
         let mut script = scripts::AUDIT.key(&self.inner.prefix);
         script.arg(call_token()).arg(after);

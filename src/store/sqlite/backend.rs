@@ -140,6 +140,11 @@ impl SqliteStore {
         self.write(move |txn| aside::delete(txn, &scope, id)).await
     }
 
+    pub async fn set_cap(&self, owner: &Owner, cap: Option<u64>) -> Result<()> {
+        let owner = owner.clone();
+        self.write(move |txn| aside::set_cap(txn, &owner, cap)).await
+    }
+
     pub async fn usage(&self, owner: &Owner) -> Result<Usage> {
         let owner = owner.clone();
         self.read(move |conn| aside::usage(conn, &owner)).await
@@ -211,6 +216,11 @@ impl SqliteStore {
     pub async fn hit(&self, key: &str, window: Duration) -> Result<Hits> {
         let key = key.to_owned();
         self.write(move |txn| objects::hit(txn, &key, window)).await
+    }
+
+    pub async fn hits(&self, key: &str) -> Result<u64> {
+        let (key, now) = (key.to_owned(), self.inner.clock.millis());
+        self.read(move |conn| objects::hits(conn, now, &key)).await
     }
 
     pub async fn audit_append(&self, after: u64, entries: &[String]) -> Result<bool> {

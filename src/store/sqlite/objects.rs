@@ -116,6 +116,11 @@ pub(super) fn hit(txn: &Txn<'_>, key: &str, window: Duration) -> Result<Hits> {
     Ok(Hits { count, left: Duration::from_millis(left) })
 }
 
+pub(super) fn hits(conn: &Connection, now: i64, key: &str) -> Result<u64> {
+    let sql = "SELECT count FROM rate WHERE key = ?1 AND ends > ?2";
+    Ok(conn.prepare_cached(sql)?.query_row(params![key, now], |row| row.get(0)).optional()?.unwrap_or(0))
+}
+
 pub(super) fn audit_append(txn: &Txn<'_>, after: u64, entries: &[String]) -> Result<bool> {
     let last: u64 = txn.conn.prepare_cached("SELECT coalesce(max(seq), 0) FROM audit")?.query_row([], |row| row.get(0))?;
     if last != after {

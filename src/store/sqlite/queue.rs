@@ -55,10 +55,13 @@ fn set_aside(txn: &Txn<'_>, num: i64, why: &str) -> Result<()> {
     Ok(())
 }
 
-/// The build whose turn it is, if it can be read, and its number.
+/// The build whose turn it is among the owners that may have one more in hands, if it can be read, and its number.
 fn next(conn: &Connection) -> Result<Option<(Result<Entry>, i64)>> {
     let owner: Option<String> = conn
-        .prepare_cached("SELECT owner FROM turn WHERE waiting > 0 ORDER BY last, owner LIMIT 1")?
+        .prepare_cached(
+            "SELECT t.owner FROM turn t LEFT JOIN tenant n ON n.owner = t.owner
+             WHERE t.waiting > 0 AND (n.cap IS NULL OR n.running < n.cap) ORDER BY t.last, t.owner LIMIT 1",
+        )?
         .query_row([], |row| row.get(0))
         .optional()?;
     let Some(owner) = owner else { return Ok(None) };

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::aside;
 use super::live::{News, Queue};
 use super::writer::Txn;
-use crate::domain::{BuildId, BuildRecord, BuildState, Fence, Scope};
+use crate::domain::{BuildId, BuildRecord, BuildState, Fence, Quota, Scope};
 use crate::store::rules::{self, Place};
 use crate::store::{Change, Guard, NewBuild, Result, StoreError, Stored, Topic};
 
@@ -87,6 +88,7 @@ pub(super) struct Accept {
     body: String,
     dockerfile: Vec<u8>,
     bytes: u64,
+    quota: Quota,
     sealed: Option<Vec<u8>>,
 }
 
@@ -103,6 +105,7 @@ impl Accept {
             json,
             dockerfile: new.dockerfile.clone(),
             bytes: new.bytes(),
+            quota: new.quota,
             sealed: new.sealed.clone(),
         })
     }
@@ -123,6 +126,9 @@ pub(super) fn submit(txn: &Txn<'_>, new: Accept) -> Result<Arc<Stored>> {
         return Ok(Arc::new(known.stored));
     }
     let num = txn.conn.last_insert_rowid();
+    if new.quota.bounds_builds() {
+        aside::check_quota(txn.conn, &record.owner, &new.quota, new.bytes)?;
+    }
     txn.conn.prepare_cached("INSERT INTO dockerfile VALUES (?1, ?2)")?.execute(params![num, new.dockerfile])?;
     if let Some(sealed) = &new.sealed {
         txn.conn.prepare_cached("INSERT INTO sealed VALUES (?1, ?2)")?.execute(params![num, sealed])?;
@@ -217,7 +223,8 @@ pub(super) fn save(txn: &Txn<'_>, before: Entry, record: BuildRecord, place: Pla
         (BuildState::Queued, after) if after != BuildState::Queued => Queue::Leave,
         _ => Queue::Same,
     };
-    if queue != Queue::Same {
+    // Also an end: its owner may have been at the number that it may have in hands.
+    if queue != Queue::Same || (before.stored.leased && until.is_none()) {
         txn.wake(Topic::Queue);
     }
     txn.wake(Topic::Build(stored.record.id));

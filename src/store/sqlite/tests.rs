@@ -20,7 +20,7 @@ fn build(bytes: usize) -> NewBuild {
         None,
         Timestamp::now(),
     );
-    NewBuild { record, dockerfile: vec![b'x'; bytes], sealed: None }
+    NewBuild { record, dockerfile: vec![b'x'; bytes], sealed: None, quota: Default::default() }
 }
 
 async fn limit_pages(store: &SqliteStore, pages: i64) {

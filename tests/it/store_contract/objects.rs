@@ -157,7 +157,7 @@ async fn usage_is_what_there_is(store: &Store) {
     let second = submit(store, "ada").await;
     submit(store, "bob").await;
     let bytes = build("ada").bytes();
-    let expected = Usage { builds: 2, builds_queued: 2, builds_running: 0, stored_bytes: 2 * bytes };
+    let expected = Usage { builds: 2, builds_queued: 2, builds_running: 0, stored_bytes: 2 * bytes, uploads_this_minute: 0 };
     assert_eq!(usage(store, "ada").await, expected);
     let claim = eventually("ada's turn", || async { claim(store).await.filter(|c| c.stored.record.id == first) }).await;
     let expected = Usage { builds_queued: 1, builds_running: 1, ..expected };

@@ -56,7 +56,7 @@ impl Process {
     /// The address it serves on.
     pub fn address(&mut self) -> String {
         let line = self.wait_for("serving on");
-        line.rsplit("http://").next().expect("an address").trim().to_owned()
+        line.rsplit("://").next().expect("an address").trim().to_owned()
     }
 
     pub fn pid(&self) -> u32 {

@@ -214,6 +214,12 @@ impl Running {
             created_at: Timestamp::now(),
         };
         self.store.commit(&[Write::put(Kind::User, name, &owner, Expect::Anything, &user)]).await.expect("an account");
+        self.token_of(name).await
+    }
+
+    /// A token of an account that is there.
+    pub async fn token_of(&self, name: &str) -> String {
+        let owner: Owner = name.parse().expect("a valid name");
         let new =
             NewToken { name: "test".into(), scopes: Permissions::of_role(Role::User), images: Vec::new(), expires_at: None };
         issue_token(&self.store, &owner, &new).await.expect("a token").1.expose_secret().to_owned()

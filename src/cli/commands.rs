@@ -1,0 +1,166 @@
+//! The operator's commands as they are written: `dockwright user|token|registry|audit|keys …`.
+
+use std::path::PathBuf;
+
+use crate::client::DEFAULT_URL;
+
+/// Where in the help it stands how the service is reached.
+const SERVICE: &str = "Service";
+
+/// Which service, as whom, and how to show its answers.
+#[derive(clap::Args)]
+pub(super) struct Remote {
+    /// Address of the service
+    #[arg(long, env = "DOCKWRIGHT_URL", default_value = DEFAULT_URL, value_name = "URL", global = true, help_heading = SERVICE)]
+    pub url: String,
+    /// File with a token; else DOCKWRIGHT_TOKEN, else ./dockwright-data/admin-token
+    #[arg(long, value_name = "FILE", global = true, help_heading = SERVICE)]
+    pub token_file: Option<PathBuf>,
+    /// PEM file with a certificate that is trusted besides the usual ones
+    #[arg(long, env = "DOCKWRIGHT_CA_FILE", value_name = "FILE", global = true, help_heading = SERVICE)]
+    pub ca_file: Option<PathBuf>,
+    /// Print JSON, as the service answers
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(clap::Subcommand)]
+pub(super) enum User {
+    /// Accounts, newest first
+    List,
+    /// Make an account
+    Add {
+        /// 1 to 64 of a-z 0-9 . _ -
+        name: String,
+        /// Of the role admin: sees everything, and manages accounts
+        #[arg(long)]
+        admin: bool,
+        /// Read a password from standard input; without one the account is used by tokens alone
+        #[arg(long)]
+        password_stdin: bool,
+        /// Such as builds_running=2 or stored_bytes=1000000000; repeatable
+        #[arg(long, value_name = "KEY=NUMBER", value_parser = quota)]
+        quota: Vec<(String, u64)>,
+    },
+    /// One account
+    Show { name: String },
+    /// Change an account
+    Set {
+        name: String,
+        #[arg(long, value_parser = ["user", "admin"])]
+        role: Option<String>,
+        /// Let nobody in: no log-in, no token; what it owns stays
+        #[arg(long, conflicts_with = "enable")]
+        disable: bool,
+        /// Let it in again
+        #[arg(long)]
+        enable: bool,
+        /// Read a new password from standard input
+        #[arg(long)]
+        password_stdin: bool,
+        /// Replaces the whole quota; repeatable
+        #[arg(long, value_name = "KEY=NUMBER", value_parser = quota)]
+        quota: Vec<(String, u64)>,
+    },
+    /// Change your own password: standard input holds the present one and the new one, a line each, or the new one alone when
+    /// there is none yet
+    Password,
+    /// Remove an account
+    Remove {
+        name: String,
+        /// What becomes of what it owns: delete, or transfer:NAME
+        #[arg(long, value_name = "delete|transfer:NAME")]
+        objects: Option<String>,
+    },
+}
+
+#[derive(clap::Subcommand)]
+pub(super) enum Token {
+    /// Tokens, newest first
+    List {
+        /// Another account's (for admins)
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
+    },
+    /// Make a token; its text is printed once
+    Add {
+        /// What it is for
+        name: String,
+        /// For another account (for admins)
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
+        /// builds:read, builds:write, apps:read, apps:write, admin; repeatable; without any: all you may
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
+        /// Only builds for these destinations, such as registry.example/team/*; repeatable
+        #[arg(long = "image", value_name = "HOST/PATH[/*]")]
+        images: Vec<String>,
+        /// Such as 90d; without it: never
+        #[arg(long, value_name = "TIME")]
+        expires_in: Option<String>,
+    },
+    /// Make a token worthless
+    Revoke { id: String },
+}
+
+#[derive(clap::Subcommand)]
+pub(super) enum Registry {
+    /// Your registries, newest first
+    List,
+    /// Keep credentials; the password is read from standard input
+    Put {
+        name: String,
+        /// As in an image's name
+        #[arg(long, value_name = "HOST[:PORT]")]
+        server: String,
+        #[arg(long, value_name = "NAME")]
+        username: String,
+    },
+    /// Forget credentials
+    Remove { name: String },
+    /// Does the registry accept them?
+    Check { name: String },
+}
+
+#[derive(clap::Subcommand)]
+pub(super) enum Audit {
+    /// What was done, oldest first
+    List {
+        /// Only the newest
+        #[arg(long, value_name = "N")]
+        last: Option<usize>,
+    },
+    /// Check that no entry was changed, moved or taken out
+    Verify,
+}
+
+#[derive(clap::Subcommand)]
+pub(super) enum Keys {
+    /// Make a new key and seal everything that is kept with it
+    Rotate,
+}
+
+#[derive(clap::Subcommand)]
+pub(super) enum Command {
+    /// Accounts (for admins)
+    #[command(subcommand)]
+    User(User),
+    /// Tokens, your own or (for admins) an account's
+    #[command(subcommand)]
+    Token(Token),
+    /// Your registries' credentials
+    #[command(subcommand)]
+    Registry(Registry),
+    /// Who did what (for admins)
+    #[command(subcommand)]
+    Audit(Audit),
+    /// The keys of kept credentials (for admins)
+    #[command(subcommand)]
+    Keys(Keys),
+}
+
+/// `KEY=NUMBER`; the service knows the keys.
+fn quota(text: &str) -> Result<(String, u64), String> {
+    let (key, number) = text.split_once('=').ok_or("must be KEY=NUMBER")?;
+    Ok((key.to_owned(), number.parse().map_err(|_| format!("{number:?} is no whole number"))?))
+}

@@ -1,0 +1,46 @@
+use super::*;
+
+fn from_toml(text: &str) -> anyhow::Result<Config> {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("c.toml");
+    std::fs::write(&path, text)?;
+    Settings::default().resolve(Some(&path))
+}
+
+#[test]
+fn a_file_is_read_and_flags_win() {
+    let config =
+        from_toml("listen = \"127.0.0.1:9\"\nmax_upload = \"2g\"\nbuild_timeout = \"5m\"\nmax_cpus = \"1.5\"").expect("valid");
+    assert_eq!((config.listen.port(), config.max_upload.0, config.max_cpus.0), (9, 2 << 30, 1500));
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("c.toml");
+    std::fs::write(&path, "listen = \"127.0.0.1:9\"").expect("written");
+    let flags = Settings { listen: Some("127.0.0.1:10".parse().expect("an address")), ..Settings::default() };
+    assert_eq!(flags.resolve(Some(&path)).expect("valid").listen.port(), 10);
+}
+
+#[test]
+fn unknown_keys_and_contradictions_are_refused() {
+    for (text, word) in [
+        ("lisen = 1", "lisen"),
+        ("role = \"api\"", "role"),
+        ("workers = 0", "workers"),
+        ("store = \"mysql://x\"", "store"),
+        ("max_upload = \"x\"", "max_upload"),
+    ] {
+        let error = format!("{:#}", from_toml(text).expect_err(text));
+        assert!(error.contains(word), "{text}: {error}");
+    }
+    assert!(refuse_unknown_variables(["DOCKWRIGHT_LISEN".to_owned()].into_iter()).is_err());
+    assert!(refuse_unknown_variables(["DOCKWRIGHT_LISTEN".to_owned(), "PATH".to_owned()].into_iter()).is_ok());
+}
+
+#[test]
+fn secrets_are_masked() {
+    let config = from_toml("store = \"redis://u:canary@h:1/0\"\nkey = \"canary\"").expect("valid");
+    let shown = toml::to_string(&config).expect("serialises");
+    assert!(!shown.contains("canary") && shown.contains("redis://u:********@h:1/0"), "{shown}");
+    assert!(!format!("{config:?}").contains("canary"));
+    let error = format!("{:#}", from_toml("workers = 2\nkeyy = \"canary\"").expect_err("an unknown key"));
+    assert!(error.contains("line 2") && error.contains("keyy") && !error.contains("canary"), "{error}");
+}
