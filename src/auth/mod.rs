@@ -152,6 +152,8 @@ impl Authenticator {
 
     async fn by_password(&self, name: &str, password: SecretString, address: IpAddr) -> Result<Arc<Principal>> {
         let key = self.remembered.disguise(name, &password);
+        // Many requests with one password at the same time are one attempt, and not many that count as failed until they end.
+        let _turn = self.remembered.turn(&key).await;
         let generation = self.store.wakes().account_changes();
         if let Some(principal) = self.remembered.recall(&key, generation) {
             return Ok(principal);

@@ -6,7 +6,7 @@ use dockwright::auth::{NewToken, issue_token};
 use dockwright::domain::{Owner, Permission, Permissions, Quota, Role, Timestamp, User};
 use dockwright::store::objects::{Expect, Kind, Write};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use crate::support::service::{Backend, Running, dockerfile, id, start_with};
@@ -89,8 +89,4 @@ pub async fn log_in(service: &Running, name: &str) -> String {
 pub async fn queued(service: &Running, token: &str) -> String {
     let form = dockerfile("FROM busybox\n").text("image", "127.0.0.1:1/team/app");
     id(&service.submit_as(token, form).await).to_owned()
-}
-
-pub fn secret(text: &str) -> SecretString {
-    SecretString::from(text.to_owned())
 }
