@@ -43,6 +43,7 @@ pub fn run(config: Config, registry: &str) -> anyhow::Result<ExitCode> {
         vec![
             ("settings", settings(&config)),
             ("address", address(&config).await),
+            ("tls", tls(&config)),
             ("disk", disk(&config)),
             ("store", store(&config).await),
             ("engine", engine_found(engine)),
@@ -59,7 +60,7 @@ pub fn run(config: Config, registry: &str) -> anyhow::Result<ExitCode> {
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The data folder and the key.
+/// The data folder and the keys.
 fn settings(config: &Config) -> Finding {
     let folder = config.data_dir.display();
     let there = existing(&config.data_dir);
@@ -75,10 +76,13 @@ fn settings(config: &Config) -> Finding {
     if let Err(error) = check_folder(config) {
         return trouble(error.to_string(), "every store needs a folder of its own");
     }
-    let key = if config.key.is_some() || config.key_file.exists() { open_vault(config).map(|_| ()) } else { Ok(()) };
-    match key {
-        Ok(()) if config.data_dir.is_dir() => Ok(format!("data in {folder}")),
-        Ok(()) => Ok(format!("data will be in {folder}, which the first start makes")),
+    let there = config.key.is_some() || config.key_file.exists();
+    let keys = if there { open_vault(config).map(|vault| Some(vault.keys())) } else { Ok(None) };
+    match keys {
+        Ok(Some(1)) => Ok(format!("data in {folder}, one key")),
+        Ok(Some(keys)) => Ok(format!("data in {folder}, {keys} keys: the first one seals, the others can be read")),
+        Ok(None) if config.data_dir.is_dir() => Ok(format!("data in {folder}; the first start makes the key")),
+        Ok(None) => Ok(format!("data will be in {folder}, which the first start makes")),
         Err(error) => trouble(format!("the key cannot be used: {error:#}"), "mend the key file, or set DOCKWRIGHT_KEY"),
     }
 }
@@ -95,15 +99,16 @@ async fn address(config: &Config) -> Finding {
     if !config.role.serves() {
         return Ok("a worker listens nowhere".into());
     }
-    if !address.ip().is_loopback() {
+    let secure = config.tls_cert.is_some();
+    if !address.ip().is_loopback() && !secure {
         return trouble(
-            format!("{address} is open to other machines, and this version speaks no TLS"),
-            "listen on 127.0.0.1 behind a reverse proxy that does",
+            format!("{address} is open to other machines without TLS: tokens and passwords cross the network in the clear"),
+            "set --tls-cert and --tls-key, or listen on 127.0.0.1 behind a reverse proxy that speaks TLS",
         );
     }
     match TcpListener::bind(address) {
         Ok(_) => Ok(format!("{address} is free")),
-        Err(error) if error.kind() == IoErrorKind::AddrInUse && dockwright_answers(address).await => {
+        Err(error) if error.kind() == IoErrorKind::AddrInUse && dockwright_answers(address, secure).await => {
             Ok(format!("a dockwright answers on {address}"))
         }
         Err(error) if error.kind() == IoErrorKind::AddrInUse => trouble(
@@ -114,10 +119,31 @@ async fn address(config: &Config) -> Finding {
     }
 }
 
-async fn dockwright_answers(address: SocketAddr) -> bool {
-    let Ok(client) = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build() else { return false };
-    let Ok(answer) = client.get(format!("http://{address}/healthz")).send().await else { return false };
+async fn dockwright_answers(address: SocketAddr, secure: bool) -> bool {
+    let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy();
+    // Only whether it is there is asked: it is sent nothing, and its certificate has a name that is not known here.
+    let Ok(client) = client.danger_accept_invalid_certs(secure).build() else { return false };
+    let scheme = if secure { "https" } else { "http" };
+    let Ok(answer) = client.get(format!("{scheme}://{address}/healthz")).send().await else { return false };
     answer.status().is_success() && answer.text().await.is_ok_and(|body| body == r#"{"status":"ok"}"#)
+}
+
+/// The certificate and its key, if the service is to speak TLS itself.
+fn tls(config: &Config) -> Finding {
+    use std::os::unix::fs::PermissionsExt;
+    let (Some(cert), Some(key)) = (&config.tls_cert, &config.tls_key) else {
+        return Ok("not spoken by the service itself".into());
+    };
+    if let Err(error) = crate::http::tls(cert, key) {
+        return trouble(format!("{error:#}"), "name a PEM file with the certificate chain and one with its key");
+    }
+    match std::fs::metadata(key) {
+        Ok(meta) if meta.permissions().mode() & 0o077 != 0 => {
+            trouble(format!("{} may be read by others", key.display()), format!("chmod 600 {}", key.display()))
+        }
+        Ok(_) => Ok(format!("{} and its key fit each other", cert.display())),
+        Err(error) => trouble(format!("{}: {error}", key.display()), "name a file that this account can read"),
+    }
 }
 
 fn disk(config: &Config) -> Finding {

@@ -162,7 +162,6 @@ pub struct UserForm {
 
 /// Make an account.
 #[utoipa::path(post, path = "/api/v1/users", tag = "accounts", operation_id = "make_user", request_body = UserForm,
-    params(("Idempotency-Key" = Option<String>, Header)),
     responses((status = 201, body = UserView, headers(("location" = String)))))]
 pub(super) async fn make(State(app): State<App>, Extension(caller): Caller, request: Request) -> Result<Response> {
     let (headers, bytes) = body::read(request).await?;
@@ -273,7 +272,6 @@ pub struct RotatedView {
 
 /// Make a new key for kept credentials and seal them with it. The old key stays readable for a minute, for other processes.
 #[utoipa::path(post, path = "/api/v1/keys/rotate", tag = "accounts", operation_id = "rotate_keys",
-    params(("Idempotency-Key" = Option<String>, Header)),
     responses((status = 200, body = RotatedView)))]
 pub(super) async fn rotate(State(app): State<App>, Extension(caller): Caller, request: Request) -> Result<Response> {
     let (headers, bytes) = body::read(request).await?;

@@ -17,9 +17,49 @@ pub fn routes() -> Router<App> {
 
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct AuditPage {
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<AuditEntry>)]
     items: Vec<Entry>,
     next_cursor: Option<String>,
+}
+
+/// Something that was done, or tried.
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub struct AuditEntry {
+    /// 1, 2, 3 … without gaps.
+    seq: u64,
+    #[schema(format = "date-time")]
+    at: String,
+    /// The account; none for a log-in that failed.
+    actor: Option<String>,
+    proof: Option<AuditProof>,
+    /// Where it came from.
+    address: String,
+    /// `build.submit`, `user.change` …
+    action: String,
+    /// The object's path below `/api/v1/`.
+    object: String,
+    /// The answer's HTTP status.
+    status: u16,
+    request_id: String,
+    /// The hash of the entry before; 64 zeros for the first.
+    prev: String,
+    /// SHA-256 of `prev` and this entry, in hexadecimal.
+    hash: String,
+}
+
+/// How the account has shown that it is the one.
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub struct AuditProof {
+    #[schema(pattern = "^(token|session|password)$")]
+    by: String,
+    /// The token's.
+    #[schema(required = false, format = "uuid")]
+    id: String,
+    /// The token's.
+    #[schema(required = false)]
+    name: String,
 }
 
 /// Who did what, newest first. Each entry holds the hash of the one before.

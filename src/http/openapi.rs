@@ -21,7 +21,7 @@ use super::view::NetworkView;
         title = "Dockwright",
         description = "A Dockerfile in, a published image out, and the truth about every stage on the way.\n\n\
             Times are RFC 3339 in UTC with milliseconds, ids are UUIDv7. Lists answer `items`, newest first, and a `next_cursor`. \
-            A refusal is `application/problem+json` (RFC 9457) with a stable `code`."
+            A refusal is `application/problem+json` (RFC 9457) with a stable `code`. What belongs to another account is 404."
     ),
     paths(
         super::builds::submit, super::builds::list, super::builds::one, super::builds::dockerfile, super::builds::cancel, super::builds::remove,
@@ -41,7 +41,7 @@ use super::view::NetworkView;
         (name = "older path", description = "The same builds for clients of the earlier publisher."),
     ),
     modifiers(&Authentication, &EveryRoute, &Examples),
-    security(("bearer" = []), ("basic" = []))
+    security(("bearer" = []), ("basic" = []), ("session" = []))
 )]
 struct Api;
 
@@ -82,7 +82,7 @@ pub struct Upload {
     /// Sealed until the build ends, then erased.
     #[schema(format = Password, required = false)]
     password: String,
-    /// Names of stored registries, whose credentials the build is given: one for each host.
+    /// The name of credentials that you keep, see `/api/v1/registries`; one for each host.
     #[schema(required = false)]
     registry: Vec<String>,
     /// `KEY=VALUE`. They stay readable in the image's history: names that look like a secret's are refused.

@@ -117,7 +117,7 @@ pub struct CheckView {
 
 /// Does the registry accept the credentials?
 #[utoipa::path(post, path = "/api/v1/registries/{name}/check", tag = "registries", operation_id = "check_registry",
-    params(("name" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
+    params(("name" = String, Path)),
     responses((status = 200, body = CheckView)))]
 pub(super) async fn check(
     State(app): State<App>,

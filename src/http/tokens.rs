@@ -106,11 +106,11 @@ pub struct TokenForm {
     #[serde(default)]
     images: Vec<String>,
     /// Seconds, or a time like `90d`; absent: never.
-    #[schema(value_type = Option<String>)]
     expires_in: Option<Lifetime>,
 }
 
-#[derive(Deserialize)]
+/// Seconds, or a time like `90d`.
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
 enum Lifetime {
     Seconds(u64),
@@ -175,8 +175,7 @@ impl Lifetime {
 
 /// Make a token. Its text is in this answer and nowhere else.
 #[utoipa::path(post, path = "/api/v1/tokens", tag = "accounts", operation_id = "make_token", request_body = TokenForm,
-    params(("owner" = Option<String>, Query, description = "For admins: for another account."),
-        ("Idempotency-Key" = Option<String>, Header)),
+    params(("owner" = Option<String>, Query, description = "For admins: for another account.")),
     responses((status = 201, body = NewTokenView, headers(("location" = String)))))]
 pub(super) async fn make(State(app): State<App>, Extension(caller): Caller, request: Request) -> Result<Response> {
     let mut query = Query::of(request.uri(), &["owner"]);

@@ -7,8 +7,10 @@ use utoipa::Modify;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Required, Response, Schema};
+
+use super::super::access::{Need, RULES};
 
 /// How to sign in.
 pub struct Authentication;
@@ -18,11 +20,19 @@ impl Modify for Authentication {
         let components = api.components.get_or_insert_default();
         for (name, scheme, how) in [
             ("bearer", HttpAuthScheme::Bearer, "`Authorization: Bearer TOKEN`"),
-            ("basic", HttpAuthScheme::Basic, "Any user name, and the token as the password: `curl -u me:TOKEN`"),
+            (
+                "basic",
+                HttpAuthScheme::Basic,
+                "Any user name and a token as the password (`curl -u me:TOKEN`), or an account and its own",
+            ),
         ] {
             let scheme = HttpBuilder::new().scheme(scheme).description(Some(how)).build();
             components.add_security_scheme(name, SecurityScheme::Http(scheme));
         }
+        let how = "A session's cookie, from `POST /api/v1/session`; without TLS, on loopback alone, its name is `dockwright`. Changes \
+                   are taken from the service's own pages alone (`Origin`)";
+        let cookie = ApiKey::Cookie(ApiKeyValue::with_description("__Host-dockwright", how));
+        components.add_security_scheme("session", SecurityScheme::ApiKey(cookie));
     }
 }
 
@@ -31,21 +41,53 @@ pub struct EveryRoute;
 
 impl Modify for EveryRoute {
     fn modify(&self, api: &mut OpenApi) {
-        for item in api.paths.paths.values_mut() {
-            for operation in
-                [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten()
-            {
-                complete(operation);
+        for (path, item) in &mut api.paths.paths {
+            let methods = [
+                ("GET", &mut item.get),
+                ("POST", &mut item.post),
+                ("PUT", &mut item.put),
+                ("PATCH", &mut item.patch),
+                ("DELETE", &mut item.delete),
+            ];
+            for (method, operation) in methods {
+                let Some(operation) = operation else { continue };
+                let rule = RULES.iter().find(|rule| rule.method == method && rule.path == path);
+                complete(method, rule.expect("has a rule, because a test looks for it").need, operation);
             }
         }
     }
 }
 
-fn complete(operation: &mut Operation) {
-    operation.parameters.get_or_insert_default().push(RefOr::T(request_id()));
+fn complete(method: &str, need: Need, operation: &mut Operation) {
+    let parameters = operation.parameters.get_or_insert_default();
+    // A path's parameter is found by its handler too.
+    let mut known: Vec<String> = Vec::new();
+    parameters.retain(|parameter| match parameter {
+        RefOr::T(Parameter { name, .. }) => {
+            !known.contains(name) && {
+                known.push(name.clone());
+                true
+            }
+        }
+        RefOr::Ref(_) => true,
+    });
+    parameters.push(RefOr::T(own_header("X-Request-Id", "An id of your own for this request; one is made if absent.")));
+    // Whose key it is must be known: a log-in is not repeated by one.
+    if method == "POST" && need != Need::Nothing {
+        let told = "With the same key and request within 24 h, the first answer comes again and nothing is done twice; with another \
+                    request 422, while the first one runs 409.";
+        parameters.push(RefOr::T(own_header("Idempotency-Key", told)));
+        for response in operation.responses.responses.values_mut() {
+            if let RefOr::T(response) = response {
+                response
+                    .headers
+                    .insert("Idempotent-Replayed".into(), header("`true` when it is the first answer again.", text()));
+            }
+        }
+    }
+    tell_need(need, operation);
     let responses = &mut operation.responses.responses;
-    // Routes without an account say so by a requirement that requires nothing.
-    if operation.security.is_none() {
+    if need != Need::Nothing {
         let mut unauthenticated = Response::new("A valid token is needed.");
         unauthenticated.headers.insert("WWW-Authenticate".into(), header("How to sign in.", text()));
         responses.insert("401".into(), RefOr::T(unauthenticated));
@@ -60,11 +102,31 @@ fn complete(operation: &mut Operation) {
     }
 }
 
+/// What a caller needs, in the words of a route's description.
+fn tell_need(need: Need, operation: &mut Operation) {
+    let told = match need {
+        Need::Nothing => "Needs no account.".to_owned(),
+        Need::Account => "Needs an account, whatever the scopes.".to_owned(),
+        Need::Scope(scope) => {
+            let why = format!("The token or account has not the scope `{scope}` (`missing_scope`).");
+            operation.responses.responses.insert("403".into(), RefOr::T(Response::new(why)));
+            format!("Needs the scope `{scope}`.")
+        }
+    };
+    let description = operation.description.take().filter(|text| !text.is_empty());
+    operation.description = Some(description.map_or_else(|| told.clone(), |text| format!("{text}\n\n{told}")));
+}
+
 fn complete_response(status: &str, response: &mut Response) {
     response.headers.insert("X-Request-Id".into(), header("The request's id, which the service's log has too.", text()));
-    if status.starts_with('5') {
+    let when = match status {
+        "4XX" => Some("With 429: the seconds after which to try again."),
+        _ if status.starts_with('5') => Some("With 503: the seconds after which to try again."),
+        _ => None,
+    };
+    if let Some(when) = when {
         let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).build();
-        response.headers.insert("Retry-After".into(), header("With 503: the seconds after which to try again.", seconds));
+        response.headers.insert("Retry-After".into(), header(when, seconds));
     }
     if response.content.is_empty() && status.starts_with(['4', '5']) {
         let problem = Content::new(Some(Ref::from_schema_name("Problem")));
@@ -72,12 +134,12 @@ fn complete_response(status: &str, response: &mut Response) {
     }
 }
 
-fn request_id() -> Parameter {
+fn own_header(name: &str, told: &str) -> Parameter {
     ParameterBuilder::new()
-        .name("X-Request-Id")
+        .name(name)
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
-        .description(Some("An id of your own for this request; one is made if absent."))
+        .description(Some(told))
         .schema(Some(text()))
         .build()
 }
@@ -107,6 +169,7 @@ impl Modify for Examples {
             match components.schemas.get_mut(&name) {
                 Some(RefOr::T(Schema::Object(schema))) => schema.example = Some(example),
                 Some(RefOr::T(Schema::OneOf(schema))) => schema.example = Some(example),
+                Some(RefOr::T(Schema::AllOf(schema))) => schema.example = Some(example),
                 _ => {}
             }
         }
@@ -114,111 +177,4 @@ impl Modify for Examples {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-    use utoipa::OpenApi as _;
-
-    use super::super::Api;
-
-    /// What of an example is not as its schema says; only what the schemas of this API use.
-    fn misfits(api: &Value, schema: &Value, value: &Value, at: &str, faults: &mut Vec<String>) {
-        if let Some(name) = schema["$ref"].as_str() {
-            let pointer = name.trim_start_matches('#');
-            let schema = api.pointer(pointer).unwrap_or_else(|| panic!("{name} leads nowhere"));
-            return misfits(api, schema, value, at, faults);
-        }
-        if let Some(options) = schema["oneOf"].as_array() {
-            let fits = |option: &Value| {
-                let mut faults = Vec::new();
-                misfits(api, option, value, at, &mut faults);
-                faults.is_empty()
-            };
-            if !options.iter().any(fits) {
-                faults.push(format!("{at}: {value} fits no form"));
-            }
-            return;
-        }
-        let kind = match value {
-            Value::Null => "null",
-            Value::Bool(_) => "boolean",
-            Value::Number(_) => "integer",
-            Value::String(_) => "string",
-            Value::Array(_) => "array",
-            Value::Object(_) => "object",
-        };
-        let kinds = &schema["type"];
-        if kinds != kind && !kinds.as_array().is_some_and(|kinds| kinds.contains(&json!(kind))) {
-            faults.push(format!("{at}: {value} is no {kinds}"));
-        }
-        if schema["enum"].as_array().is_some_and(|all| !all.contains(value)) {
-            faults.push(format!("{at}: {value} is none of {}", schema["enum"]));
-        }
-        for item in value.as_array().into_iter().flatten() {
-            misfits(api, &schema["items"], item, &format!("{at}[]"), faults);
-        }
-        for (key, item) in value.as_object().into_iter().flatten() {
-            match (&schema["properties"][key], &schema["additionalProperties"]) {
-                (Value::Null, Value::Null) => faults.push(format!("{at}.{key}: is not in the schema")),
-                (Value::Null, others) => misfits(api, others, item, &format!("{at}.{key}"), faults),
-                (known, _) => misfits(api, known, item, &format!("{at}.{key}"), faults),
-            }
-        }
-        for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            if value.get(name).is_none() {
-                faults.push(format!("{at}.{name}: is missing"));
-            }
-        }
-    }
-
-    #[test]
-    fn every_example_is_one() {
-        let api = serde_json::to_value(Api::openapi()).expect("serialises");
-        let mut faults = Vec::new();
-        for (name, example) in super::examples() {
-            let schema = &api["components"]["schemas"][&name];
-            assert_eq!(schema["example"], example, "{name} has its example");
-            misfits(&api, schema, &example, &name, &mut faults);
-        }
-        assert!(faults.is_empty(), "{faults:#?}");
-    }
-
-    /// The names of the schemas under `content`, which stand at the top of a body.
-    fn bodies(value: &Value, found: &mut Vec<String>) {
-        if let Some(name) = value["schema"]["$ref"].as_str() {
-            found.extend(name.rsplit('/').next().map(str::to_owned));
-        }
-        for child in value.as_object().into_iter().flat_map(|map| map.values()) {
-            bodies(child, found);
-        }
-    }
-
-    #[test]
-    fn every_body_has_an_example() {
-        let api = serde_json::to_value(Api::openapi()).expect("serialises");
-        let mut names = Vec::new();
-        bodies(&api["paths"], &mut names);
-        assert!(names.iter().any(|name| name == "Build") && names.iter().any(|name| name == "Problem"), "{names:?}");
-        for name in names {
-            let schema = &api["components"]["schemas"][&name];
-            assert!(!schema["example"].is_null(), "{name} has no example");
-        }
-    }
-
-    #[test]
-    fn every_route_tells_its_refusals() {
-        let api = serde_json::to_value(Api::openapi()).expect("serialises");
-        for (path, item) in api["paths"].as_object().expect("paths") {
-            for (method, operation) in item.as_object().expect("methods") {
-                let responses = operation["responses"].as_object().expect("responses");
-                let open = ["/healthz", "/readyz"].contains(&path.as_str());
-                assert_eq!(responses.contains_key("401"), !open, "{method} {path}");
-                for (status, response) in responses {
-                    assert!(response["headers"]["X-Request-Id"].is_object(), "{method} {path} {status}");
-                    assert_ne!(response["description"], "", "{method} {path} {status}");
-                    let refusal = status.starts_with(['4', '5']);
-                    assert!(!refusal || response["content"].is_object(), "{method} {path} {status}");
-                }
-            }
-        }
-    }
-}
+mod tests;
