@@ -98,7 +98,8 @@ pub fn verify(last: Option<&Entry>, entry: &Entry) -> Result<(), Broken> {
     Ok(())
 }
 
-type Waiting = (Deed, oneshot::Sender<()>);
+/// A deed, or only somebody who wants to know that all before was written.
+type Waiting = (Option<Deed>, Option<oneshot::Sender<()>>);
 
 /// Takes deeds in. Clones share the task that appends; it ends with the last of them.
 #[derive(Clone)]
@@ -118,8 +119,24 @@ impl Audit {
 
     /// Waits until the deed is durably written. When the store cannot take it, the service's own log has it.
     pub async fn record(&self, deed: Deed) {
+        self.send(Some(deed)).await;
+    }
+
+    /// Takes the deed and answers before it is written, which is a moment later: for what leaves a durable record of its own. A crash in
+    /// that moment loses the entry.
+    pub async fn note(&self, deed: Deed) {
+        // An appender that ended has said so in the service's own log.
+        let _ = self.sender.send((Some(deed), None)).await;
+    }
+
+    /// Waits until everything taken so far is written.
+    pub async fn flush(&self) {
+        self.send(None).await;
+    }
+
+    async fn send(&self, deed: Option<Deed>) {
         let (written, wait) = oneshot::channel();
-        if self.sender.send((deed, written)).await.is_ok() {
+        if self.sender.send((deed, Some(written))).await.is_ok() {
             // An appender that ended has written, or logged, what it had.
             let _ = wait.await;
         }
@@ -151,7 +168,8 @@ impl Appender {
     async fn run(mut self, mut receiver: mpsc::Receiver<Waiting>) {
         let mut waiting = Vec::with_capacity(BATCH);
         while receiver.recv_many(&mut waiting, BATCH).await > 0 {
-            let (deeds, answers): (Vec<Deed>, Vec<oneshot::Sender<()>>) = waiting.drain(..).unzip();
+            let (deeds, answers): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
+            let deeds: Vec<Deed> = deeds.into_iter().flatten().collect();
             if let Err(error) = self.append(&deeds).await {
                 self.last = None;
                 for deed in &deeds {
@@ -159,7 +177,7 @@ impl Appender {
                     tracing::error!(%error, deed, "the audit could not be written");
                 }
             }
-            for answer in answers {
+            for answer in answers.into_iter().flatten() {
                 // Whoever did it may have gone away.
                 let _ = answer.send(());
             }
@@ -167,6 +185,9 @@ impl Appender {
     }
 
     async fn append(&mut self, deeds: &[Deed]) -> Result<(), StoreError> {
+        if deeds.is_empty() {
+            return Ok(());
+        }
         for attempt in 0..TRIES {
             if self.last.is_none() {
                 let newest = self.store.audit(None, 1).await?;

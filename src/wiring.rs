@@ -39,6 +39,8 @@ pub struct Service {
     pub admin: FirstAdmin,
 }
 
+/// How long an end waits for the audit's last entries.
+const AUDIT_FLUSH: std::time::Duration = std::time::Duration::from_secs(5);
 /// The file of the embedded store, in the data folder.
 const DATABASE: &str = "dockwright.db";
 
@@ -224,8 +226,11 @@ impl Service {
     pub async fn run(self, listener: Option<TcpListener>, stop: CancellationToken) -> anyhow::Result<()> {
         let tasks = TaskTracker::new();
         let ledger = Ledger::open(self.config.data_dir.join("ledger")).context("cannot open the ledger")?;
+        let mut audit = None;
         if let Some(listener) = listener {
-            tasks.spawn(http::serve(listener, http::router(self.app(&stop)), ServerLimits::default(), self.tls()?, stop.clone()));
+            let app = self.app(&stop);
+            audit = Some(app.accounts.audit.clone());
+            tasks.spawn(http::serve(listener, http::router(app), ServerLimits::default(), self.tls()?, stop.clone()));
         }
         let node = self.config.role.works().then(|| NodeParts { ledger: ledger.clone(), images: Arc::clone(&self.engine) as _ });
         let cleaner = Janitor {
@@ -242,6 +247,10 @@ impl Service {
         }
         tasks.close();
         tasks.wait().await;
+        if let Some(audit) = audit {
+            // A store that is away must not keep the process.
+            let _ = tokio::time::timeout(AUDIT_FLUSH, audit.flush()).await;
+        }
         Ok(())
     }
 }

@@ -30,27 +30,79 @@ struct Failures {
 
 /// An attempt to log in that was counted as failed before it was looked at, so that many at once are counted too.
 pub struct Attempt {
-    keys: Vec<String>,
+    /// The name's failures at this address, and the address's.
+    own: String,
+    shared: String,
 }
 
 /// # Errors
-/// [`Error::TooMany`] with the time to wait, when too many have failed.
+/// [`Error::TooMany`] with the time to wait, when too many have failed. Nothing is counted, or kept, of an attempt that is not looked at.
 pub async fn begin(store: &Store, name: &str, address: IpAddr) -> Result<Attempt> {
     let place = place(address);
-    let own = key(&["login", name, &place]);
-    let shared = key(&["login-from", &place]);
-    count(store, &own, FREE).await?;
-    count(store, &shared, FREE_OF_ADDRESS).await?;
-    Ok(Attempt { keys: vec![own, shared] })
+    let attempt = Attempt { own: key(&["login", name, &place]), shared: key(&["login-from", &place]) };
+    for _ in 0..TRIES {
+        let counts = [(known(store, &attempt.own).await?, FREE), (known(store, &attempt.shared).await?, FREE_OF_ADDRESS)];
+        let now = Timestamp::now();
+        if let Some(until) = counts.iter().filter_map(|(known, _)| known.failures.until).max().filter(|until| *until > now) {
+            return Err(locked_out("too many attempts to log in have failed", until.since(now)));
+        }
+        let writes = counts.map(|(known, free)| {
+            let count = known.failures.count.saturating_add(1);
+            known.write(Failures { count, until: penalty(count, free).map(|penalty| now.plus(penalty)) })
+        });
+        match store.commit(&writes).await {
+            Err(StoreError::Conflict) => {}
+            other => return Ok(other.map(|()| attempt)?),
+        }
+    }
+    Err(locked_out("too many attempts to log in at once", Duration::from_secs(1)))
 }
 
-/// The password was right: the name's failures at this address are forgotten, and this attempt was none of the address's.
+/// The password was right: the name's failures at this address are forgotten. The address's are not, but for this attempt, which
+/// was none: whoever has an account cannot wipe out with it that the passwords of others were guessed at.
 ///
 /// # Errors
 /// When the store cannot be asked.
 pub async fn succeeded(store: &Store, attempt: Attempt) -> Result<()> {
-    let writes: Vec<Write> = attempt.keys.into_iter().map(|key| Write::remove(Kind::Lockout, key, Expect::Anything)).collect();
-    Ok(store.commit(&writes).await?)
+    for _ in 0..TRIES {
+        let shared = known(store, &attempt.shared).await?;
+        let count = shared.failures.count.saturating_sub(1);
+        let less = match count {
+            0 => Write::remove(Kind::Lockout, attempt.shared.as_str(), shared.expect),
+            count => shared.write(Failures { count, until: None }),
+        };
+        match store.commit(&[Write::remove(Kind::Lockout, attempt.own.as_str(), Expect::Anything), less]).await {
+            Err(StoreError::Conflict) => {}
+            other => return Ok(other?),
+        }
+    }
+    // So many log in here at this very moment that one too many is counted.
+    Ok(())
+}
+
+fn locked_out(detail: &str, retry_after: Duration) -> Error {
+    Error::TooMany { code: "locked_out", detail: detail.into(), retry_after }
+}
+
+/// A count as it is now.
+struct Known {
+    key: String,
+    failures: Failures,
+    expect: Expect,
+}
+
+impl Known {
+    fn write(self, failures: Failures) -> Write {
+        let nobody: Owner = "system".parse().expect("valid, because it is a constant of that form");
+        Write::put(Kind::Lockout, self.key, &nobody, self.expect, &failures).keep(REMEMBERED)
+    }
+}
+
+async fn known(store: &Store, key: &str) -> Result<Known> {
+    let object = store.object::<Failures>(&Scope::All, Kind::Lockout, key).await?;
+    let (failures, expect) =
+        object.map_or((Failures::default(), Expect::Absent), |object| (object.body, Expect::Revision(object.revision)));
+    Ok(Known { key: key.to_owned(), failures, expect })
 }
 
 /// Where somebody is: one address, or the network of 64 bits that an IPv6 user has for itself (RFC 6177).
@@ -63,37 +115,6 @@ fn place(address: IpAddr) -> String {
 
 fn key(parts: &[&str]) -> String {
     hex::encode(Sha256::digest(parts.join("\n").as_bytes()))
-}
-
-async fn count(store: &Store, key: &str, free: u32) -> Result<()> {
-    let nobody: Owner = "system".parse().expect("valid, because it is a constant of that form");
-    for _ in 0..TRIES {
-        let known = store.object::<Failures>(&Scope::All, Kind::Lockout, key).await?;
-        let (failures, expect) = match known {
-            Some(object) => (object.body, Expect::Revision(object.revision)),
-            None => (Failures::default(), Expect::Absent),
-        };
-        let now = Timestamp::now();
-        if let Some(until) = failures.until.filter(|until| *until > now) {
-            return Err(Error::TooMany {
-                code: "locked_out",
-                detail: "too many attempts to log in have failed".into(),
-                retry_after: until.since(now),
-            });
-        }
-        let count = failures.count.saturating_add(1);
-        let next = Failures { count, until: penalty(count, free).map(|penalty| now.plus(penalty)) };
-        let write = Write::put(Kind::Lockout, key, &nobody, expect, &next).keep(REMEMBERED);
-        match store.commit(&[write]).await {
-            Err(StoreError::Conflict) => {}
-            other => return Ok(other?),
-        }
-    }
-    Err(Error::TooMany {
-        code: "locked_out",
-        detail: "too many attempts to log in at once".into(),
-        retry_after: Duration::from_secs(1),
-    })
 }
 
 /// 1 s after the first failure that counts, then twice as long after each.

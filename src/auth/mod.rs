@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::domain::{ImagePattern, Owner, Permission, Permissions, Proof, Quota, Role, Scope, Timestamp, Token, User};
 use crate::error::{Error, Result};
@@ -68,9 +68,17 @@ impl Principal {
 /// What a request shows of itself.
 pub enum Presented {
     /// The header `Authorization`.
-    Authorization(String),
+    Authorization(SecretString),
     /// The value of the session's cookie.
     Cookie(SecretString),
+}
+
+impl Presented {
+    /// Whether it is an account's password, which takes long to compare.
+    #[must_use]
+    pub fn is_password(&self) -> bool {
+        matches!(self, Self::Authorization(header) if matches!(credential(header.expose_secret()), Some(Credential::Password { .. })))
+    }
 }
 
 /// Tells who is behind a request.
@@ -100,10 +108,24 @@ impl Authenticator {
         match presented {
             None => Err(Error::Unauthenticated),
             Some(Presented::Cookie(cookie)) => session::principal(&self.store, cookie).await.map(Arc::new),
-            Some(Presented::Authorization(header)) => match credential(header).ok_or(Error::Unauthenticated)? {
+            Some(Presented::Authorization(header)) => match credential(header.expose_secret()).ok_or(Error::Unauthenticated)? {
                 Credential::Token(text) => self.by_token(&text).await,
                 Credential::Password { name, password } => self.by_password(&name, password, address).await,
             },
+        }
+    }
+
+    /// As [`Authenticator::principal`], for an answer that goes on: it does not count as a use of a session.
+    ///
+    /// # Errors
+    /// As [`Authenticator::principal`].
+    pub async fn still(&self, presented: Option<&Presented>, address: IpAddr) -> Result<Arc<Principal>> {
+        match presented {
+            Some(Presented::Cookie(cookie)) => {
+                let (_, user) = session::live(&self.store, cookie).await?;
+                Ok(Arc::new(Principal::in_person(&user, Proof::Session)))
+            }
+            other => self.principal(other, address).await,
         }
     }
 
@@ -130,6 +152,8 @@ impl Authenticator {
 
     async fn by_password(&self, name: &str, password: SecretString, address: IpAddr) -> Result<Arc<Principal>> {
         let key = self.remembered.disguise(name, &password);
+        // Many requests with one password at the same time are one attempt, and not many that count as failed until they end.
+        let _turn = self.remembered.turn(&key).await;
         let generation = self.store.wakes().account_changes();
         if let Some(principal) = self.remembered.recall(&key, generation) {
             return Ok(principal);
@@ -183,8 +207,6 @@ fn credential(header: &str) -> Option<Credential> {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret;
-
     use super::*;
 
     #[test]

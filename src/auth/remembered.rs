@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use secrecy::{ExposeSecret, SecretString};
@@ -17,6 +17,8 @@ const MANY: usize = 10_000;
 /// Callers that were seen a moment ago.
 pub(super) struct Remembered {
     callers: Mutex<HashMap<String, Seen>>,
+    /// Keys that somebody looks at right now.
+    looked_at: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
     /// Makes what is kept of a password worthless outside of this process.
     salt: [u8; 32],
 }
@@ -31,7 +33,7 @@ struct Seen {
 
 impl Default for Remembered {
     fn default() -> Self {
-        Self { callers: Mutex::default(), salt: rand::random() }
+        Self { callers: Mutex::default(), looked_at: Mutex::default(), salt: rand::random() }
     }
 }
 
@@ -42,6 +44,21 @@ impl Remembered {
         hash.update(Sha256::digest(name.as_bytes()));
         hash.update(password.expose_secret().as_bytes());
         hex::encode(hash.finalize())
+    }
+
+    /// One after the other looks at the same key: those who waited find what the first one has learned.
+    pub(super) async fn turn(&self, key: &str) -> tokio::sync::OwnedMutexGuard<()> {
+        let lock = {
+            let mut all = self.looked_at.lock().expect("not poisoned, because nothing panics while it is held");
+            all.retain(|_, lock| lock.strong_count() > 0);
+            let known = all.get(key).and_then(Weak::upgrade);
+            known.unwrap_or_else(|| {
+                let lock = Arc::default();
+                all.insert(key.to_owned(), Arc::downgrade(&lock));
+                lock
+            })
+        };
+        lock.lock_owned().await
     }
 
     pub(super) fn recall(&self, key: &str, generation: u64) -> Option<Arc<Principal>> {

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use super::{Principal, live_user, token};
 use crate::domain::{Proof, Scope, Session, Timestamp, User};
 use crate::error::{Error, Result};
-use crate::store::objects::{Expect, Kind, Write};
+use crate::store::objects::{Expect, Kind, Object, Write};
 use crate::store::{Store, StoreError};
 
 /// How exactly it is known when a session was last used.
@@ -36,19 +36,24 @@ pub async fn end(store: &Store, cookie: &SecretString) -> Result<()> {
     Ok(store.commit(&[Write::remove(Kind::Session, token::hash(cookie), Expect::Anything)]).await?)
 }
 
-pub(super) async fn principal(store: &Store, cookie: &SecretString) -> Result<Principal> {
+/// The session behind a cookie, and its account.
+pub(super) async fn live(store: &Store, cookie: &SecretString) -> Result<(Object<Session>, User)> {
     let id = token::hash(cookie);
     let object = store.object::<Session>(&Scope::All, Kind::Session, &id).await?.ok_or(Error::Unauthenticated)?;
-    let session = object.body;
-    let now = Timestamp::now();
-    let user = live_user(store, &session.owner).await?;
-    if user.epoch != session.epoch || now.since(session.created_at) >= Session::ABSOLUTE {
+    let user = live_user(store, &object.body.owner).await?;
+    if user.epoch != object.body.epoch || Timestamp::now().since(object.body.created_at) >= Session::ABSOLUTE {
         return Err(Error::Unauthenticated);
     }
+    Ok((object, user))
+}
+
+pub(super) async fn principal(store: &Store, cookie: &SecretString) -> Result<Principal> {
+    let (object, user) = live(store, cookie).await?;
+    let (session, now) = (object.body, Timestamp::now());
     if now.since(session.seen_at) >= TOUCHED {
         let left = Session::ABSOLUTE.saturating_sub(now.since(session.created_at));
         let touched = Session { seen_at: now, ..session };
-        let write = Write::put(Kind::Session, id, &user.name, Expect::Revision(object.revision), &touched);
+        let write = Write::put(Kind::Session, object.id, &user.name, Expect::Revision(object.revision), &touched);
         match store.commit(&[write.keep(Session::IDLE.min(left))]).await {
             // Another request has touched it, or it was ended.
             Ok(()) | Err(StoreError::Conflict) => {}

@@ -86,20 +86,8 @@ impl Guard {
             let told = format!("sessions are not used under the name {host}; the operator can allow it with --public-host");
             return Err(forbidden("host_not_allowed", told));
         }
-        let upgrade = headers.contains_key(header::UPGRADE);
-        if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) && !upgrade {
-            return Ok(());
-        }
-        let own = match headers.get(header::ORIGIN).map(HeaderValue::to_str) {
-            Some(Ok(origin)) => origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(&host)),
-            Some(Err(_)) => false,
-            None => headers.get(FETCH_SITE).is_some_and(|site| site == "same-origin"),
-        };
-        if own {
-            Ok(())
-        } else {
-            Err(forbidden("foreign_origin", "a session's changes are taken only from its own pages".to_owned()))
-        }
+        let said = headers.contains_key(header::ORIGIN) || headers.get(FETCH_SITE).is_some_and(|site| site == "same-origin");
+        if only_reads(request) || said { check_origin(request) } else { Err(foreign()) }
     }
 
     /// A name that a page elsewhere could point at this address (DNS rebinding) is not ours unless the operator says so.
@@ -110,6 +98,27 @@ impl Guard {
             || bare.parse::<IpAddr>().is_ok()
             || self.public_hosts.iter().any(|public| public.eq_ignore_ascii_case(bare))
     }
+}
+
+/// Refuses a change, or an upgrade to a socket, that a page of another origin sends. Browsers add a password that they were once
+/// asked for to such a request by themselves, as they do with a cookie. Who sends no `Origin` is no browser.
+///
+/// # Errors
+/// [`Error::Forbidden`] `foreign_origin`.
+pub fn check_origin(request: &Request) -> Result<()> {
+    let Some(origin) = request.headers().get(header::ORIGIN).filter(|_| !only_reads(request)) else { return Ok(()) };
+    let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+    let own = host(request).zip(authority).is_some_and(|(host, authority)| authority.eq_ignore_ascii_case(&host));
+    if own { Ok(()) } else { Err(foreign()) }
+}
+
+fn foreign() -> Error {
+    forbidden("foreign_origin", "changes are taken only from the service's own pages".to_owned())
+}
+
+/// A socket is no mere reading: its pages are not kept to their own origin by the browser.
+fn only_reads(request: &Request) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) && !request.headers().contains_key(header::UPGRADE)
 }
 
 fn forbidden(code: &'static str, detail: String) -> Error {
@@ -125,7 +134,7 @@ fn host(request: &Request) -> Option<String> {
 /// What the request shows of who sends it. A header goes before a cookie, so that a page cannot be made to use another account.
 pub fn presented(headers: &HeaderMap) -> Option<Presented> {
     if let Some(value) = headers.get(header::AUTHORIZATION) {
-        return Some(Presented::Authorization(value.to_str().unwrap_or_default().to_owned()));
+        return Some(Presented::Authorization(value.to_str().unwrap_or_default().into()));
     }
     cookie(headers).map(Presented::Cookie)
 }

@@ -6,6 +6,7 @@ mod audit;
 mod body;
 mod builds;
 mod guard;
+mod lasting;
 mod legacy;
 mod logs;
 mod multipart;
@@ -106,13 +107,18 @@ async fn authenticate(
     if rule.is_some_and(|rule| rule.need == Need::Nothing) {
         return next.run(request).await;
     }
-    let shown = shown(&app, &request);
-    let caller = match admit(&app, &client, rule, shown).await {
+    let shown = match shown(&app, &request) {
+        Ok(shown) => shown,
+        Err(error) => return Problem::from(error).into_response(),
+    };
+    let caller = match admit(&app, &client, rule, shown.as_ref()).await {
         Ok(caller) => caller,
         Err(error) => return Problem::from(error).into_response(),
     };
     request.extensions_mut().insert(Arc::clone(&caller));
-    let Some(action) = rule.and_then(|rule| rule.deed) else { return next.run(request).await };
+    let Some(action) = rule.and_then(|rule| rule.deed) else {
+        return lasting::while_allowed(next.run(request).await, &app, &client, rule, shown);
+    };
     let told = Told::of(&request, &client, action);
     let response = next.run(request).await;
     told.record(&app, Some(&caller), &response).await;
@@ -124,16 +130,23 @@ fn shown(app: &App, request: &Request) -> Result<Option<Presented>> {
     let presented = guard::presented(request.headers());
     if let Some(Presented::Cookie(_)) = &presented {
         app.guard.check_browser(request)?;
+    } else {
+        guard::check_origin(request)?;
     }
     Ok(presented)
 }
 
-async fn admit(app: &App, client: &Client, rule: Option<Rule>, shown: Result<Option<Presented>>) -> Result<Arc<Principal>> {
-    let caller = app.auth.principal(shown?.as_ref(), client.address).await?;
-    if let Some(Need::Scope(permission)) = rule.map(|rule| rule.need) {
-        caller.must_have(permission)?;
-    }
+async fn admit(app: &App, client: &Client, rule: Option<Rule>, shown: Option<&Presented>) -> Result<Arc<Principal>> {
+    let caller = app.auth.principal(shown, client.address).await?;
+    may_use(rule, &caller)?;
     Ok(caller)
+}
+
+fn may_use(rule: Option<Rule>, caller: &Principal) -> Result<()> {
+    match rule.map(|rule| rule.need) {
+        Some(Need::Scope(permission)) => caller.must_have(permission),
+        _ => Ok(()),
+    }
 }
 
 /// What the audit is told of a request, before its answer is known.
@@ -168,7 +181,9 @@ impl Told {
             request_id: self.request_id,
         };
         let audit = app.accounts.audit.clone();
-        async move { audit.record(deed).await }
+        // A build has a durable record with its owner and time, and is not held up.
+        let of_build = self.action.starts_with("build.");
+        async move { if of_build { audit.note(deed).await } else { audit.record(deed).await } }
     }
 }
 

@@ -28,14 +28,14 @@ const KEPT: Duration = Duration::from_secs(24 * 3600);
 /// A request that has not answered for this long was lost with its process; the next one takes its place, and its id.
 const LOST: Duration = Duration::from_secs(60);
 /// The headers of an answer that belong to it.
-const HEADERS: [HeaderName; 3] = [header::CONTENT_TYPE, header::LOCATION, header::ETAG];
+const HEADERS: [HeaderName; 4] = [header::CONTENT_TYPE, header::LOCATION, header::ETAG, header::CACHE_CONTROL];
 
 /// What is sealed of a request and its answer.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct Kept<A> {
     /// SHA-256 of route and body.
     request: String,
-    answer: Option<Answer>,
+    answer: Option<A>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -77,27 +77,33 @@ where
     let request = Sha256::new_with_prefix(route.as_bytes()).chain_update([0]).chain_update(content).finalize();
     let id = format!("{}/{}", caller.owner, hex::encode(Sha256::digest(key.as_bytes())));
     let keyed = Keyed { app, caller, id, request: hex::encode(request) };
-    let (build, revision) = match keyed.begin().await? {
-        Begun::Now(build, revision) => (build, revision),
+    let turn = match keyed.begin().await? {
+        Begun::Now(turn) => turn,
         Begun::Before(answer) => return replayed(answer),
     };
-    match work(build).await {
-        Ok(response) => keyed.keep(response, build, revision).await,
+    match work(turn.build).await {
+        Ok(response) => keyed.keep(response, turn).await,
         // Whether it was done is not known: the key stays with its id, so that the next request with it does nothing twice.
         Err(error @ (Error::Unavailable { .. } | Error::Internal(_))) => Err(error),
         Err(error) => {
-            let gone = Write::remove(Kind::Replay, keyed.id.as_str(), Expect::Revision(revision));
-            match app.builds.store().commit(&[gone]).await {
-                Ok(()) | Err(StoreError::Conflict) => Err(error),
-                Err(other) => Err(other.into()),
-            }
+            keyed.end(turn, |turn| Write::remove(Kind::Replay, keyed.id.as_str(), Expect::Revision(turn.revision))).await?;
+            Err(error)
         }
     }
 }
 
+/// This request's turn with its key.
+#[derive(Clone, Copy)]
+struct Turn {
+    /// For what is made.
+    build: BuildId,
+    began_at: Timestamp,
+    /// Of the key's object.
+    revision: u64,
+}
+
 enum Begun {
-    /// With the id for what is made, and the revision of the key's object.
-    Now(BuildId, u64),
+    Now(Turn),
     Before(Answer),
 }
 
@@ -124,30 +130,49 @@ impl Keyed<'_> {
                 }
             };
             let revision = if let Expect::Revision(seen) = expect { seen + 1 } else { 1 };
-            match self.write(build, expect, None).await {
-                Ok(()) => return Ok(Begun::Now(build, revision)),
+            let turn = Turn { build, began_at: Timestamp::now(), revision };
+            match self.app.builds.store().commit(&[self.write(turn, expect, None)]).await {
+                Ok(()) => return Ok(Begun::Now(turn)),
                 Err(StoreError::Conflict) => {}
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    async fn write(&self, build: BuildId, expect: Expect, answer: Option<Answer>) -> Result<(), StoreError> {
+    fn write(&self, turn: Turn, expect: Expect, answer: Option<&Answer>) -> Write {
         let kept = Kept { request: self.request.clone(), answer };
         let plain = serde_json::to_vec(&kept).expect("serialises, because it is text and numbers");
         let sealed = STANDARD.encode(self.app.builds.vault().seal(&Replay::purpose(&self.id), &plain));
-        let body = Replay { build, began_at: Timestamp::now(), sealed };
-        let write = Write::put(Kind::Replay, self.id.as_str(), &self.caller.owner, expect, &body).keep(KEPT);
-        self.app.builds.store().commit(&[write]).await
+        let body = Replay { build: turn.build, began_at: turn.began_at, sealed };
+        Write::put(Kind::Replay, self.id.as_str(), &self.caller.owner, expect, &body).keep(KEPT)
     }
 
-    fn open(&self, replay: &Replay) -> Result<Kept> {
+    /// Writes how this turn has ended, unless another request has taken its place. What is kept of it may have been sealed with
+    /// another key meanwhile; it is this turn's all the same.
+    async fn end(&self, mut turn: Turn, write: impl Fn(Turn) -> Write) -> Result<(), StoreError> {
+        let scope = Scope::Owner(self.caller.owner.clone());
+        loop {
+            match self.app.builds.store().commit(&[write(turn)]).await {
+                Err(StoreError::Conflict) => {}
+                other => return other,
+            }
+            let known: Option<Object<Replay>> = self.app.builds.store().object(&scope, Kind::Replay, &self.id).await?;
+            match known {
+                Some(object) if object.body.began_at == turn.began_at && object.body.build == turn.build => {
+                    turn.revision = object.revision;
+                }
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    fn open(&self, replay: &Replay) -> Result<Kept<Answer>> {
         let sealed = STANDARD.decode(&replay.sealed).map_err(Error::internal)?;
         let plain = self.app.builds.vault().open(&Replay::purpose(&self.id), &sealed)?;
         serde_json::from_slice(plain.expose_secret()).map_err(Error::internal)
     }
 
-    async fn keep(&self, response: Response, build: BuildId, revision: u64) -> Result<Response> {
+    async fn keep(&self, response: Response, turn: Turn) -> Result<Response> {
         let (parts, body) = response.into_parts();
         let body = body.collect().await.map_err(Error::internal)?.to_bytes();
         let headers = HEADERS.iter().filter_map(|name| {
@@ -158,10 +183,9 @@ impl Keyed<'_> {
             headers: headers.collect(),
             body: String::from_utf8_lossy(&body).into_owned(),
         };
-        match self.write(build, Expect::Revision(revision), Some(answer)).await {
-            // What was done was done: the client is told so, also when its repetition cannot be.
-            Ok(()) | Err(StoreError::Conflict) => {}
-            Err(error) => tracing::warn!(%error, "the answer to an Idempotency-Key could not be kept"),
+        // What was done was done: the client is told so, also when its repetition cannot be.
+        if let Err(error) = self.end(turn, |turn| self.write(turn, Expect::Revision(turn.revision), Some(&answer))).await {
+            tracing::warn!(%error, "the answer to an Idempotency-Key could not be kept");
         }
         Ok(Response::from_parts(parts, Body::from(body)))
     }

@@ -30,6 +30,7 @@ pub mod objects;
 mod query;
 mod recent;
 pub mod redis;
+mod removal;
 mod rules;
 pub mod sqlite;
 mod wake;
@@ -39,10 +40,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    BuildId, BuildRecord, ContextKind, Digest, Event, Fence, LogLine, NodeId, Owner, Quota, Scope, Timestamp, Usage, WorkerId,
+    BuildId, BuildRecord, ContextKind, Event, Fence, LogLine, NodeId, Owner, Quota, Scope, Timestamp, Usage, WorkerId,
 };
 
 pub use query::{ImageFilter, ListQuery, Page};
+pub use removal::{Deleted, ImageRemoval, OUTCOME_KEPT, Removal};
 pub use wake::{Topic, Waker, Wakes};
 
 /// Why the store did not do it.
@@ -144,35 +146,6 @@ pub struct Reaped {
     pub lapse: crate::domain::Lapse,
 }
 
-/// The work of removing a deleted build's image from the node that built it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Removal {
-    pub build: BuildId,
-    pub node: NodeId,
-    pub image_id: Option<Digest>,
-}
-
-/// What the node found when it removed the image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ImageRemoval {
-    Removed,
-    /// The engine had none.
-    Absent,
-    /// Our tag is gone; the image stays because something else uses it.
-    InUse,
-    /// The node has not answered yet; it removes the image when it is back.
-    Pending,
-}
-
-/// What `delete` took out.
-#[derive(Debug, Clone)]
-pub struct Deleted {
-    pub record: BuildRecord,
-    /// Present when a node may hold an image of the build.
-    pub removal: Option<Removal>,
-}
-
 /// A worker process that said lately that it is alive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerInfo {
@@ -198,9 +171,6 @@ pub struct QueueStats {
 /// has, unchanged, and with an error in the log. When the lease ends, whoever can read the record takes the build up as one whose worker
 /// was lost; whoever cannot sets it aside again.
 pub const SET_ASIDE: Duration = Duration::from_secs(600);
-
-/// How long an outcome of a removal, or a worker's sign of life, is kept.
-pub const OUTCOME_KEPT: Duration = Duration::from_secs(3600);
 
 /// The store, as one of its two backends.
 #[derive(Clone)]

@@ -13,7 +13,7 @@ use crate::support::redis::RedisServer;
 use crate::support::service::{self, Backend, docker, dockerfile, has_local_tag, id, tag_digest};
 use crate::support::{private_registry, unique};
 
-fn login(form: Form, user: &str, password: &str) -> Form {
+pub fn login(form: Form, user: &str, password: &str) -> Form {
     form.text("username", user.to_owned()).text("password", password.to_owned())
 }
 
@@ -87,7 +87,7 @@ async fn a_password_that_a_step_prints_is_redacted() {
 }
 
 /// Every form in which a password may lie somewhere.
-fn forms(user: &str, canary: &str) -> Vec<String> {
+pub fn forms(user: &str, canary: &str) -> Vec<String> {
     let json = serde_json::json!({"username": user, "password": canary}).to_string();
     let mut forms = vec![canary.to_owned(), hex::encode(canary)];
     forms.extend(
@@ -98,14 +98,14 @@ fn forms(user: &str, canary: &str) -> Vec<String> {
     forms
 }
 
-fn assert_nowhere(forms: &[String], bytes: &[u8], place: &str) {
+pub fn assert_nowhere(forms: &[String], bytes: &[u8], place: &str) {
     let text = String::from_utf8_lossy(bytes);
     for form in forms {
         assert!(!text.contains(form.as_str()), "{form} is found in {place}");
     }
 }
 
-fn assert_not_in_folder(forms: &[String], folder: &Path) -> usize {
+pub fn assert_not_in_folder(forms: &[String], folder: &Path) -> usize {
     let mut files = 0;
     for entry in std::fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();

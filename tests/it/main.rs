@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_types, reason = "tests ask engine and stores directly what is true")]
 #![allow(clippy::cast_possible_truncation, reason = "tests make small, known numbers")]
 
+mod accounts;
 mod bad_input;
 mod builds;
 mod cli;

@@ -3,11 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
-use super::builds::parse_id;
-use super::queue::millis;
+use super::convert::{decode, encode, millis, parse_id};
 use super::scripts::{self, RawSealed, Seen};
 use super::{RedisStore, call_token};
 use crate::domain::{BuildId, BuildRecord, NodeId, Owner, Timestamp, Usage, WorkerId};
@@ -202,11 +198,3 @@ const SETTINGS: &[(&str, Complaint)] = &[
         })
     }),
 ];
-
-pub(super) fn encode<T: Serialize>(value: &T) -> String {
-    serde_json::to_string(value).expect("plain data serialises, because its keys are text and it holds no floats")
-}
-
-fn decode<T: DeserializeOwned>(json: &str) -> Result<T> {
-    serde_json::from_str(json).map_err(|e| StoreError::Internal(format!("a stored value does not parse: {e}")))
-}

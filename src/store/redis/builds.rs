@@ -5,6 +5,7 @@ use std::sync::Arc;
 use redis::streams::StreamRangeReply;
 
 use super::change::Actor;
+use super::convert::{encode, parse_id};
 use super::scripts::{self, Placed, Raw};
 use super::{RedisStore, call_token};
 use crate::domain::{BuildId, BuildState, Event, Fence, LogLine, Scope, Timestamp};
@@ -137,7 +138,7 @@ impl RedisStore {
             let mut script = scripts::DELETE.key(&self.inner.prefix);
             script.arg(id.to_string()).arg(call_token()).arg(stored.revision);
             match &removal {
-                Some(removal) => script.arg(removal.node.as_str()).arg(super::aside::encode(removal)),
+                Some(removal) => script.arg(removal.node.as_str()).arg(encode(removal)),
                 None => script.arg("").arg(""),
             };
             let answer: String = self.inner.link.script(&script).await?;
@@ -159,8 +160,4 @@ fn decode_event(entry: &redis::streams::StreamId) -> Result<Event> {
         (Some(seq), Some(at), Some(body)) => rules::decode_event(seq, Timestamp::from_millis(at), &body),
         _ => Err(StoreError::Internal(format!("the stored event {} is not whole", entry.id))),
     }
-}
-
-pub(super) fn parse_id(text: &str) -> Result<BuildId> {
-    text.parse().map_err(|e| StoreError::Internal(format!("a stored id does not parse: {e}")))
 }

@@ -45,6 +45,7 @@
 mod aside;
 mod builds;
 mod change;
+mod convert;
 mod link;
 mod listen;
 mod lists;

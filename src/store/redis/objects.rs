@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::queue::millis;
+use super::convert::millis;
 use super::scripts::{self, RawObject};
 use super::{RedisStore, call_token};
 use crate::domain::{Owner, Scope};

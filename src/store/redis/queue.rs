@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::change::Actor;
+use super::convert::{millis, parse_id};
 use super::scripts::{self, Overdue, Placed, Raw};
-use super::{RedisStore, builds, call_token};
+use super::{RedisStore, call_token};
 use crate::domain::{AttemptStart, BuildId, BuildState, Fence, Lapse, NodeId, Scope, WorkerId};
 use crate::store::{Claim, QueueStats, Reaped, Renewal, Result, SET_ASIDE, StoreError, Stored, Topic, rules};
 
@@ -21,7 +22,7 @@ impl RedisStore {
             let taken: Taken = self.inner.link.script(&script).await?;
             let Some((_, id, sealed, raw)) = taken else { return Ok(None) };
             self.woke(Topic::Queue);
-            let (build, fence) = (builds::parse_id(&id)?, Fence(raw.0.3));
+            let (build, fence) = (parse_id(&id)?, Fence(raw.0.3));
             match self.start(build, fence, worker, node, sealed).await {
                 Ok(Some(claim)) => return Ok(Some(claim)),
                 // A build that was deleted, or whose lease has run out already, is not ours: the next one.
@@ -83,7 +84,7 @@ impl RedisStore {
             if !self.inner.link.contact.may_reap(Duration::from_millis(late), Duration::from_millis(length)) {
                 continue;
             }
-            let (build, fence) = (builds::parse_id(&id)?, Fence(fence));
+            let (build, fence) = (parse_id(&id)?, Fence(fence));
             match self.lapse(build, fence).await {
                 Ok(lapsed) => reaped.extend(lapsed),
                 Err(StoreError::Unreadable(why)) => self.set_aside(build, fence, &why).await?,
@@ -142,8 +143,4 @@ impl RedisStore {
         let (queued, running): (Option<u64>, u64) = self.inner.link.pipeline(&pipeline).await?;
         Ok(QueueStats { queued: queued.unwrap_or(0), running })
     }
-}
-
-pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -11,7 +11,7 @@ use super::events::{doom, parse_id};
 use super::live::News;
 use super::rows::{self, Entry, Lease};
 use super::writer::Txn;
-use crate::domain::{BuildId, BuildRecord, BuildState, NodeId, Owner, Quota, Scope, Usage, WorkerId};
+use crate::domain::{BuildId, BuildRecord, BuildState, NodeId, Owner, Scope, WorkerId};
 use crate::store::rules::Place;
 use crate::store::{Deleted, ImageRemoval, OUTCOME_KEPT, Removal, Result, StoreError, Stored, Topic, WorkerInfo};
 
@@ -41,44 +41,6 @@ pub(super) fn delete(txn: &Txn<'_>, scope: &Scope, id: BuildId) -> Result<Option
     txn.wake(Topic::Build(id));
     txn.tell(News::Gone(id));
     Ok(Some(Deleted { record, removal }))
-}
-
-pub(super) fn set_cap(txn: &Txn<'_>, owner: &Owner, cap: Option<u64>) -> Result<()> {
-    let sql = "INSERT INTO tenant VALUES (?1, 0, 0, 0, ?2) ON CONFLICT (owner) DO UPDATE SET cap = excluded.cap";
-    txn.conn.prepare_cached(sql)?.execute(params![owner.as_str(), cap])?;
-    txn.wake(Topic::Queue);
-    Ok(())
-}
-
-/// Refuses what its owner may not have; the build itself is counted already, and goes with the refusal.
-pub(super) fn check_quota(conn: &Connection, owner: &Owner, quota: &Quota, bytes: u64) -> Result<()> {
-    let sql = "SELECT t.waiting, n.bytes FROM turn t JOIN tenant n ON n.owner = t.owner WHERE t.owner = ?1";
-    let (waiting, stored): (u64, u64) =
-        conn.prepare_cached(sql)?.query_row([owner.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let over = |quota, limit: Option<u64>, now: u64, own: u64| match limit {
-        Some(limit) if now > limit => Err(StoreError::OverQuota { quota, limit, used: now.saturating_sub(own) }),
-        _ => Ok(()),
-    };
-    over("builds_queued", quota.builds_queued, waiting, 1)?;
-    over("stored_bytes", quota.stored_bytes, stored, bytes)?;
-    conn.prepare_cached("UPDATE tenant SET cap = ?2 WHERE owner = ?1 AND cap IS NOT ?2")?
-        .execute(params![owner.as_str(), quota.builds_running])?;
-    Ok(())
-}
-
-pub(super) fn usage(conn: &Connection, owner: &Owner) -> Result<Usage> {
-    let sql = "SELECT builds, bytes, running, (SELECT count(*) FROM build WHERE owner = ?1 AND state = 'queued' AND lease_until IS NULL)
-               FROM tenant WHERE owner = ?1";
-    let read = |row: &rusqlite::Row<'_>| {
-        Ok(Usage {
-            builds: row.get(0)?,
-            stored_bytes: row.get(1)?,
-            builds_running: row.get(2)?,
-            builds_queued: row.get(3)?,
-            uploads_this_minute: 0,
-        })
-    };
-    Ok(conn.prepare_cached(sql)?.query_row([owner.as_str()], read).optional()?.unwrap_or_default())
 }
 
 pub(super) fn all_sealed(conn: &Connection, after: Option<BuildId>, limit: usize) -> Result<Vec<(BuildId, Owner, Vec<u8>)>> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::clock::to_millis;
 use super::live::Look;
 use super::writer::Txn;
-use super::{SqliteStore, aside, events, list, objects, queue, rows};
+use super::{SqliteStore, aside, events, list, objects, queue, quota, rows};
 use crate::domain::{BuildId, BuildState, Event, Fence, LogLine, NodeId, Owner, Scope, Timestamp, Usage, WorkerId};
 use crate::store::objects::{Hits, Kind, Object, ObjectQuery, Write};
 use crate::store::{
@@ -142,12 +142,12 @@ impl SqliteStore {
 
     pub async fn set_cap(&self, owner: &Owner, cap: Option<u64>) -> Result<()> {
         let owner = owner.clone();
-        self.write(move |txn| aside::set_cap(txn, &owner, cap)).await
+        self.write(move |txn| quota::set_cap(txn, &owner, cap)).await
     }
 
     pub async fn usage(&self, owner: &Owner) -> Result<Usage> {
         let owner = owner.clone();
-        self.read(move |conn| aside::usage(conn, &owner)).await
+        self.read(move |conn| quota::usage(conn, &owner)).await
     }
 
     pub async fn sealed(&self, after: Option<BuildId>, limit: usize) -> Result<Vec<(BuildId, Owner, Vec<u8>)>> {

@@ -24,6 +24,7 @@ mod list;
 mod live;
 mod objects;
 mod queue;
+mod quota;
 mod reader;
 mod rows;
 mod turns;

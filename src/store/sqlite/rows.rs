@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::aside;
 use super::live::{News, Queue};
+use super::quota;
 use super::writer::Txn;
 use crate::domain::{BuildId, BuildRecord, BuildState, Fence, Quota, Scope};
 use crate::store::rules::{self, Place};
@@ -127,7 +127,7 @@ pub(super) fn submit(txn: &Txn<'_>, new: Accept) -> Result<Arc<Stored>> {
     }
     let num = txn.conn.last_insert_rowid();
     if new.quota.bounds_builds() {
-        aside::check_quota(txn.conn, &record.owner, &new.quota, new.bytes)?;
+        quota::check(txn.conn, &record.owner, &new.quota, new.bytes)?;
     }
     txn.conn.prepare_cached("INSERT INTO dockerfile VALUES (?1, ?2)")?.execute(params![num, new.dockerfile])?;
     if let Some(sealed) = &new.sealed {

@@ -1,0 +1,246 @@
+//! Every route of the contract × who calls. The routes are read from the running service, so that none can be forgotten.
+
+use std::collections::BTreeSet;
+
+use dockwright::domain::{Owner, Permission, Permissions, Role};
+use dockwright::http::access::{Need, RULES, Rule};
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+
+use super::people::{PASSWORD, log_in, nobody, past, person, queued, quiet, send, token, with_password, without};
+use crate::support::service::{Backend, Running, dockerfile};
+use crate::support::unique;
+
+/// What stands in a path's braces.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Object {
+    /// The path names none.
+    None,
+    Build,
+    Registry,
+    Token,
+    User,
+}
+
+/// What is sent along.
+enum Body {
+    Empty,
+    Json(Value),
+    Upload(&'static str),
+}
+
+/// How a route is called so that its owner succeeds. A route that is not here fails the test.
+fn case(rule: &Rule) -> (Object, Body) {
+    let upload = |field| Body::Upload(field);
+    match (rule.method, rule.path) {
+        (
+            _,
+            "/api/v1/builds/{id}" | "/api/v1/builds/{id}/dockerfile" | "/api/v1/builds/{id}/logs" | "/api/v1/builds/{id}/cancel",
+        ) => (Object::Build, Body::Empty),
+        ("POST", "/api/v1/builds") => (Object::None, upload("image")),
+        ("POST", "/api/dockerfile-build/") => (Object::None, upload("docker_repo")),
+        (_, "/api/dockerfile-build/") => (Object::Build, Body::Empty),
+        ("PUT", "/api/v1/registries/{name}") => {
+            (Object::None, Body::Json(json!({"server": "127.0.0.1:1", "username": "u", "password": "p"})))
+        }
+        (_, "/api/v1/registries/{name}" | "/api/v1/registries/{name}/check") => (Object::Registry, Body::Empty),
+        ("DELETE", "/api/v1/tokens/{id}") => (Object::Token, Body::Empty),
+        ("POST", "/api/v1/tokens") => (Object::None, Body::Json(json!({"name": "made", "expires_in": "90d"}))),
+        ("POST", "/api/v1/users") => (Object::None, Body::Json(json!({"name": unique("made")}))),
+        ("PATCH", "/api/v1/users/{name}") => (Object::User, Body::Json(json!({"disabled": true}))),
+        (_, "/api/v1/users/{name}") => (Object::User, Body::Empty),
+        ("POST", "/api/v1/session") => (Object::None, Body::Json(json!({"name": "known", "password": PASSWORD}))),
+        ("PUT", "/api/v1/me/password") => (Object::None, Body::Json(json!({"new_password": PASSWORD}))),
+        ("POST", "/api/v1/keys/rotate") => (Object::None, Body::Empty),
+        ("DELETE", "/api/v1/session") => (Object::None, Body::Empty),
+        (
+            "GET",
+            "/healthz" | "/readyz" | "/api/v1/me" | "/api/v1/tokens" | "/api/v1/users" | "/api/v1/audit" | "/api/v1/registries"
+            | "/api/v1/builds" | "/api/v1/system" | "/api/v1/events" | "/api/openapi.json" | "/api/docs",
+        ) => (Object::None, Body::Empty),
+        (method, path) => panic!("{method} {path} is new: say here how it is called, so that it is tried as everybody"),
+    }
+}
+
+/// The operations that the service tells of.
+async fn told(service: &Running) -> BTreeSet<(String, String)> {
+    let paths = service.get("/api/openapi.json").await["paths"].as_object().expect("paths").clone();
+    let operations = paths.iter().flat_map(|(path, item)| {
+        let methods = item.as_object().expect("operations").keys().cloned().collect::<Vec<_>>();
+        methods.into_iter().map(move |method| (method.to_uppercase(), path.clone()))
+    });
+    operations.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_openapi_and_the_table_of_rights_name_the_same_routes() {
+    let service = quiet(Backend::Sqlite).await;
+    let told = told(&service).await;
+    // The description and its page do not describe themselves.
+    let own = ["/api/openapi.json", "/api/docs"];
+    let ruled: BTreeSet<_> = RULES
+        .iter()
+        .filter(|rule| !own.contains(&rule.path))
+        .map(|rule| (rule.method.to_owned(), rule.path.to_owned()))
+        .collect();
+    assert_eq!(told, ruled);
+    for rule in RULES {
+        assert_eq!(rule.deed.is_some(), rule.method != "GET", "every change has a name in the audit: {rule:?}");
+    }
+}
+
+/// Two accounts, with one object of each kind that belongs to the first.
+struct World<'a> {
+    service: &'a Running,
+    owner: Owner,
+    token: String,
+    other: String,
+    admin: String,
+    object: Object,
+    id: String,
+}
+
+impl<'a> World<'a> {
+    async fn new(service: &'a Running, rule: &Rule) -> Self {
+        // Where a route is for admins, its owner is one.
+        let role = if rule.need == Need::Scope(Permission::Admin) { Role::Admin } else { Role::User };
+        let all = Permissions::of_role;
+        let owner = person(service, &unique("ada"), role).await;
+        let bob = person(service, &unique("bob"), Role::User).await;
+        let chief = person(service, &unique("chief"), Role::Admin).await;
+        let mine = token(service, &owner, all(role), None).await;
+        let (other, admin) =
+            (token(service, &bob, all(Role::User), None).await, token(service, &chief, all(Role::Admin), None).await);
+        let mut world = Self { service, owner, token: mine, other, admin, object: case(rule).0, id: String::new() };
+        world.id = world.fresh().await;
+        world
+    }
+
+    /// Another object of the first account.
+    async fn fresh(&self) -> String {
+        match self.object {
+            Object::None => unique("new"),
+            Object::Build => queued(self.service, &self.token).await,
+            Object::Registry => {
+                let name = unique("kept");
+                let form = json!({"server": "127.0.0.1:1", "username": "u", "password": "p"});
+                let put = self.service.request_as(&self.token, Method::PUT, &format!("/api/v1/registries/{name}"));
+                assert!(send(put.json(&form)).await.0.is_success());
+                name
+            }
+            Object::Token => {
+                let made = self.service.request_as(&self.token, Method::POST, "/api/v1/tokens").json(&json!({"name": "x"}));
+                send(made).await.1["id"].as_str().expect("an id").to_owned()
+            }
+            Object::User => person(self.service, &unique("carl"), Role::User).await.to_string(),
+        }
+    }
+
+    fn request(&self, rule: &Rule, id: &str, token: Option<&str>) -> RequestBuilder {
+        let mut path = rule.path.replace("{id}", id).replace("{name}", id);
+        if path == "/api/dockerfile-build/" && self.object == Object::Build {
+            path = format!("{path}?dockerfile_build_id={id}");
+        }
+        let method = Method::from_bytes(rule.method.as_bytes()).expect("a method");
+        let request = match token {
+            Some(token) => self.service.request_as(token, method, &path),
+            None => nobody(self.service, method, &path),
+        };
+        match case(rule).1 {
+            Body::Empty => request,
+            Body::Json(json) => request.json(&json),
+            Body::Upload(field) => request.multipart(dockerfile("FROM busybox\n").text(field, "127.0.0.1:1/team/app")),
+        }
+    }
+
+    async fn status(&self, rule: &Rule, id: &str, token: Option<&str>) -> u16 {
+        self.request(rule, id, token).send().await.expect("an answer").status().as_u16()
+    }
+
+    /// A stored registry is its owner's alone, whose names are its own: an admin's own registries are others.
+    fn admin_sees(&self) -> bool {
+        self.object != Object::Registry
+    }
+
+    /// What came of each caller that is not as it must be.
+    async fn wrong(&self, rule: &Rule) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut expect = |who: &str, want: &str, got: u16| {
+            let fits = if want == "2xx" { (200..300).contains(&got) } else { got.to_string() == want };
+            if !fits {
+                wrong.push(format!("{} {} as {who}: {got}, not {want}", rule.method, rule.path));
+            }
+        };
+        let open = rule.need == Need::Nothing;
+        let refused = if open { "2xx" } else { "401" };
+        expect("nobody", refused, self.status(rule, &self.id, None).await);
+        let role = if rule.need == Need::Scope(Permission::Admin) { Role::Admin } else { Role::User };
+        let expired = token(self.service, &self.owner, Permissions::of_role(role), past()).await;
+        expect("an expired token", refused, self.status(rule, &self.id, Some(&expired)).await);
+        expect("a token that is none", refused, self.status(rule, &self.id, Some("dw_0")).await);
+        if let Need::Scope(scope) = rule.need {
+            let less = token(self.service, &self.owner, without(role, scope), None).await;
+            expect("a token without the scope", "403", self.status(rule, &self.id, Some(&less)).await);
+        }
+        let foreign = match (rule.need, self.object) {
+            (Need::Scope(Permission::Admin), _) => "403",
+            (_, Object::None) => "2xx",
+            _ => "404",
+        };
+        expect("another user", foreign, self.status(rule, &self.id, Some(&self.other)).await);
+        if foreign == "404" {
+            let hidden = send(self.request(rule, &self.id, Some(&self.other))).await.1.to_string();
+            let absent = if matches!(self.object, Object::Registry) { unique("none") } else { uuid::Uuid::now_v7().to_string() };
+            let none = send(self.request(rule, &absent, Some(&self.other))).await.1.to_string();
+            // As it is told of what is not there at all, but for the ids in it.
+            assert_eq!(plain(&hidden, &self.id), plain(&none, &absent), "{} {}", rule.method, rule.path);
+        }
+        expect("its owner", "2xx", self.status(rule, &self.id, Some(&self.token)).await);
+        let again = self.fresh().await;
+        expect("an admin", if self.admin_sees() { "2xx" } else { "404" }, self.status(rule, &again, Some(&self.admin)).await);
+        wrong
+    }
+}
+
+/// Without the object's id and the request's.
+fn plain(answer: &str, id: &str) -> String {
+    let mut answer: Value = serde_json::from_str(&answer.replace(id, "ID")).expect("JSON");
+    answer["request_id"] = Value::Null;
+    answer.to_string()
+}
+
+async fn every_route_as_everybody(backend: Backend) {
+    let service = quiet(backend).await;
+    with_password(&service, "known", "user").await;
+    log_in(&service, "known").await;
+    let mut wrong = Vec::new();
+    for rule in RULES {
+        // Whether this very service is ready is no question of who asks.
+        if rule.path != "/readyz" {
+            wrong.extend(World::new(&service, rule).await.wrong(rule).await);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_as_everybody_with_the_embedded_store() {
+    every_route_as_everybody(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_as_everybody_with_redis() {
+    every_route_as_everybody(Backend::Redis).await;
+}
+
+/// What no table names is not there, and tells nobody without an account so much as that.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_route_is_told_to_accounts_alone() {
+    let service = quiet(Backend::Sqlite).await;
+    for path in ["/", "/api", "/api/v1", "/api/v2/builds", "/metrics", "/api/v1/builds/x/y/z", "/api/v1/users/a/b", "//healthz"] {
+        assert_eq!(nobody(&service, Method::GET, path).send().await.expect("an answer").status(), 401, "{path}");
+        assert_eq!(service.request(Method::GET, path).send().await.expect("an answer").status(), 404, "{path}");
+    }
+    assert_eq!(nobody(&service, Method::PUT, "/api/v1/builds").send().await.expect("an answer").status(), 401);
+    assert_eq!(service.request(Method::PUT, "/api/v1/builds").send().await.expect("an answer").status(), 405);
+}
