@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use axum::extract::Extension;
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -54,19 +55,21 @@ pub fn tls(cert: &Path, key: &Path) -> anyhow::Result<tokio_rustls::TlsAcceptor>
     Ok(Arc::new(config).into())
 }
 
-/// A connection's service that remembers whether anything was asked of it.
+/// A connection's service: it tells each request who is at the other end, and remembers whether anything was asked of it.
 struct Watched<S> {
     service: S,
+    peer: Peer,
     asked: Arc<AtomicBool>,
 }
 
-impl<S: Service<R>, R> Service<R> for Watched<S> {
+impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Watched<S> {
     type Response = S::Response;
     type Error = S::Error;
     type Future = S::Future;
 
-    fn call(&self, request: R) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         self.asked.store(true, Ordering::Relaxed);
+        request.extensions_mut().insert(self.peer);
         self.service.call(request)
     }
 }
@@ -110,8 +113,8 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
         // Small answers go out at once.
         let _ = stream.set_nodelay(true);
         let asked = Arc::new(AtomicBool::new(false));
-        let router = router.clone().layer(Extension(Peer(peer)));
-        let service = Watched { service: TowerToHyperService::new(router), asked: Arc::clone(&asked) };
+        let service = TowerToHyperService::new(router.clone());
+        let service = Watched { service, peer: Peer(peer), asked: Arc::clone(&asked) };
         let (http, watcher, tls) = (http.clone(), graceful.watcher(), tls.clone());
         tokio::spawn(async move {
             let served = async {
