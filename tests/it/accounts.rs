@@ -5,6 +5,7 @@ mod matrix;
 mod origins;
 mod people;
 mod recorder;
+mod registries;
 mod replays;
 mod sessions;
 mod streams;
