@@ -1,6 +1,8 @@
 //! Accounts: everyone owns their own, and nobody else's.
 
 mod canaries;
+mod guessing;
+mod keys;
 mod matrix;
 mod origins;
 mod people;
@@ -9,3 +11,5 @@ mod registries;
 mod replays;
 mod sessions;
 mod streams;
+mod tokens;
+mod users;
