@@ -1,10 +1,15 @@
 //! Accounts: everyone owns their own, and nobody else's.
 
 mod canaries;
+mod guessing;
+mod keys;
 mod matrix;
 mod origins;
 mod people;
 mod recorder;
+mod registries;
 mod replays;
 mod sessions;
 mod streams;
+mod tokens;
+mod users;

@@ -7,7 +7,7 @@ use crate::support::process::Process;
 use crate::support::{redis_url, registry, unique};
 
 /// What a command printed, both streams, and whether it ended well.
-fn dockwright(args: &[&str], environment: &[(&str, &str)]) -> (String, bool) {
+pub fn dockwright(args: &[&str], environment: &[(&str, &str)]) -> (String, bool) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dockwright"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("DOCKWRIGHT_")) {
         command.env_remove(name);

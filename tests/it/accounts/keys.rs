@@ -1,0 +1,126 @@
+//! Another key while the service works, and an audit that nobody can change unseen.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+
+use super::people::{queued, quiet, send};
+use crate::cli::dockwright;
+use crate::support::gate::Gate;
+use crate::support::service::{Backend, Running, dockerfile, start_with, tag_digest};
+use crate::support::{private_registry, redis_url, unique, watch};
+
+fn keys(file: &Path) -> Vec<String> {
+    std::fs::read_to_string(file).expect("a key file").lines().map(str::to_owned).collect()
+}
+
+async fn another_key_while_builds_wait(backend: Backend) {
+    let gate = Gate::engine("/build?", 0).await;
+    let service = start_with(backend, |settings| {
+        settings.engine = Some(format!("tcp://{}", gate.address));
+        settings.workers = Some(1);
+    })
+    .await;
+    let (host, user, password) = private_registry();
+    let form = json!({"server": host, "username": user, "password": password});
+    assert_eq!(send(service.request(Method::PUT, "/api/v1/registries/private").json(&form)).await.0, StatusCode::CREATED);
+    let submit = async |name: &str| {
+        let image = format!("{host}/{}:1", unique("rotated"));
+        let form = dockerfile("FROM busybox\n").text("image", image.clone());
+        let form = if name == "own" {
+            form.text("username", user.clone()).text("password", password.clone())
+        } else {
+            form.text("registry", "private")
+        };
+        (service.submit(form).await, image)
+    };
+    // The first is under way, the others wait.
+    let mut builds = vec![submit("own").await];
+    gate.reached().await;
+    builds.extend([submit("own").await, submit("stored").await]);
+    let file = service.config.key_file.clone();
+    let before = keys(&file);
+    let (status, told) = send(service.request(Method::POST, "/api/v1/keys/rotate")).await;
+    assert_eq!(status, StatusCode::OK, "{told}");
+    assert_eq!((&told["registries"], &told["builds"]), (&1.into(), &3.into()), "{told}");
+    let after = keys(&file);
+    assert_eq!((before.len(), after.len(), &after[1]), (1, 2, &before[0]), "the old one is still there to read with");
+    builds.push(submit("stored").await);
+    gate.open();
+    for (build, image) in &builds {
+        let ended = service.ended(build).await;
+        assert_eq!(ended["state"], "published", "{ended}\n{}", service.log(build).await);
+        assert!(tag_digest(image, Some((&user, &password))).await.is_some());
+    }
+    // Every process has had its minute to learn of the new key: the janitor's next pass takes the old one away.
+    let minutes_ago = SystemTime::now() - Duration::from_secs(600);
+    std::fs::File::open(&file).and_then(|file| file.set_modified(minutes_ago)).expect("set back");
+    watch("the old key is gone", || keys(&file).len() == 1).await;
+    assert_eq!(keys(&file), after[..1]);
+    let check = send(service.request(Method::POST, "/api/v1/registries/private/check")).await;
+    assert_eq!(check.1["ok"], true, "{}", check.1);
+    assert_eq!(service.ended(&submit("stored").await.0).await["state"], "published");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_key_while_builds_wait_with_the_embedded_store() {
+    another_key_while_builds_wait(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_key_while_builds_wait_with_redis() {
+    another_key_while_builds_wait(Backend::Redis).await;
+}
+
+/// What `dockwright audit verify` says, and whether it is content.
+fn verified(service: &Running) -> (String, bool) {
+    let token = service.config.data_dir.join("admin-token");
+    let args = ["audit", "verify", "--url", &service.url(""), "--token-file", token.to_str().expect("text")];
+    tokio::task::block_in_place(|| dockwright(&args, &[]))
+}
+
+/// Does things as several; then `tamper` changes the third entry behind the service's back.
+async fn a_changed_entry_is_found(backend: Backend, tamper: impl FnOnce(&Running, &dyn Fn(&str) -> String)) {
+    let service = quiet(backend).await;
+    let ada = service.user("ada").await;
+    for _ in 0..5 {
+        queued(&service, &ada).await;
+    }
+    let (told, well) = verified(&service);
+    assert!(well && told.contains("5 entries, unbroken"), "{told}");
+    let entries = service.get("/api/v1/audit").await["items"].clone();
+    let newest = &entries[0];
+    assert_eq!((&newest["seq"], &newest["actor"], &newest["action"]), (&5.into(), &"ada".into(), &"build.submit".into()));
+    assert_eq!((&newest["status"], &newest["proof"]["by"]), (&202.into(), &"token".into()), "{newest}");
+    assert!(newest["object"].as_str().is_some_and(|object| object.starts_with("builds/")), "{newest}");
+    tamper(&service, &|entry| {
+        assert!(entry.contains("\"ada\""), "{entry}");
+        entry.replace("\"ada\"", "\"bob\"")
+    });
+    let (told, well) = verified(&service);
+    assert!(!well && told.contains("entry 3"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_entry_of_the_audit_is_found_with_the_embedded_store() {
+    a_changed_entry_is_found(Backend::Sqlite, |service, change| {
+        let file = rusqlite::Connection::open(service.config.data_dir.join("dockwright.db")).expect("opens");
+        let entry: String = file.query_row("SELECT entry FROM audit WHERE seq = 3", [], |row| row.get(0)).expect("an entry");
+        assert_eq!(file.execute("UPDATE audit SET entry = ?1 WHERE seq = 3", [change(&entry)]).expect("written"), 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_entry_of_the_audit_is_found_with_redis() {
+    a_changed_entry_is_found(Backend::Redis, |service, change| {
+        use redis::Commands;
+        let mut link = redis::Client::open(redis_url()).expect("a URL").get_connection().expect("Redis answers");
+        let key = format!("{}:audit", service.config.store_prefix);
+        let entry: String = link.lindex(&key, 2).expect("an entry");
+        let () = link.lset(&key, 2, change(&entry)).expect("written");
+    })
+    .await;
+}
