@@ -95,6 +95,9 @@ fn accounts_from_the_first_to_the_last(store: &[&str]) {
     admin.run("user add Ada").refused("invalid_user");
     admin.say("short", "user set ada --password-stdin").refused("at least 10 characters");
     admin.run("user set ada").refused("say what to change");
+    admin
+        .run("user set ada --quota stored_bytes=9007199254740992")
+        .refused("quota.stored_bytes: may be 9007199254740991 at most");
     admin.run("user show nobody").refused("not_found");
     assert_eq!(admin.run(&format!("user add bob --password {PASSWORD}")).code, 2, "a password is no argument");
     let shown = admin.run("user set ada --disable").well().out;
