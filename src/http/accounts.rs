@@ -168,13 +168,25 @@ pub(super) async fn make(State(app): State<App>, Extension(caller): Caller, requ
     replay::once(&app, &caller, "POST users", &headers, &bytes, |_| async {
         let form: UserForm = body::parse(&bytes)?;
         let name = form.name.parse::<Owner>().map_err(|e| Error::invalid("invalid_user", "name", e.to_string()))?;
-        let input = UserInput { name, password: form.password, role: form.role.unwrap_or(Role::User), quota: form.quota };
+        let input =
+            UserInput { name, password: form.password, role: form.role.unwrap_or(Role::User), quota: bounded(form.quota)? };
         let user = app.accounts.make_user(input).await?;
         let location = format!("/api/v1/users/{}", user.name);
         let view = UserView::of(&app, user).await?;
         Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(view)).into_response())
     })
     .await
+}
+
+/// Largest number of a quota: the largest that JSON and Lua hold exactly (RFC 8259, 6).
+const LARGEST: u64 = (1 << 53) - 1;
+
+fn bounded(quota: Quota) -> Result<Quota> {
+    let numbers = serde_json::to_value(quota).map_err(Error::internal)?;
+    let beyond = numbers.as_object().into_iter().flatten().filter(|(_, number)| number.as_u64().is_some_and(|n| n > LARGEST));
+    let faults: Vec<_> =
+        beyond.map(|(name, _)| FieldError::new(format!("quota.{name}"), format!("may be {LARGEST} at most"))).collect();
+    if faults.is_empty() { Ok(quota) } else { Err(Error::Invalid { code: "invalid_quota", fields: faults }) }
 }
 
 /// A name that cannot be one belongs to nobody.
@@ -217,6 +229,7 @@ pub(super) async fn change(
     let name = named(&name)?;
     let (_, bytes) = body::read(request).await?;
     let UserPatch { role, disabled, quota, password, old_password } = body::parse(&bytes)?;
+    let quota = quota.map(bounded).transpose()?;
     let user = app.accounts.change_user(&caller, &name, UserChange { role, disabled, quota, password, old_password }).await?;
     Ok(Json(UserView::of(&app, user).await?))
 }
