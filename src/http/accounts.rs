@@ -8,6 +8,7 @@ use axum::{Json, Router};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use super::guard::Client;
 use super::query::Query;
 use super::{App, Caller, body, replay};
 use crate::accounts::{Fate, UserChange, UserInput};
@@ -78,7 +79,12 @@ pub struct PasswordForm {
 /// Change one's own password. All sessions of the account end.
 #[utoipa::path(put, path = "/api/v1/me/password", tag = "accounts", operation_id = "change_password", request_body = PasswordForm,
     responses((status = 204, description = "Changed.")))]
-pub(super) async fn change_password(State(app): State<App>, Extension(caller): Caller, request: Request) -> Result<StatusCode> {
+pub(super) async fn change_password(
+    State(app): State<App>,
+    Extension(caller): Caller,
+    Extension(client): Extension<Client>,
+    request: Request,
+) -> Result<StatusCode> {
     let (_, bytes) = body::read(request).await?;
     let form: PasswordForm = body::parse(&bytes)?;
     // A token that leaks must not be worth the account.
@@ -88,7 +94,7 @@ pub(super) async fn change_password(State(app): State<App>, Extension(caller): C
             detail: "a password is changed with all scopes of the account".into(),
         });
     }
-    app.accounts.change_password(&caller.owner, form.old_password.as_ref(), form.new_password).await?;
+    app.accounts.change_password(&caller.owner, client.address, form.old_password.as_ref(), form.new_password).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -223,6 +229,7 @@ pub struct UserPatch {
 pub(super) async fn change(
     State(app): State<App>,
     Extension(caller): Caller,
+    Extension(client): Extension<Client>,
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Json<UserView>> {
@@ -230,7 +237,8 @@ pub(super) async fn change(
     let (_, bytes) = body::read(request).await?;
     let UserPatch { role, disabled, quota, password, old_password } = body::parse(&bytes)?;
     let quota = quota.map(bounded).transpose()?;
-    let user = app.accounts.change_user(&caller, &name, UserChange { role, disabled, quota, password, old_password }).await?;
+    let change = UserChange { role, disabled, quota, password, old_password };
+    let user = app.accounts.change_user(&caller, client.address, &name, change).await?;
     Ok(Json(UserView::of(&app, user).await?))
 }
 

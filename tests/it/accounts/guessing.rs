@@ -88,6 +88,25 @@ async fn ones_own_account_does_not_wipe_out_the_guesses_at_others() {
     assert!((15..=30).contains(&looked_at), "{looked_at} of sixty guesses were looked at");
 }
 
+/// Whoever has got hold of a token or a session cannot try passwords any faster for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_old_password_is_guessed_no_faster_than_at_a_log_in() {
+    let service = behind_a_proxy(Backend::Sqlite).await;
+    let client = reqwest::Client::new();
+    let made =
+        client.post(service.url("/api/v1/tokens")).basic_auth("ada", Some(PASSWORD)).json(&serde_json::json!({"name": "x"}));
+    let made: Value = made.send().await.expect("an answer").json().await.expect("JSON");
+    let token = made["token"].as_str().expect("a token");
+    let mut statuses = Vec::new();
+    for number in 0..12 {
+        let form =
+            serde_json::json!({"old_password": format!("a guess {number}"), "new_password": "another horse with a battery"});
+        let change = client.put(service.url("/api/v1/me/password")).bearer_auth(token).json(&form);
+        statuses.push(change.header("x-forwarded-for", "192.0.2.77").send().await.expect("an answer").status().as_u16());
+    }
+    assert!(statuses.starts_with(&[400]) && statuses.contains(&429), "{statuses:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_no_proxy_is_not_believed_about_its_address() {
     let service = start_with(Backend::Sqlite, |settings| settings.engine = Some("unix:///nonexistent/engine".into())).await;
