@@ -162,8 +162,15 @@ pub struct UserForm {
     /// `user` if absent.
     #[schema(value_type = Option<String>, pattern = "^(user|admin)$")]
     role: Option<Role>,
-    #[serde(default)]
-    quota: Quota,
+    #[serde(default, deserialize_with = "quota")]
+    quota: Option<Quota>,
+}
+
+/// As an object alone: of itself, `serde` also takes the fields one after another in a list.
+fn quota<'de, D: serde::Deserializer<'de>>(json: D) -> std::result::Result<Option<Quota>, D::Error> {
+    use serde::de::Error as _;
+    let fields = Option::<serde_json::Map<String, serde_json::Value>>::deserialize(json)?;
+    fields.map(|fields| serde_json::from_value(fields.into()).map_err(D::Error::custom)).transpose()
 }
 
 /// Make an account.
@@ -174,8 +181,12 @@ pub(super) async fn make(State(app): State<App>, Extension(caller): Caller, requ
     replay::once(&app, &caller, "POST users", &headers, &bytes, |_| async {
         let form: UserForm = body::parse(&bytes)?;
         let name = form.name.parse::<Owner>().map_err(|e| Error::invalid("invalid_user", "name", e.to_string()))?;
-        let input =
-            UserInput { name, password: form.password, role: form.role.unwrap_or(Role::User), quota: bounded(form.quota)? };
+        let input = UserInput {
+            name,
+            password: form.password,
+            role: form.role.unwrap_or(Role::User),
+            quota: bounded(form.quota.unwrap_or_default())?,
+        };
         let user = app.accounts.make_user(input).await?;
         let location = format!("/api/v1/users/{}", user.name);
         let view = UserView::of(&app, user).await?;
@@ -215,6 +226,7 @@ pub struct UserPatch {
     role: Option<Role>,
     disabled: Option<bool>,
     /// Replaces the whole quota.
+    #[serde(default, deserialize_with = "quota")]
     quota: Option<Quota>,
     #[schema(value_type = Option<String>)]
     password: Option<SecretString>,

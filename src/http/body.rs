@@ -38,5 +38,9 @@ pub async fn read(request: Request) -> Result<(HeaderMap, Bytes)> {
 /// # Errors
 /// [`Error::Invalid`] `invalid_json` with the place and what is wrong there.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    // Of itself, `serde` also takes a form's fields one after another in a list.
+    if bytes.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+        return Err(Error::invalid("invalid_json", "body", "must be an object"));
+    }
     serde_json::from_slice(bytes).map_err(|e| Error::invalid("invalid_json", "body", e.to_string()))
 }
