@@ -3,13 +3,12 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use secrecy::ExposeSecret;
-use tokio::net::TcpListener;
 
 use super::say;
 use crate::auth::FirstAdmin;
 use crate::config::Config;
 use crate::wiring::Service;
-use crate::{shutdown, telemetry};
+use crate::{http, shutdown, telemetry};
 
 /// `dockwright serve`: until SIGTERM or SIGINT.
 pub fn run(config: Config) -> anyhow::Result<ExitCode> {
@@ -26,7 +25,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let service = Service::open(config).await?;
     tell_admin(&service.admin);
     let listener = if role.serves() {
-        let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+        let listener = http::listen(address).with_context(|| format!("cannot listen on {address}"))?;
         tracing::info!("serving on {scheme}://{}", listener.local_addr()?);
         Some(listener)
     } else {

@@ -42,7 +42,7 @@ use guard::Client;
 
 pub use guard::{Guard, Peer};
 pub use problem::Problem;
-pub use server::{ServerLimits, Tls, serve, tls};
+pub use server::{ServerLimits, Tls, listen, serve, tls};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id that is taken from a client.

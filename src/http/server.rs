@@ -1,5 +1,6 @@
 //! The listener's loop: connections are counted, slow headers are cut off, and an end is graceful.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +17,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +38,22 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self { connections: 8192, headers: Duration::from_secs(10), drain: Duration::from_secs(10) }
     }
+}
+
+/// Connections that wait to be accepted (the kernel bounds it by `net.core.somaxconn`). With the usual 128 a burst of clients overflows
+/// it, and some of them believe to be connected while nobody knows of them.
+const BACKLOG: u32 = 4096;
+
+/// Listens on an address.
+///
+/// # Errors
+/// When it is taken, or not this machine's.
+pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restart finds its address free although connections of before still linger.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// What TLS is spoken with; none: plain HTTP.

@@ -72,7 +72,7 @@ pub async fn start_on(config: Config) -> Running {
     let service = Service::open(config.clone()).await.expect("the service opens");
     let store = service.store().clone();
     let token = std::fs::read_to_string(config.data_dir.join("admin-token")).expect("the admin's token").trim().to_owned();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let listener = dockwright::http::listen(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
     let address = listener.local_addr().expect("an address");
     let stop = CancellationToken::new();
     let ended = stop.clone();

@@ -60,7 +60,7 @@ async fn dawdle(service: &Running, sends: Sends) -> Duration {
 async fn alone_slow_clients_hold_up_nobody() {
     let service = service::start_with(Backend::Sqlite, |s| s.engine = Some("unix:///nowhere.sock".into())).await;
     let kinds = [Sends::Nothing, Sends::HalfAHead, Sends::Drip];
-    let slow = join_all((0..times(300, 8000)).map(|n| dawdle(&service, kinds[n % kinds.len()])));
+    let slow = join_all((0..times(450, 8000)).map(|n| dawdle(&service, kinds[n % kinds.len()])));
     let others = async {
         let (mut worst, began) = (Duration::ZERO, Instant::now());
         while began.elapsed() < Duration::from_secs(5) {
