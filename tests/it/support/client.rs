@@ -52,6 +52,18 @@ impl Client {
         panic!("it has not ended: {}\n{}", self.get(id).await, self.text(&format!("{id}/logs")).await)
     }
 
+    /// The build as soon as it changes, by its `ETag`; `None` when nothing of it has moved for `seconds`.
+    pub async fn moves(&self, id: &str, seconds: u64) -> Option<Value> {
+        let now = self.request(Method::GET, &format!("/{id}")).send().await.expect("an answer");
+        let seen = now.headers()["etag"].clone();
+        let asked = self.request(Method::GET, &format!("/{id}?wait={seconds}")).header("if-none-match", seen);
+        let answer = asked.send().await.expect("an answer");
+        match answer.status().as_u16() {
+            304 => None,
+            _ => Some(answer.json().await.expect("JSON")),
+        }
+    }
+
     /// Takes a build away; the answer.
     pub async fn delete(&self, id: &str) -> Value {
         let answer = self.request(Method::DELETE, &format!("/{id}")).send().await.expect("an answer");

@@ -57,7 +57,7 @@ fn hours_off(build: &Value) -> i64 {
 /// Jumps a day ahead and two back while a build runs for several leases.
 async fn jumps(client: &Client, clock: &Clock) {
     let mark = unique("mark");
-    let text = format!("FROM busybox\nRUN echo {mark} && sleep 6 && true\n");
+    let text = format!("FROM busybox\nRUN echo {mark} && sleep 9 && true\n");
     let id = client.submit(dockerfile(&text).text("push", "false")).await;
     crate::support::watch("the step runs", || crate::options::runs(&mark)).await;
     for (offset, hours) in [("+1d", 24), ("-1d", -24)] {
@@ -65,8 +65,8 @@ async fn jumps(client: &Client, clock: &Clock) {
         let other = client.submit(dockerfile("FROM busybox\n").text("push", "false")).await;
         assert_eq!(hours_off(&client.get(&other).await), hours, "the service's clock has jumped");
         assert_eq!(client.request(reqwest::Method::DELETE, &format!("/{other}")).send().await.expect("an answer").status(), 200);
-        tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
-        assert_eq!(client.get(&id).await["attempt"], 1, "nobody took the lease away at {offset}");
+        assert_eq!(client.moves(&id, 3).await, None, "nobody took the lease away at {offset}");
+        assert_eq!(client.get(&id).await["attempt"], 1);
     }
     let ended = client.ended_at_last(&id).await;
     assert_eq!((&ended["state"], &ended["attempt"]), (&"built".into(), &1.into()), "{ended}");
@@ -90,11 +90,11 @@ async fn processes_that_are_days_apart_share_leases() {
     let client = cluster.client(&mut api);
     let doomed = cluster.start_with("worker", &SHORT, &borrowed(&behind.environment()));
     let mark = unique("mark");
-    let text = format!("FROM busybox\nRUN echo {mark} && sleep 5 && true\n");
+    let text = format!("FROM busybox\nRUN echo {mark} && sleep 8 && true\n");
     let id = client.submit(dockerfile(&text).text("push", "false")).await;
     crate::support::watch("the step runs", || crate::options::runs(&mark)).await;
     // The api's janitor, two days ahead, does not think the worker dead; when it is, it is known as soon as ever.
-    tokio::time::sleep(std::time::Duration::from_millis(3500)).await;
+    assert_eq!(client.moves(&id, 4).await, None);
     assert_eq!(client.get(&id).await["attempt"], 1);
     doomed.kill();
     let killed = std::time::Instant::now();
@@ -102,8 +102,7 @@ async fn processes_that_are_days_apart_share_leases() {
     let mut build = client.get(&id).await;
     while build["attempt"] != 2 {
         assert!(killed.elapsed().as_secs() < 10, "reclaimed within 10 s of its lease: {build}");
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        build = client.get(&id).await;
+        build = client.moves(&id, 1).await.unwrap_or(client.get(&id).await);
     }
     let ended = client.ended_at_last(&id).await;
     assert_eq!((&ended["state"], &ended["attempt"]), (&"built".into(), &2.into()), "{ended}");
