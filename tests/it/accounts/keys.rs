@@ -6,10 +6,9 @@ use std::time::{Duration, SystemTime};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use super::people::{queued, quiet, send};
+use super::people::{one_worker_behind_a_gate, queued, quiet, send};
 use crate::cli::dockwright;
-use crate::support::gate::Gate;
-use crate::support::service::{Backend, Running, dockerfile, start_with, tag_digest};
+use crate::support::service::{Backend, Running, dockerfile, tag_digest};
 use crate::support::{private_registry, redis_url, unique, watch};
 
 fn keys(file: &Path) -> Vec<String> {
@@ -17,12 +16,7 @@ fn keys(file: &Path) -> Vec<String> {
 }
 
 async fn another_key_while_builds_wait(backend: Backend) {
-    let gate = Gate::engine("/build?", 0).await;
-    let service = start_with(backend, |settings| {
-        settings.engine = Some(format!("tcp://{}", gate.address));
-        settings.workers = Some(1);
-    })
-    .await;
+    let (gate, service) = one_worker_behind_a_gate(backend).await;
     let (host, user, password) = private_registry();
     let form = json!({"server": host, "username": user, "password": password});
     assert_eq!(send(service.request(Method::PUT, "/api/v1/registries/private").json(&form)).await.0, StatusCode::CREATED);

@@ -9,6 +9,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
+use crate::support::gate::Gate;
 use crate::support::service::{Backend, Running, dockerfile, id, start_with};
 
 /// Strong enough for everybody here.
@@ -89,4 +90,15 @@ pub async fn log_in(service: &Running, name: &str) -> String {
 pub async fn queued(service: &Running, token: &str) -> String {
     let form = dockerfile("FROM busybox\n").text("image", "127.0.0.1:1/team/app");
     id(&service.submit_as(token, form).await).to_owned()
+}
+
+/// A service whose only worker is held at its first build, until the gate opens.
+pub async fn one_worker_behind_a_gate(backend: Backend) -> (Gate, Running) {
+    let gate = Gate::engine("/build?", 0).await;
+    let service = start_with(backend, |settings| {
+        settings.engine = Some(format!("tcp://{}", gate.address));
+        settings.workers = Some(1);
+    })
+    .await;
+    (gate, service)
 }

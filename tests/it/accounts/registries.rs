@@ -3,10 +3,9 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::people::{queued, quiet, send};
+use super::people::{one_worker_behind_a_gate, queued, quiet, send};
 use super::recorder::Recorder;
-use crate::support::gate::Gate;
-use crate::support::service::{Backend, Running, dockerfile, id, start, start_with, tag_digest};
+use crate::support::service::{Backend, Running, dockerfile, id, start, tag_digest};
 use crate::support::{private_registry, registry, unique};
 
 /// Keeps credentials for the caller; the status.
@@ -113,12 +112,7 @@ async fn a_stored_registry_is_used_by_its_owners_builds_with_redis() {
 
 /// Waits behind a build that a gate holds; then its own turn comes.
 async fn a_build_keeps_what_it_was_given(backend: Backend) {
-    let gate = Gate::engine("/build?", 0).await;
-    let service = start_with(backend, |settings| {
-        settings.engine = Some(format!("tcp://{}", gate.address));
-        settings.workers = Some(1);
-    })
-    .await;
+    let (gate, service) = one_worker_behind_a_gate(backend).await;
     let (host, user, password) = private_registry();
     assert_eq!(put(&service, &service.token, "private", &host, (&user, &password)).await, StatusCode::CREATED);
     let first = service.submit(dockerfile("FROM busybox\n").text("push", "false")).await;
