@@ -73,7 +73,7 @@ impl Accounts {
         limit: usize,
     ) -> Result<(Vec<Object<StoredRegistry>>, bool)> {
         let scope = Scope::Owner(owner.clone());
-        Ok(self.store.objects(&ObjectQuery { scope, kind: Kind::Registry, owner: None, before, limit }).await?)
+        Ok(self.store.objects(&ObjectQuery { scope, kind: Kind::Registry, owner: None, parent: None, before, limit }).await?)
     }
 
     /// # Errors

@@ -4,7 +4,9 @@
 //! folder depends on nothing of ours.
 
 mod account;
+mod app;
 mod build;
+mod container;
 mod credentials;
 mod event;
 mod id;
@@ -20,10 +22,17 @@ mod time;
 mod upload;
 
 pub use account::{PasswordHash, Proof, Replay, Session, StoredRegistry, Token, TokenId, User};
+pub use app::{
+    App, Ended, Holding, Holdings, Network, PulledImage, Run, RunError, RunLog, RunNote, RunOfApp, RunState, SavedLine, Volume,
+};
 pub use build::{AttemptStart, BuildRecord, BuildState, BuilderKind, IllegalTransition, Landed, Lapse, MAX_CRASHES};
+pub use container::{
+    AdminOnly, Bind, ContainerSpec, EnvValue, Healthcheck, ImageSource, NetworkChoice, ObjectName, Port, Protocol,
+    RESERVED_LABELS, RestartPolicy, RunImage, VolumeMount,
+};
 pub use credentials::{Credentials, REDACTED};
 pub use event::{Event, EventBody, LogLine, LogStream};
-pub use id::{BuildId, Digest, Fence, InvalidId, NodeId, WorkerId};
+pub use id::{AppId, BuildId, Digest, Fence, InvalidId, NodeId, RunId, WorkerId};
 pub use image::{ImageRef, InvalidImageRef, LOCAL_HOST, local_tag};
 pub use owner::{InvalidOwner, Owner, Role, Scope};
 pub use permission::{ImagePattern, Permission, Permissions};
