@@ -88,6 +88,15 @@ impl RunImage {
             None => self.image.to_string(),
         }
     }
+
+    /// As it is shown and kept: with the tag also beside a digest, unless it is the one that is meant when none is named.
+    #[must_use]
+    pub fn written(&self) -> String {
+        match &self.digest {
+            Some(digest) if self.image.tag() != "latest" => format!("{}@{digest}", self.image),
+            _ => self.reference(),
+        }
+    }
 }
 
 impl fmt::Display for RunImage {
@@ -124,7 +133,7 @@ impl TryFrom<String> for RunImage {
 
 impl From<RunImage> for String {
     fn from(image: RunImage) -> Self {
-        image.reference()
+        image.written()
     }
 }
 
@@ -320,6 +329,10 @@ mod tests {
         let read = |text: &str| text.parse::<RunImage>().map(|image| image.to_string());
         assert_eq!(read("busybox"), Ok("docker.io/library/busybox:latest".into()));
         assert_eq!(read(&format!("h:1/a:2@{digest}")), Ok(format!("h:1/a@{digest}")));
+        for name in ["h:1/a:2", "h:1/a", &format!("h:1/a:2@{digest}"), &format!("h:1/a@{digest}")] {
+            let image: RunImage = name.parse().expect(name);
+            assert_eq!(image.written().parse(), Ok(image), "{name}");
+        }
         for bad in ["", "a@sha256:1", "a@", "dockwright.local/build:x", "A/b"] {
             assert!(read(bad).is_err(), "{bad:?}");
         }

@@ -7,6 +7,7 @@ pub mod containers;
 #[allow(clippy::disallowed_types, reason = "the home of bollard")]
 pub mod docker;
 mod ledger;
+pub mod request;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
