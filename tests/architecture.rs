@@ -31,7 +31,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // `registry`: whether it takes stored credentials.
     ("accounts", &["domain", "error", "store", "auth", "audit", "builds", "registry", "vault"]),
     // Keeps the containers of a node as their records say, and knows them all.
-    ("fleet", &["domain", "error", "store", "engine", "vault"]),
+    ("fleet", &["domain", "error", "store", "engine", "vault", "builds"]),
     // `engine`: its traits alone. `builds`: containers from a Dockerfile.
     ("apps", &["domain", "error", "store", "engine", "vault", "auth", "builds", "accounts", "audit", "fleet"]),
     // `store`: the types of its answers.
