@@ -6,6 +6,7 @@ mod env;
 mod images;
 mod networks;
 mod output;
+mod removal;
 mod runs;
 pub mod spec;
 mod volumes;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use crate::auth::Principal;
 use crate::builds::Builds;
-use crate::domain::{Owner, Permission};
+use crate::domain::{Owner, Permission, Usage};
 use crate::error::Error;
 use crate::fleet::{Fault, Fleet};
 use crate::store::Store;
@@ -24,6 +25,7 @@ pub use containers::{ContainerFilter, ContainerInfo, Deed};
 pub use images::{ImageInfo, ImageUse};
 pub use networks::NetworkInfo;
 pub use output::{Line, Lines, OutputQuery, Source};
+pub use removal::Owned;
 pub use runs::{NewRun, RunFilter};
 pub use volumes::VolumeInfo;
 
@@ -61,6 +63,22 @@ impl Apps {
     #[must_use]
     pub fn rules(&self) -> &spec::SpecRules {
         &self.rules
+    }
+
+    /// What an account uses, with what its containers take.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn usage(&self, owner: &Owner, usage: Usage) -> Result<Usage, Error> {
+        let held = self.fleet.records().holdings(owner).await?;
+        Ok(Usage {
+            containers: held.containers(),
+            memory_bytes: held.sum(|run| run.memory_bytes),
+            milli_cpus: held.sum(|run| run.milli_cpus),
+            ports: held.sum(|run| run.ports),
+            volumes: self.count_volumes(owner).await?,
+            ..usage
+        })
     }
 
     fn rights(caller: &Principal) -> spec::Rights {

@@ -22,8 +22,8 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Between two tries of a step while something is away.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Watches the engine, and keeps its runs while no other process does, until `stop`.
-pub async fn keep(fleet: Fleet, stop: CancellationToken) {
+/// Watches the engine, and if it `keeps` runs, does so while no other process does, until `stop`.
+pub async fn keep(fleet: Fleet, keeps: bool, stop: CancellationToken) {
     let tasks = TaskTracker::new();
     tasks.spawn({
         let (fleet, stop) = (fleet.clone(), stop.clone());
@@ -31,7 +31,7 @@ pub async fn keep(fleet: Fleet, stop: CancellationToken) {
     });
     let me = WorkerId::unique();
     while !stop.is_cancelled() {
-        if fleet.has_turn(&me).await {
+        if keeps && fleet.has_turn(&me).await {
             keep_while_mine(&fleet, &me, &stop).await;
         }
         tokio::select! { () = tokio::time::sleep(PAUSE) => {} () = stop.cancelled() => {} }

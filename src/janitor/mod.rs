@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use crate::context::storage::ContextStorage;
 use crate::domain::{BuildId, Scope, Timestamp, local_tag};
 use crate::engine::{Images, Ledger};
+use crate::fleet::{self, Fleet};
 use crate::store::{Store, StoreError};
 use crate::vault::Vault;
 
@@ -39,6 +40,7 @@ impl Default for OrphanAges {
 pub struct Janitor {
     pub store: Store,
     pub contexts: ContextStorage,
+    pub fleet: Fleet,
     pub keep_hot_log: Duration,
     pub vault: Arc<Vault>,
     pub ages: OrphanAges,
@@ -143,6 +145,14 @@ impl Janitor {
         Ok(())
     }
 
+    /// Removes what is ours on the engine and has no record.
+    ///
+    /// # Errors
+    /// When the engine or the store is away.
+    pub async fn fleet_once(&self) -> anyhow::Result<()> {
+        if self.node.is_some() { fleet::sweep_once(&self.fleet).await } else { Ok(()) }
+    }
+
     /// Removes the images of builds that were deleted while nobody could.
     ///
     /// # Errors
@@ -191,6 +201,7 @@ pub async fn run(janitor: Arc<Janitor>, stop: CancellationToken) {
     every!(15, archive_once);
     every!(300, orphans_once);
     every!(60, images_once);
+    every!(60, fleet_once);
     every!(60, purge_once);
     every!(10, keys_once);
     tasks.close();
