@@ -1,5 +1,6 @@
 //! The composition root: the only place that names every concrete part.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -127,6 +128,28 @@ pub fn open_vault(config: &Config) -> anyhow::Result<Vault> {
     }
 }
 
+/// What containers may be, by the settings.
+#[must_use]
+pub fn spec_rules(config: &Config) -> SpecRules {
+    let usual = SpecRules::default();
+    let engine = config.engine.as_deref().unwrap_or(crate::engine::docker::DEFAULT_ADDRESS);
+    let socket = engine.strip_prefix("unix://").map(Path::new);
+    let private = [Some(&*config.data_dir), Some(&*config.key_file), config.tls_key.as_deref(), socket];
+    // As it is written, and where it leads: a request may name either.
+    let forms = |path: &Path| [std::path::absolute(path).ok(), path.canonicalize().ok()].into_iter().flatten();
+    SpecRules {
+        host_ports: config.host_ports.ports(),
+        default_memory: config.container_memory,
+        max_memory: config.max_container_memory,
+        default_cpus: config.container_cpus,
+        max_cpus: config.max_container_cpus,
+        default_pids: usual.default_pids.min(config.max_container_pids),
+        max_pids: config.max_container_pids,
+        bind_roots: config.bind_roots.clone(),
+        forbidden_sources: private.into_iter().flatten().flat_map(forms).collect(),
+    }
+}
+
 impl Service {
     /// # Errors
     /// When a part of it cannot be opened. An engine that is away is no error: accepted builds wait for it.
@@ -186,9 +209,10 @@ impl Service {
 
     fn fleet(&self, builds: &Arc<Builds>) -> Fleet {
         let c = &self.config;
+        let ports = c.host_ports.ports();
         let settings = FleetSettings {
             publish_address: c.publish_address,
-            host_ports: (*c.host_ports.0.start(), *c.host_ports.0.end()),
+            host_ports: (*ports.start(), *ports.end()),
             grace: GRACE,
             installation: c.installation(),
         };
@@ -249,19 +273,22 @@ impl Service {
         let ledger = Ledger::open(self.config.data_dir.join("ledger")).context("cannot open the ledger")?;
         let builds = self.builds();
         let fleet = self.fleet(&builds);
-        let rules = self.config.spec_rules();
-        let apps = Arc::new(Apps::new(fleet.clone(), Arc::clone(&builds), rules));
+        let rules = spec_rules(&self.config);
+        let apps = Arc::new(Apps::new(fleet.clone(), rules));
         let mut audit = None;
         if let Some(listener) = listener {
             let app = self.app(builds, apps, &stop);
             audit = Some(app.accounts.audit.clone());
             tasks.spawn(http::serve(listener, http::router(app), ServerLimits::default(), self.tls()?, stop.clone()));
         }
-        let node = self.config.role.works().then(|| NodeParts { ledger: ledger.clone(), images: Arc::clone(&self.engine) as _ });
+        let node = self.config.role.works().then(|| NodeParts {
+            ledger: ledger.clone(),
+            images: Arc::clone(&self.engine) as _,
+            fleet: fleet.clone(),
+        });
         let cleaner = Janitor {
             store: self.store.clone(),
             contexts: self.contexts.clone(),
-            fleet: fleet.clone(),
             keep_hot_log: self.config.keep_hot_log.0,
             vault: Arc::clone(&self.vault),
             ages: OrphanAges::default(),

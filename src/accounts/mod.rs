@@ -33,7 +33,14 @@ pub struct Accounts {
 
 impl Accounts {
     #[must_use]
-    pub fn new(store: Store, vault: Arc<Vault>, builds: Arc<Builds>, apps: Arc<Apps>, registry: Arc<RegistryClient>, audit: Audit) -> Self {
+    pub fn new(
+        store: Store,
+        vault: Arc<Vault>,
+        builds: Arc<Builds>,
+        apps: Arc<Apps>,
+        registry: Arc<RegistryClient>,
+        audit: Audit,
+    ) -> Self {
         Self { store, vault, builds, apps, registry, audit }
     }
 

@@ -25,9 +25,6 @@ pub struct Removed {
     pub builds: u64,
     pub apps: Owned,
     pub registries: u64,
-    pub apps: u64,
-    pub runs: u64,
-    pub volumes: u64,
     pub tokens: u64,
 }
 

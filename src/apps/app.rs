@@ -44,6 +44,9 @@ pub struct AppState {
     pub last: Option<RunId>,
 }
 
+/// How the validator reads a description beside the one that stands.
+type Reading = fn(&ContainerSpec, &Map<String, Value>, &spec::SpecRules, spec::Rights) -> Result<(ContainerSpec, SecretEnv)>;
+
 impl Apps {
     /// Makes an app.
     ///
@@ -163,7 +166,7 @@ impl Apps {
         key: &str,
         owner: Option<&Owner>,
         input: NamedApp,
-        read: fn(&ContainerSpec, &Map<String, Value>, &spec::SpecRules, spec::Rights) -> Result<(ContainerSpec, SecretEnv)>,
+        read: Reading,
     ) -> Result<App> {
         let current = self.app(caller, key, owner).await?;
         let (before, revision) = (current.body, current.revision);

@@ -11,10 +11,7 @@ mod runs;
 pub mod spec;
 mod volumes;
 
-use std::sync::Arc;
-
 use crate::auth::Principal;
-use crate::builds::Builds;
 use crate::domain::{Owner, Permission, Usage};
 use crate::error::Error;
 use crate::fleet::{Fault, Fleet};
@@ -40,14 +37,13 @@ pub mod engine {
 /// The use-cases of this room.
 pub struct Apps {
     fleet: Fleet,
-    builds: Arc<Builds>,
     rules: spec::SpecRules,
 }
 
 impl Apps {
     #[must_use]
-    pub fn new(fleet: Fleet, builds: Arc<Builds>, rules: spec::SpecRules) -> Self {
-        Self { fleet, builds, rules }
+    pub fn new(fleet: Fleet, rules: spec::SpecRules) -> Self {
+        Self { fleet, rules }
     }
 
     #[must_use]

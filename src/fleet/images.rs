@@ -119,7 +119,7 @@ impl Fleet {
         let host = image.image.host();
         let found = match registry {
             Some(name) => {
-                let found = self.inner.builds.stored_credentials(owner, name).await?;
+                let found = self.builds().stored_credentials(owner, name).await?;
                 let found =
                     found.ok_or_else(|| user_error("registry_unknown", format!("there is no stored registry {name:?}")))?;
                 if found.host() != host {
@@ -128,7 +128,7 @@ impl Fleet {
                 }
                 Some(found)
             }
-            None => self.inner.builds.stored_for_host(owner, host).await?,
+            None => self.builds().stored_for_host(owner, host).await?,
         };
         Ok(found)
     }

@@ -107,6 +107,11 @@ impl Fleet {
     }
 
     #[must_use]
+    pub fn builds(&self) -> &Arc<Builds> {
+        &self.inner.builds
+    }
+
+    #[must_use]
     pub fn settings(&self) -> &FleetSettings {
         &self.inner.settings
     }

@@ -40,7 +40,6 @@ impl Default for OrphanAges {
 pub struct Janitor {
     pub store: Store,
     pub contexts: ContextStorage,
-    pub fleet: Fleet,
     pub keep_hot_log: Duration,
     pub vault: Arc<Vault>,
     pub ages: OrphanAges,
@@ -52,6 +51,7 @@ pub struct Janitor {
 pub struct NodeParts {
     pub ledger: Ledger,
     pub images: Arc<dyn Images>,
+    pub fleet: Fleet,
 }
 
 impl Janitor {
@@ -150,7 +150,10 @@ impl Janitor {
     /// # Errors
     /// When the engine or the store is away.
     pub async fn fleet_once(&self) -> anyhow::Result<()> {
-        if self.node.is_some() { fleet::sweep_once(&self.fleet).await } else { Ok(()) }
+        match &self.node {
+            Some(node) => fleet::sweep_once(&node.fleet).await,
+            None => Ok(()),
+        }
     }
 
     /// Removes the images of builds that were deleted while nobody could.
