@@ -91,3 +91,40 @@ pub fn check_links(binds: &[Bind], rules: &SpecRules) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn links_do_not_lead_out_of_what_is_allowed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |path: &str| folder.path().join(path);
+        for made in ["root/inside", "root/private", "elsewhere"] {
+            std::fs::create_dir_all(at(made)).expect("made");
+        }
+        for (link, target) in
+            [("out", at("elsewhere")), ("etc", "/etc".into()), ("in", at("root/inside")), ("hidden", at("root/private"))]
+        {
+            symlink(target, at("root").join(link)).expect("made");
+        }
+        symlink(at("root"), at("alias")).expect("made");
+        let rules = SpecRules {
+            bind_roots: vec![at("root"), at("alias")],
+            forbidden_sources: vec![at("alias/private")],
+            ..SpecRules::default()
+        };
+        let checked = |path: &str| {
+            let source = at(path).to_str().expect("UTF-8").to_owned();
+            check_links(&[Bind { source, path: "/x".into(), read_only: true }], &rules)
+        };
+        for well in ["root/inside", "root/in", "alias/inside"] {
+            assert_eq!(checked(well), Ok(()), "{well}");
+        }
+        for bad in ["root/out", "root/etc", "root/hidden", "root/private", "root/etc/ssl", "root/missing"] {
+            assert!(checked(bad).is_err(), "{bad}");
+        }
+    }
+}
