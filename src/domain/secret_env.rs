@@ -75,7 +75,7 @@ mod tests {
         env.insert("B", SecretString::from(""));
         let json = env.to_json();
         assert!(json.capacity() >= json.len());
-        let opened = SecretEnv::from_json(&json).ok().expect("opens");
+        let Ok(opened) = SecretEnv::from_json(&json) else { panic!("does not open") };
         assert_eq!(opened.names().collect::<Vec<_>>(), ["A", "B"]);
         assert_eq!(opened.get("A").map(ExposeSecret::expose_secret), Some("\u{1}\"ä\n"));
         let error = SecretEnv::from_json(b"[\"canary\"]").err().expect("is no object");

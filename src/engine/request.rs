@@ -15,7 +15,7 @@ const HOSTNAME_BYTES: usize = 63;
 
 /// What a spec does not say of one container that is made from it.
 pub struct Placement<'a> {
-    /// The container's name; its host name too.
+    /// The container's name; its host name too, unless it is an app's.
     pub name: &'a str,
     /// The image's id, looked up on the engine.
     pub image: Digest,
@@ -41,7 +41,8 @@ pub struct Placement<'a> {
 /// [`Error::Internal`] when a secret value, or the engine's name of a volume or of the network, was not handed in: nothing is left out silently.
 pub fn request(spec: &ContainerSpec, secrets: &SecretEnv, place: Placement<'_>) -> Result<CreateContainer> {
     let network = network(spec, &place)?;
-    let hostname: String = place.name.chars().take(HOSTNAME_BYTES).collect();
+    let hostname = place.app.map_or(place.name, ObjectName::as_str);
+    let hostname: String = hostname.chars().take(HOSTNAME_BYTES).collect();
     Ok(CreateContainer {
         env: env(spec, secrets)?,
         labels: labels(spec, &place),
@@ -196,7 +197,7 @@ mod tests {
     #[test]
     fn each_field_of_a_spec_has_its_place_in_the_request() {
         let wanted = spec();
-        let made = made(&wanted, &secrets(), &VOLUMES, Some("engine-net")).ok().expect("complete");
+        let made = made(&wanted, &secrets(), &VOLUMES, Some("engine-net")).expect("complete");
         assert_eq!((made.command, made.entrypoint), (wanted.command, wanted.entrypoint));
         let env: Vec<(&str, &str)> = made.env.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).collect();
         assert_eq!(env, [("MODE", "test"), ("TOKEN", "s3cret")]);
@@ -210,12 +211,12 @@ mod tests {
         assert_eq!((made.memory_bytes, made.milli_cpus, made.pids), (64 << 20, 500, 99));
         assert_eq!((made.restart, made.healthcheck), (wanted.restart, wanted.healthcheck));
         assert_eq!((made.user, made.workdir, made.read_only, made.tty), (wanted.user, wanted.workdir, true, true));
-        assert_eq!((made.name.as_str(), made.hostname.as_str()), ("brave-otter", "brave-otter"));
+        assert_eq!((made.name.as_str(), made.hostname.as_str()), ("brave-otter", "web"));
     }
 
     #[test]
     fn the_reserved_labels_are_ours_whatever_a_spec_says() {
-        let labels = made(&spec(), &secrets(), &VOLUMES, Some("net")).ok().expect("complete").labels;
+        let labels = made(&spec(), &secrets(), &VOLUMES, Some("net")).expect("complete").labels;
         let told: Vec<&str> = ["team", OWNER, INSTALLATION, APP].iter().map(|key| labels[*key].as_str()).collect();
         assert_eq!(told, ["blue", "ada", "here", "web"]);
         assert!(labels[RUN].parse::<RunId>().is_ok() && labels.len() == 5, "{labels:?}");
@@ -227,7 +228,7 @@ mod tests {
         assert!(made(&spec(), &secrets(), &[], Some("net")).is_err(), "a volume");
         assert!(made(&spec(), &secrets(), &VOLUMES, None).is_err(), "the network");
         let alone = ContainerSpec { network: NetworkChoice::None, ports: Vec::new(), ..spec() };
-        let alone = made(&alone, &secrets(), &VOLUMES, Some("net")).ok().expect("complete");
+        let alone = made(&alone, &secrets(), &VOLUMES, Some("net")).expect("complete");
         assert_eq!((alone.network, alone.aliases.len()), (None, 0), "no network was wanted, whatever there is");
     }
 
@@ -236,7 +237,7 @@ mod tests {
         let bind = Bind { source: "/srv/x".into(), path: "/x".into(), read_only: false };
         let publish_on = Some(IpAddr::from([0, 0, 0, 0]));
         let given = ContainerSpec { admin: AdminOnly { binds: vec![bind], publish_on }, ..spec() };
-        let made = made(&given, &secrets(), &VOLUMES, Some("net")).ok().expect("complete");
+        let made = made(&given, &secrets(), &VOLUMES, Some("net")).expect("complete");
         assert_eq!(made.mounts[1], EngineMount::Bind { source: "/srv/x".into(), path: "/x".into(), read_only: false });
         assert!(made.ports.iter().all(|port| Some(port.address) == publish_on));
     }

@@ -187,7 +187,7 @@ fn specs_that_no_process_could_start_with_are_refused() {
 #[test]
 fn specs_mean_what_they_say() {
     let body = std::fs::read(folder().join("accepted/everything.json")).expect("a body");
-    let (spec, secrets) = read(&body, Rights::User).ok().expect("is accepted");
+    let (spec, secrets) = read(&body, Rights::User).expect("is accepted");
     assert_eq!((spec.memory_bytes, spec.milli_cpus, spec.pids), (256 << 20, 500, 100));
     assert_eq!(spec.restart, RestartPolicy::OnFailure(3));
     assert_eq!((spec.env["MODE"].clone(), spec.env["TOKEN"].clone()), (EnvValue::Plain("production".into()), EnvValue::Secret));
