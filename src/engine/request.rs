@@ -38,7 +38,8 @@ pub struct Placement<'a> {
 /// What the engine is to be asked for.
 ///
 /// # Errors
-/// [`Error::Internal`] when a secret value, or the engine's name of a volume or of the network, was not handed in: nothing is left out silently.
+/// [`Error::Internal`] when a secret value, or the engine's name of a volume or of the network, was not handed in: nothing is left
+/// out silently.
 pub fn request(spec: &ContainerSpec, secrets: &SecretEnv, place: Placement<'_>) -> Result<CreateContainer> {
     let network = network(spec, &place)?;
     let hostname = place.app.map_or(place.name, ObjectName::as_str);

@@ -1,5 +1,5 @@
-//! What a container may be asked for, as clients see it. It is read by `apps::spec`, field by field, and not through these types: they only
-//! tell; a test holds their names to those that are read.
+//! What a container may be asked for, as clients see it. It is read by `apps::spec`, field by field, and not through these types:
+//! they only tell; a test holds their names to those that are read.
 
 use std::collections::BTreeMap;
 

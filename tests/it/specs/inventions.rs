@@ -104,6 +104,21 @@ fn mount(from: &'static str) -> impl Strategy<Value = Value> {
     })
 }
 
+fn health() -> impl Strategy<Value = Value> {
+    let test = prop_oneof![any::<String>().prop_map(Value::from), vec(text(), 0..4).prop_map(Value::from)];
+    (test, prop::option::of("[0-9]{1,5}(ms|s|m|h)"), prop::option::of(0u64..200))
+        .prop_map(|(test, time, retries)| json!({"test": test, "interval": time, "start_period": time, "retries": retries}))
+}
+
+fn named(name: &'static str) -> impl Strategy<Value = (String, Value)> {
+    likely(name).prop_map(move |value| (name.to_owned(), value))
+}
+
+fn env() -> impl Strategy<Value = Value> {
+    let value = prop_oneof![any::<String>().prop_map(Value::from), any::<String>().prop_map(|secret| json!({"secret": secret}))];
+    hash_map("[A-Za-z_0-9.]{1,8}", value, 0..5).prop_map(|entries| Value::Object(entries.into_iter().collect()))
+}
+
 /// Mostly well, so that much of it is accepted.
 fn likely(name: &'static str) -> BoxedStrategy<Value> {
     let of = |values: &[Value]| prop::sample::select(values.to_vec()).boxed();
@@ -111,9 +126,7 @@ fn likely(name: &'static str) -> BoxedStrategy<Value> {
         "image" => of(&[json!("busybox"), json!("h:1/a:2"), json!(format!("a:3@sha256:{}", "a".repeat(64))), json!("A")]),
         "build" => of(&[json!("01a1fcc6-00db-778f-aa50-18c1c74c2480"), json!("x")]),
         "command" | "entrypoint" => vec(any::<String>(), 0..4).prop_map(Value::from).boxed(),
-        "env" => hash_map("[A-Za-z_0-9.]{1,8}", prop_oneof![any::<String>().prop_map(Value::from), any::<String>().prop_map(|s| json!({"secret": s}))], 0..5)
-            .prop_map(|entries| Value::Object(entries.into_iter().collect()))
-            .boxed(),
+        "env" => env().boxed(),
         "labels" => hash_map("[a-zA-Z_./-]{1,16}", any::<String>().prop_map(Value::from), 0..5)
             .prop_map(|entries| Value::Object(entries.into_iter().collect()))
             .boxed(),
@@ -122,14 +135,17 @@ fn likely(name: &'static str) -> BoxedStrategy<Value> {
         "binds" => vec(mount("source"), 0..2).prop_map(Value::from).boxed(),
         "network" => "[a-z0-9-]{1,6}".prop_map(Value::from).boxed(),
         "memory" => prop_oneof![(0u64..6 << 30).prop_map(Value::from), "[0-9]{1,4}[kmgKMG]?[ib]?".prop_map(Value::from)].boxed(),
-        "cpus" => prop_oneof![(0.0f64..6.0).prop_map(Value::from), "[0-5](\\.[0-9]{1,3})?".prop_map(Value::from), (0u8..6).prop_map(Value::from)].boxed(),
+        "cpus" => prop_oneof![
+            (0.0f64..6.0).prop_map(Value::from),
+            "[0-5](\\.[0-9]{1,3})?".prop_map(Value::from),
+            (0u8..6).prop_map(Value::from)
+        ]
+        .boxed(),
         "pids" => (0u64..5000).prop_map(Value::from).boxed(),
         "restart" => of(&[json!("no"), json!("always"), json!("on-failure:007"), json!("unless-stopped"), json!("on-failure")]),
         "user" => "[a-z0-9_.-]{1,5}(:[a-z0-9]{0,3})?".prop_map(Value::from).boxed(),
         "workdir" => "/?[a-z/.]{0,8}".prop_map(Value::from).boxed(),
-        "healthcheck" => (prop_oneof![any::<String>().prop_map(Value::from), vec(text(), 0..4).prop_map(Value::from)], prop::option::of("[0-9]{1,5}(ms|s|m|h)"), prop::option::of(0u64..200))
-            .prop_map(|(test, interval, retries)| json!({"test": test, "interval": interval, "start_period": interval, "retries": retries}))
-            .boxed(),
+        "healthcheck" => health().boxed(),
         "publish_on" => of(&[json!("0.0.0.0"), json!("::1"), json!("localhost")]),
         _ => any::<bool>().prop_map(Value::from).boxed(),
     }
@@ -138,15 +154,9 @@ fn likely(name: &'static str) -> BoxedStrategy<Value> {
 /// An image, and some of the other fields.
 fn nearly_well() -> impl Strategy<Value = Map<String, Value>> {
     let fields = prop::sample::subsequence(FIELDS[2..].to_vec(), 0..6);
-    let values = fields.prop_flat_map(|names| {
-        names.into_iter().map(|name| likely(name).prop_map(move |value| (name.to_owned(), value))).collect::<Vec<_>>()
-    });
-    (
-        prop::sample::select(vec!["image", "image", "image", "build"])
-            .prop_flat_map(|name| likely(name).prop_map(move |value| (name.to_owned(), value))),
-        values,
-    )
-        .prop_map(|(image, values)| values.into_iter().chain([image]).collect())
+    let values = fields.prop_flat_map(|names| names.into_iter().map(named).collect::<Vec<_>>());
+    let image = prop::sample::select(vec!["image", "image", "image", "build"]).prop_flat_map(named);
+    (image, values).prop_map(|(image, values)| values.into_iter().chain([image]).collect())
 }
 
 /// What holds of each spec that is accepted with the rules of these tests.
@@ -165,8 +175,7 @@ fn assert_well(spec: &ContainerSpec, secrets: &SecretEnv, rights: Rights) {
         spec.env.iter().filter(|(_, value)| **value == EnvValue::Secret).map(|(name, _)| name.as_str()).collect();
     assert_eq!(secrets.names().collect::<Vec<_>>(), secret, "each secret has its value, and there is no other");
     assert!(spec.env.keys().all(|name| !name.contains('=') && !name.is_empty()));
-    assert!(spec.labels.keys().all(|key| !key.to_lowercase().contains("dockwright.")
-        || !key.to_lowercase().trim_start_matches(['.', '_', '-', '/']).starts_with("dockwright.")));
+    assert!(spec.labels.keys().all(|key| !key.to_ascii_lowercase().starts_with("dockwright.") && key.is_ascii()));
     let inside = spec.volumes.iter().map(|mount| &mount.path).chain(spec.admin.binds.iter().map(|bind| &bind.path));
     let mut paths = BTreeSet::new();
     for path in inside {
