@@ -128,28 +128,6 @@ pub fn open_vault(config: &Config) -> anyhow::Result<Vault> {
     }
 }
 
-/// What containers may be, by the settings.
-#[must_use]
-pub fn spec_rules(config: &Config) -> SpecRules {
-    let usual = SpecRules::default();
-    let engine = config.engine.as_deref().unwrap_or(crate::engine::docker::DEFAULT_ADDRESS);
-    let socket = engine.strip_prefix("unix://").map(Path::new);
-    let private = [Some(&*config.data_dir), Some(&*config.key_file), config.tls_key.as_deref(), socket];
-    // As it is written, and where it leads: a request may name either.
-    let forms = |path: &Path| [std::path::absolute(path).ok(), path.canonicalize().ok()].into_iter().flatten();
-    SpecRules {
-        host_ports: config.host_ports.ports(),
-        default_memory: config.container_memory,
-        max_memory: config.max_container_memory,
-        default_cpus: config.container_cpus,
-        max_cpus: config.max_container_cpus,
-        default_pids: usual.default_pids.min(config.max_container_pids),
-        max_pids: config.max_container_pids,
-        bind_roots: config.bind_roots.clone(),
-        forbidden_sources: private.into_iter().flatten().flat_map(forms).collect(),
-    }
-}
-
 impl Service {
     /// # Errors
     /// When a part of it cannot be opened. An engine that is away is no error: accepted builds wait for it.
@@ -209,10 +187,12 @@ impl Service {
 
     fn fleet(&self, builds: &Arc<Builds>) -> Fleet {
         let c = &self.config;
-        let ports = c.host_ports.ports();
+        let rules = spec_rules(c);
         let settings = FleetSettings {
             publish_address: c.publish_address,
-            host_ports: (*ports.start(), *ports.end()),
+            host_ports: rules.host_ports,
+            bind_roots: rules.bind_roots,
+            forbidden_sources: rules.forbidden_sources,
             grace: GRACE,
             installation: c.installation(),
         };
@@ -324,5 +304,27 @@ impl RemoteTags for Registries {
             Err(refusal) => ("failed", Some(refusal.error.message)),
         };
         RemoteRemoval { image: image.to_string(), outcome: outcome.to_owned(), error }
+    }
+}
+
+/// What containers may be, by the settings.
+#[must_use]
+pub fn spec_rules(config: &Config) -> SpecRules {
+    let usual = SpecRules::default();
+    let engine = config.engine.as_deref().unwrap_or(crate::engine::docker::DEFAULT_ADDRESS);
+    let socket = engine.strip_prefix("unix://").map(Path::new);
+    let private = [Some(&*config.data_dir), Some(&*config.key_file), config.tls_key.as_deref(), socket];
+    // As it is written, and where it leads: a request may name either.
+    let forms = |path: &Path| [std::path::absolute(path).ok(), path.canonicalize().ok()].into_iter().flatten();
+    SpecRules {
+        host_ports: config.host_ports.ports(),
+        default_memory: config.container_memory,
+        max_memory: config.max_container_memory,
+        default_cpus: config.container_cpus,
+        max_cpus: config.max_container_cpus,
+        default_pids: usual.default_pids.min(config.max_container_pids),
+        max_pids: config.max_container_pids,
+        bind_roots: config.bind_roots.clone(),
+        forbidden_sources: private.into_iter().flatten().flat_map(forms).collect(),
     }
 }

@@ -18,6 +18,7 @@ mod processes;
 mod quota;
 mod reading;
 mod registry;
+mod specs;
 mod store_contract;
 mod store_model;
 mod support;
