@@ -43,6 +43,13 @@ pub struct Service {
     pub admin: FirstAdmin,
 }
 
+/// What can be done with builds and containers.
+pub struct UseCases {
+    pub builds: Arc<Builds>,
+    pub fleet: Fleet,
+    pub apps: Arc<Apps>,
+}
+
 /// How long an end waits for the audit's last entries.
 const AUDIT_FLUSH: std::time::Duration = std::time::Duration::from_secs(5);
 /// How long a container has to end when it is asked to (Docker's own default).
@@ -169,6 +176,15 @@ impl Service {
         http::tls(cert, key).map(Some)
     }
 
+    /// The use-cases, over the parts of this service.
+    #[must_use]
+    pub fn use_cases(&self) -> UseCases {
+        let builds = self.builds();
+        let fleet = self.fleet(&builds);
+        let apps = Arc::new(Apps::new(fleet.clone(), spec_rules(&self.config)));
+        UseCases { builds, fleet, apps }
+    }
+
     fn builds(&self) -> Arc<Builds> {
         let c = &self.config;
         let policy = Policy {
@@ -251,10 +267,7 @@ impl Service {
     pub async fn run(self, listener: Option<TcpListener>, stop: CancellationToken) -> anyhow::Result<()> {
         let tasks = TaskTracker::new();
         let ledger = Ledger::open(self.config.data_dir.join("ledger")).context("cannot open the ledger")?;
-        let builds = self.builds();
-        let fleet = self.fleet(&builds);
-        let rules = spec_rules(&self.config);
-        let apps = Arc::new(Apps::new(fleet.clone(), rules));
+        let UseCases { builds, fleet, apps } = self.use_cases();
         let mut audit = None;
         if let Some(listener) = listener {
             let app = self.app(builds, apps, &stop);

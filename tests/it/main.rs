@@ -11,6 +11,7 @@ mod context;
 mod credentials;
 mod engine;
 mod faults;
+mod fleet;
 mod identity;
 mod load;
 mod options;
