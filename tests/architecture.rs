@@ -29,11 +29,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("builds", &["domain", "error", "context", "store", "engine", "registry", "vault", "auth"]),
     ("auth", &["domain", "error", "store"]),
     // `registry`: whether it takes stored credentials.
-    ("accounts", &["domain", "error", "store", "auth", "audit", "builds", "registry", "vault"]),
+    ("accounts", &["domain", "error", "store", "apps", "auth", "audit", "builds", "registry", "vault"]),
     // Keeps the containers of a node as their records say, and knows them all.
-    ("fleet", &["domain", "error", "store", "engine", "vault"]),
+    ("fleet", &["domain", "error", "store", "engine", "vault", "builds"]),
     // `engine`: its traits alone. `builds`: containers from a Dockerfile.
-    ("apps", &["domain", "error", "store", "engine", "vault", "auth", "builds", "accounts", "audit", "fleet"]),
+    ("apps", &["domain", "error", "store", "engine", "vault", "auth", "builds", "fleet"]),
     // `store`: the types of its answers.
     ("http", &["domain", "error", "store", "builds", "apps", "auth", "accounts", "audit"]),
     ("janitor", &["domain", "error", "accounts", "context", "store", "engine", "fleet", "shutdown", "vault"]),

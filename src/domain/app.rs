@@ -117,6 +117,9 @@ pub struct Run {
     pub oom_killed: bool,
     pub error: Option<RunError>,
     pub stop_requested: bool,
+    /// How long it may take to end by itself, in milliseconds; the configured time when absent.
+    #[serde(default)]
+    pub stop_grace_ms: Option<u64>,
     pub created_at: Timestamp,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
@@ -154,6 +157,7 @@ impl Run {
         self.oom_killed = false;
         self.error = None;
         self.stop_requested = false;
+        self.stop_grace_ms = None;
     }
 
     /// Its process has ended and the engine will not start it again.
@@ -235,6 +239,14 @@ pub struct PulledImage {
     /// Whether credentials were needed (or at least sent) for it.
     pub private: bool,
     pub pulled_at: Timestamp,
+}
+
+impl PulledImage {
+    /// Its id in the store. Names of accounts hold no `/`.
+    #[must_use]
+    pub fn id(owner: &Owner, reference: &str) -> String {
+        format!("{owner}/{reference}")
+    }
 }
 
 /// What an owner's containers take, by run; written in the commit that changes it.

@@ -47,7 +47,7 @@ fn header(value: &impl Serialize) -> HeaderValue {
 }
 
 /// `X-Registry-Auth`: the credentials for one registry.
-fn registry_auth(image: &ImageRef, credentials: Option<&Credentials>) -> HeaderValue {
+pub(super) fn registry_auth(image: &ImageRef, credentials: Option<&Credentials>) -> HeaderValue {
     let own = credentials.filter(|one| super::session::same_registry(one.host(), image.host()));
     own.map_or_else(|| header(&BTreeMap::<&str, &str>::new()), |one| header(&auth_config(one)))
 }
