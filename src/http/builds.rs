@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 
-use super::openapi::{BuildPath, Upload};
+use super::openapi::forms::{BuildPath, Upload};
 use super::query::{Query, build_id};
 use super::view::{BuildPage, BuildStateView, BuildView, etag};
 use super::{App, Caller, multipart, replay};
