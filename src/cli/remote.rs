@@ -34,7 +34,7 @@ pub(super) fn run(remote: &Remote, command: Command) -> anyhow::Result<ExitCode>
 
 const USER: [&str; 5] = ["name", "role", "disabled", "has_password", "created_at"];
 const TOKEN: [&str; 6] = ["id", "name", "scopes", "images", "expires_at", "last_used_at"];
-const REGISTRY: [&str; 4] = ["name", "server", "username", "updated_at"];
+const REGISTRY: [&str; 5] = ["owner", "name", "server", "username", "updated_at"];
 
 async fn user(client: &Client, remote: &Remote, command: User) -> anyhow::Result<ExitCode> {
     match command {
@@ -114,23 +114,31 @@ async fn token(client: &Client, remote: &Remote, command: Token) -> anyhow::Resu
 
 /// The list of one's own tokens, or of another account's.
 fn tokens(user: Option<String>) -> anyhow::Result<String> {
+    Ok(format!("/api/v1/tokens{}", of_owner(user)?))
+}
+
+fn of_owner(user: Option<String>) -> anyhow::Result<String> {
     let owner = user.map(|name| checked(&name).map(|()| format!("?owner={name}"))).transpose()?;
-    Ok(format!("/api/v1/tokens{}", owner.unwrap_or_default()))
+    Ok(owner.unwrap_or_default())
 }
 
 async fn registry(client: &Client, remote: &Remote, command: Registry) -> anyhow::Result<ExitCode> {
     match command {
-        Registry::List => show_all(remote, client.all("/api/v1/registries").await?, &REGISTRY),
+        Registry::List { user } => {
+            let path = format!("/api/v1/registries{}", of_owner(user)?);
+            show_all(remote, client.all(&path).await?, &REGISTRY);
+        }
         Registry::Put { name, server, username } => {
             let body = json!({"server": server, "username": username, "password": read_secret()?});
             show(remote, &client.call(Method::PUT, &path("registries", &name)?, Some(&body)).await?, &REGISTRY);
         }
-        Registry::Remove { name } => {
-            client.call(Method::DELETE, &path("registries", &name)?, None).await?;
+        Registry::Remove { name, user } => {
+            client.call(Method::DELETE, &format!("{}{}", path("registries", &name)?, of_owner(user)?), None).await?;
             complain("forgotten");
         }
-        Registry::Check { name } => {
-            let checked = client.call(Method::POST, &format!("{}/check", path("registries", &name)?), None).await?;
+        Registry::Check { name, user } => {
+            let path = format!("{}/check{}", path("registries", &name)?, of_owner(user)?);
+            let checked = client.call(Method::POST, &path, None).await?;
             show(remote, &checked, &["ok", "code", "message"]);
             if checked["ok"] != true {
                 return Ok(ExitCode::FAILURE);

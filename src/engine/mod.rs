@@ -6,9 +6,11 @@
 #[allow(clippy::disallowed_types, reason = "the home of bollard")]
 pub mod docker;
 mod ledger;
+mod pass;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -38,6 +40,7 @@ pub struct EngineError {
 pub const VANISHED: &str = "image_vanished";
 
 pub use ledger::Ledger;
+pub use pass::{Pass, Token, TokenWanted, Tokens};
 
 pub type Result<T, E = EngineError> = std::result::Result<T, E>;
 
@@ -70,6 +73,8 @@ pub struct BuildRequest {
     pub milli_cpus: Option<u64>,
     /// For pulling base images; each is given only for its own host.
     pub credentials: Vec<Credentials>,
+    /// Fetches the tokens for that, where the builder leaves it to us (BuildKit does).
+    pub tokens: Arc<dyn Tokens>,
     pub builder: BuilderKind,
 }
 
@@ -127,7 +132,7 @@ pub trait Images: Send + Sync {
     /// Every tag on this engine.
     async fn tags(&self) -> Result<Vec<String>>;
     /// Pushes the tag `image` and answers the digest that the registry took. `lines` gets progress.
-    async fn push(&self, image: &ImageRef, credentials: Option<&Credentials>, lines: Lines) -> Result<Digest>;
+    async fn push(&self, image: &ImageRef, pass: Option<&Pass>, lines: Lines) -> Result<Digest>;
     /// The digest that the tag names at the registry, asked by the engine; `None` when there is no such tag.
-    async fn remote_digest(&self, image: &ImageRef, credentials: Option<&Credentials>) -> Result<Option<Digest>>;
+    async fn remote_digest(&self, image: &ImageRef, pass: Option<&Pass>) -> Result<Option<Digest>>;
 }

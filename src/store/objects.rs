@@ -45,12 +45,6 @@ impl Kind {
             Self::Replay => "replay",
         }
     }
-
-    /// Whether who may do what depends on it, so that what is remembered of it must be forgotten at a change.
-    #[must_use]
-    pub const fn is_account(self) -> bool {
-        matches!(self, Self::User | Self::Token)
-    }
 }
 
 /// An object as it is stored.
@@ -119,6 +113,16 @@ impl Write {
 
     pub fn remove(kind: Kind, id: impl Into<String>, expect: Expect) -> Self {
         Self { kind, id: id.into(), expect, action: Action::Remove }
+    }
+
+    /// Whether somebody may lose a right by it, so that what is remembered of callers must be forgotten. A session's changes take none.
+    #[must_use]
+    pub const fn changes_rights(&self) -> bool {
+        match self.kind {
+            Kind::User | Kind::Token => true,
+            Kind::Session => matches!(self.action, Action::Remove),
+            _ => false,
+        }
     }
 
     /// It is gone after this time.
@@ -209,7 +213,7 @@ impl Store {
         }
     }
 
-    /// Writes all or nothing, durably. Wakes [`Topic::Accounts`](super::Topic::Accounts) when an account is touched.
+    /// Writes all or nothing, durably. Wakes [`Topic::Accounts`](super::Topic::Accounts) when somebody may lose a right.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when an expectation does not hold; nothing is written then.

@@ -17,6 +17,7 @@ mod build;
 mod classic;
 mod errors;
 mod images;
+mod keyring;
 mod leftovers;
 mod lines;
 mod push;

@@ -50,10 +50,10 @@ impl RedisStore {
                 }
                 Action::Remove => script.arg("remove").arg("").arg("").arg(""),
             };
-            script.arg(super::change::flag(write.kind.is_account()));
+            script.arg(super::change::flag(write.changes_rights()));
         }
         let answer: String = self.inner.link.script(&script).await?;
-        if writes.iter().any(|write| write.kind.is_account()) {
+        if writes.iter().any(|write| write.changes_rights()) {
             // At once in this process, whatever becomes of the message.
             self.inner.wakes.wake(Topic::Accounts);
         }

@@ -65,7 +65,7 @@ pub(super) fn commit(txn: &Txn<'_>, writes: &[Write]) -> Result<()> {
             return Err(StoreError::Conflict);
         }
         apply(txn, write, now)?;
-        if write.kind.is_account() {
+        if write.changes_rights() {
             txn.wake(Topic::Accounts);
         }
     }
