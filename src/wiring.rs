@@ -183,7 +183,7 @@ impl Service {
             Arc::clone(&self.vault),
             Arc::clone(&builds),
             Arc::clone(&self.registry),
-            Audit::start(self.store.clone()),
+            Audit::start(self.store.clone(), Arc::clone(&self.vault)),
         );
         let guard = Guard {
             trusted_proxies: c.trusted_proxies.iter().map(|network| network.0).collect(),

@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Accounts;
+use crate::audit::head;
 use crate::domain::{BuildId, Replay, Scope, StoredRegistry};
 use crate::error::{Error, Result};
 use crate::store::objects::{Expect, Kind, Write};
@@ -21,6 +22,8 @@ pub struct Resealed {
     pub builds: u64,
     /// Answers that are kept for an `Idempotency-Key`.
     pub answers: u64,
+    /// Whether the audit's head was.
+    pub audit: bool,
 }
 
 impl Accounts {
@@ -50,6 +53,7 @@ pub async fn reseal_once(store: &Store, vault: &Vault) -> Result<Resealed> {
         registries: objects::<StoredRegistry>(store, vault).await?,
         builds: builds(store, vault).await?,
         answers: objects::<Replay>(store, vault).await?,
+        audit: head::reseal(store, vault).await?,
     })
 }
 

@@ -144,8 +144,12 @@ pub(super) enum Audit {
         #[arg(long, value_name = "N")]
         last: Option<usize>,
     },
-    /// Check that no entry was changed, moved or taken out
-    Verify,
+    /// Check that no entry was changed, moved, taken out or cut off the end
+    Verify {
+        /// A head that was noted before; it must still be in the audit
+        #[arg(long, value_name = "SEQ:HASH")]
+        since: Option<crate::audit::Head>,
+    },
 }
 
 #[derive(clap::Subcommand)]

@@ -25,7 +25,7 @@ use super::problem::Problem;
         super::builds::submit, super::builds::list, super::builds::one, super::builds::dockerfile, super::builds::cancel, super::builds::remove,
         super::session::begin, super::session::end, super::accounts::me, super::accounts::change_password, super::accounts::list,
         super::accounts::make, super::accounts::one, super::accounts::change, super::accounts::remove, super::accounts::rotate,
-        super::tokens::list, super::tokens::make, super::tokens::revoke, super::audit::list,
+        super::tokens::list, super::tokens::make, super::tokens::revoke, super::audit::list, super::audit::kept_head,
         super::registries::list, super::registries::one, super::registries::put, super::registries::remove, super::registries::check,
         super::logs::logs, super::legacy::submit, super::legacy::read, super::legacy::remove,
         super::system::healthz, super::system::readyz, super::system::system, super::system::events,

@@ -28,6 +28,8 @@ pub enum Kind {
     Lockout,
     /// Answers to repeat, by `OWNER/SHA-256 of the key`.
     Replay,
+    /// The sealed end of the audit, where the store has no other place for it.
+    AuditHead,
 }
 
 impl Kind {
@@ -43,6 +45,7 @@ impl Kind {
             Self::Guard => "guard",
             Self::Lockout => "lockout",
             Self::Replay => "replay",
+            Self::AuditHead => "audit_head",
         }
     }
 }
@@ -236,9 +239,15 @@ impl Store {
         each!(self, b => b.hits(key).await)
     }
 
-    /// Appends to the audit if its last entry has the number `after`; entries are numbered 1, 2, 3 … False: somebody else was faster.
-    pub async fn audit_append(&self, after: u64, entries: &[String]) -> Result<bool> {
-        each!(self, b => b.audit_append(after, entries).await)
+    /// Appends to the audit, and replaces its head, if its last entry has the number `after`; entries are numbered 1, 2, 3 …
+    /// False: somebody else was faster.
+    pub async fn audit_append(&self, after: u64, entries: &[String], head: &str) -> Result<bool> {
+        each!(self, b => b.audit_append(after, entries, head).await)
+    }
+
+    /// What was last written as the audit's head.
+    pub async fn audit_head(&self) -> Result<Option<String>> {
+        each!(self, b => b.audit_head().await)
     }
 
     /// Entries of the audit with their numbers, newest first, below `before`.

@@ -217,7 +217,7 @@ impl Job {
                 Ok(true) => asked_for.push(one.clone()),
                 Ok(false) => {}
                 Err(refusal) => {
-                    self.log.say(format!("Base images of {} are pulled without credentials: {refusal}", one.host())).await
+                    self.log.say(format!("Base images of {} are pulled without credentials: {refusal}", one.host())).await;
                 }
             }
         }

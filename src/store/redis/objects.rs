@@ -80,13 +80,19 @@ impl RedisStore {
         Ok(count.unwrap_or(0))
     }
 
-    pub async fn audit_append(&self, after: u64, entries: &[String]) -> Result<bool> {
+    pub async fn audit_append(&self, after: u64, entries: &[String], head: &str) -> Result<bool> {
         let mut script = scripts::AUDIT.key(&self.inner.prefix);
-        script.arg(call_token()).arg(after);
+        script.arg(call_token()).arg(after).arg(head);
         for entry in entries {
             script.arg(entry);
         }
         self.inner.link.script(&script).await
+    }
+
+    pub async fn audit_head(&self) -> Result<Option<String>> {
+        let mut command = redis::cmd("GET");
+        command.arg(self.key("audit_head"));
+        self.inner.link.command(&command).await
     }
 
     pub async fn audit(&self, before: Option<u64>, limit: usize) -> Result<Vec<(u64, String)>> {
