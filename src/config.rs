@@ -1,7 +1,7 @@
 //! The settings: one typed schema for flags, environment (`DOCKWRIGHT_*`) and a TOML file, in this order of precedence.
 //! An unknown key is an error in each of the three.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,7 +9,13 @@ use anyhow::{Context, bail};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
+use crate::domain::limits;
 use crate::domain::quantity::{Bytes, Cpus, Span};
+
+mod values;
+
+pub use values::{Network, PortRange, StoreUrl};
+use values::{mask_password, masked, masked_url, store_url};
 
 /// What an operator may set. Every field is optional; [`Settings::resolve`] fills in the defaults.
 #[derive(clap::Args, Deserialize, Default, Clone, Debug)]
@@ -93,6 +99,30 @@ pub struct Settings {
     /// The certificate's key, in PEM
     #[arg(long, env = "DOCKWRIGHT_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
+    /// Ports of the host that containers may have [default: 20000-29999]
+    #[arg(long, env = "DOCKWRIGHT_HOST_PORTS", value_name = "FIRST-LAST")]
+    pub host_ports: Option<PortRange>,
+    /// Address of the host that containers' ports are published on [default: 127.0.0.1]
+    #[arg(long, env = "DOCKWRIGHT_PUBLISH_ADDRESS", value_name = "ADDRESS")]
+    pub publish_address: Option<IpAddr>,
+    /// Memory of a container that asks for none [default: 512m]
+    #[arg(long, env = "DOCKWRIGHT_CONTAINER_MEMORY", value_name = "BYTES")]
+    pub container_memory: Option<Bytes>,
+    /// Most memory that a container may ask for [default: 4g]
+    #[arg(long, env = "DOCKWRIGHT_MAX_CONTAINER_MEMORY", value_name = "BYTES")]
+    pub max_container_memory: Option<Bytes>,
+    /// CPUs of a container that asks for none [default: 1]
+    #[arg(long, env = "DOCKWRIGHT_CONTAINER_CPUS", value_name = "N")]
+    pub container_cpus: Option<Cpus>,
+    /// Most CPUs that a container may ask for [default: 4, or what this machine has]
+    #[arg(long, env = "DOCKWRIGHT_MAX_CONTAINER_CPUS", value_name = "N")]
+    pub max_container_cpus: Option<Cpus>,
+    /// Most processes that a container may ask for; without asking it has 256 [default: 4096]
+    #[arg(long, env = "DOCKWRIGHT_MAX_CONTAINER_PIDS", value_name = "N")]
+    pub max_container_pids: Option<u64>,
+    /// Folders of the host below which admins may mount into containers [default: none]
+    #[arg(long = "bind-root", env = "DOCKWRIGHT_BIND_ROOTS", value_name = "DIR", value_delimiter = ',')]
+    pub bind_roots: Option<Vec<PathBuf>>,
     /// How long the log of an ended build stays in the store before its archive alone serves it [default: 10m]
     #[arg(long, env = "DOCKWRIGHT_KEEP_HOT_LOG", value_name = "TIME")]
     pub keep_hot_log: Option<Span>,
@@ -102,34 +132,6 @@ pub struct Settings {
     /// Level of the service's own log, as for `RUST_LOG` [default: info]
     #[arg(long, env = "DOCKWRIGHT_LOG_LEVEL", value_name = "FILTER")]
     pub log_level: Option<String>,
-}
-
-/// An address, or a network like `10.0.0.0/8`.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-#[serde(try_from = "String", into = "String")]
-pub struct Network(pub ipnet::IpNet);
-
-impl std::str::FromStr for Network {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let address = text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
-        address.or_else(|_| text.parse()).map(Self).map_err(|_| format!("{text:?} is no address and no network like 10.0.0.0/8"))
-    }
-}
-
-impl TryFrom<String> for Network {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Network> for String {
-    fn from(network: Network) -> Self {
-        network.0.to_string()
-    }
 }
 
 /// What a process does.
@@ -196,37 +198,17 @@ pub struct Config {
     pub tls_cert: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_key: Option<PathBuf>,
+    pub host_ports: PortRange,
+    pub publish_address: IpAddr,
+    pub container_memory: Bytes,
+    pub max_container_memory: Bytes,
+    pub container_cpus: Cpus,
+    pub max_container_cpus: Cpus,
+    pub max_container_pids: u64,
+    pub bind_roots: Vec<PathBuf>,
     pub keep_hot_log: Span,
     pub log_format: LogFormat,
     pub log_level: String,
-}
-
-/// Which store.
-#[derive(Clone, Debug)]
-pub enum StoreUrl {
-    Sqlite,
-    /// May hold a password.
-    Redis(SecretString),
-}
-
-fn masked<S: serde::Serializer>(_: &Option<SecretString>, s: S) -> Result<S::Ok, S::Error> {
-    s.serialize_str("********")
-}
-
-fn masked_url<S: serde::Serializer>(url: &StoreUrl, s: S) -> Result<S::Ok, S::Error> {
-    match url {
-        StoreUrl::Sqlite => s.serialize_str("sqlite"),
-        StoreUrl::Redis(url) => s.serialize_str(&mask_password(url.expose_secret())),
-    }
-}
-
-/// `redis://user:secret@host` → `redis://user:********@host`.
-fn mask_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return "********".into() };
-    match rest.rsplit_once('@') {
-        Some((login, host)) => format!("{scheme}://{}:********@{host}", login.split(':').next().unwrap_or_default()),
-        None => url.to_owned(),
-    }
 }
 
 /// Variables of ours that are no settings of the server: clients, tests and scripts read them.
@@ -248,6 +230,8 @@ impl Settings {
         }
         let data_dir = pick!(data_dir, "dockwright-data".into());
         let cores = std::thread::available_parallelism().map_or(2, |n| u32::try_from(n.get()).unwrap_or(2));
+        let max_container_memory = pick!(max_container_memory, Bytes(4 << 30));
+        let max_container_cpus = pick!(max_container_cpus, Cpus(1000 * u64::from(cores.min(4))));
         let config = Config {
             listen: pick!(listen, SocketAddr::from(([127, 0, 0, 1], 8080))),
             store: store_url(&pick!(store, "sqlite".into()))?,
@@ -274,6 +258,14 @@ impl Settings {
             public_hosts: pick!(public_hosts, Vec::new()),
             tls_cert: self.tls_cert.or(file.tls_cert),
             tls_key: self.tls_key.or(file.tls_key),
+            host_ports: pick!(host_ports, PortRange::new(20_000, 29_999).expect("a range, because the first is less")),
+            publish_address: pick!(publish_address, IpAddr::from([127, 0, 0, 1])),
+            container_memory: pick!(container_memory, Bytes(512 << 20).min(max_container_memory)),
+            max_container_memory,
+            container_cpus: pick!(container_cpus, Cpus(1000).min(max_container_cpus)),
+            max_container_cpus,
+            max_container_pids: pick!(max_container_pids, 4096),
+            bind_roots: pick!(bind_roots, Vec::new()),
             keep_hot_log: pick!(keep_hot_log, Span(Duration::from_secs(600))),
             log_format: pick!(log_format, LogFormat::Text),
             log_level: pick!(log_level, "info".into()),
@@ -314,17 +306,33 @@ impl Config {
         if self.build_timeout.0 > self.max_build_timeout.0 {
             bail!("build_timeout: is longer than max_build_timeout");
         }
-        Ok(())
+        self.check_containers()
     }
-}
 
-fn store_url(text: &str) -> anyhow::Result<StoreUrl> {
-    match text {
-        "sqlite" => Ok(StoreUrl::Sqlite),
-        url if url.starts_with("redis://") || url.starts_with("rediss://") => {
-            Ok(StoreUrl::Redis(SecretString::from(url.to_owned())))
+    fn check_containers(&self) -> anyhow::Result<()> {
+        if self.container_memory < Bytes(limits::LEAST_MEMORY_BYTES) {
+            bail!("container_memory: must be at least {}", Bytes(limits::LEAST_MEMORY_BYTES));
         }
-        _ => bail!("store: must be sqlite, or a URL that begins with redis:// or rediss://"),
+        if self.container_memory > self.max_container_memory {
+            bail!("container_memory: is more than max_container_memory");
+        }
+        if self.container_cpus > self.max_container_cpus {
+            bail!("container_cpus: is more than max_container_cpus");
+        }
+        if self.container_cpus < Cpus(limits::LEAST_MILLI_CPUS) {
+            bail!("container_cpus: must be at least {}", Cpus(limits::LEAST_MILLI_CPUS));
+        }
+        if self.max_container_pids == 0 {
+            bail!("max_container_pids: must be at least 1");
+        }
+        let plain = |root: &PathBuf| {
+            let named = root.components().skip(1).all(|part| matches!(part, std::path::Component::Normal(_)));
+            root.is_absolute() && named && root.parent().is_some()
+        };
+        match self.bind_roots.iter().find(|root| !plain(root)) {
+            Some(root) => bail!("bind_roots: {} must be absolute, without .., and not /", root.display()),
+            None => Ok(()),
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::domain::ErrorKind;
+
 /// One field of a request that is not as it must be.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct FieldError {
@@ -29,6 +31,9 @@ pub enum Error {
     /// The object's state does not allow it.
     #[error("{detail}")]
     Conflict { code: &'static str, detail: String },
+    /// The engine refused; its own words.
+    #[error("{message}")]
+    Engine { kind: ErrorKind, code: String, message: String },
     #[error("a valid token is needed")]
     Unauthenticated,
     /// Known, but not allowed; `detail` names what is missing.
@@ -83,6 +88,13 @@ impl Error {
             "context_bytes" | "stored_bytes" => Self::TooLarge { code: "quota_exceeded", detail },
             _ => Self::TooMany { code: "quota_exceeded", detail, retry_after: QUOTA_RETRY },
         }
+    }
+
+    /// The engine does not answer for now.
+    #[must_use]
+    pub fn engine_away(why: String) -> Self {
+        let source = Some(anyhow::anyhow!(why));
+        Self::Unavailable { what: "the engine".into(), retry_after: Duration::from_secs(2), source }
     }
 
     pub fn internal(error: impl Into<anyhow::Error>) -> Self {

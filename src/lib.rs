@@ -5,6 +5,7 @@
 //! [`registry`]; [`janitor`] cleans up behind, [`wiring`] puts the parts together. `docs/architecture.md` is the map.
 
 pub mod accounts;
+pub mod apps;
 pub mod audit;
 pub mod auth;
 pub mod builds;
@@ -15,6 +16,7 @@ pub mod context;
 pub mod domain;
 pub mod engine;
 pub mod error;
+pub mod fleet;
 pub mod http;
 pub mod janitor;
 pub mod registry;

@@ -1,5 +1,6 @@
 //! The composition root: the only place that names every concrete part.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -9,6 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accounts::Accounts;
+use crate::apps::Apps;
+use crate::apps::spec::SpecRules;
 use crate::audit::Audit;
 use crate::auth::{Authenticator, FirstAdmin, ensure_admin};
 use crate::builds::{Builds, Policy, RemoteRemoval, RemoteTags};
@@ -17,6 +20,7 @@ use crate::context::storage::ContextStorage;
 use crate::domain::{Credentials, Digest, ImageRef};
 use crate::engine::docker::Docker;
 use crate::engine::{ContainerEngine, Ledger};
+use crate::fleet::{Fleet, FleetSettings};
 use crate::http::{App, Guard, ServerLimits};
 use crate::janitor::{Janitor, NodeParts, OrphanAges};
 use crate::registry::{Publisher, PushPolicy, RegistryClient, RemoteDelete, Timeouts};
@@ -25,7 +29,7 @@ use crate::store::redis::RedisStore;
 use crate::store::sqlite::SqliteStore;
 use crate::vault::Vault;
 use crate::worker::{Parts, Worker, WorkerSettings};
-use crate::{http, janitor};
+use crate::{fleet, http, janitor};
 
 /// The service, put together and not yet running.
 pub struct Service {
@@ -41,6 +45,8 @@ pub struct Service {
 
 /// How long an end waits for the audit's last entries.
 const AUDIT_FLUSH: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long a container has to end when it is asked to (Docker's own default).
+const GRACE: std::time::Duration = std::time::Duration::from_secs(10);
 /// The file of the embedded store, in the data folder.
 const DATABASE: &str = "dockwright.db";
 
@@ -122,6 +128,28 @@ pub fn open_vault(config: &Config) -> anyhow::Result<Vault> {
     }
 }
 
+/// What containers may be, by the settings.
+#[must_use]
+pub fn spec_rules(config: &Config) -> SpecRules {
+    let usual = SpecRules::default();
+    let engine = config.engine.as_deref().unwrap_or(crate::engine::docker::DEFAULT_ADDRESS);
+    let socket = engine.strip_prefix("unix://").map(Path::new);
+    let private = [Some(&*config.data_dir), Some(&*config.key_file), config.tls_key.as_deref(), socket];
+    // As it is written, and where it leads: a request may name either.
+    let forms = |path: &Path| [std::path::absolute(path).ok(), path.canonicalize().ok()].into_iter().flatten();
+    SpecRules {
+        host_ports: config.host_ports.ports(),
+        default_memory: config.container_memory,
+        max_memory: config.max_container_memory,
+        default_cpus: config.container_cpus,
+        max_cpus: config.max_container_cpus,
+        default_pids: usual.default_pids.min(config.max_container_pids),
+        max_pids: config.max_container_pids,
+        bind_roots: config.bind_roots.clone(),
+        forbidden_sources: private.into_iter().flatten().flat_map(forms).collect(),
+    }
+}
+
 impl Service {
     /// # Errors
     /// When a part of it cannot be opened. An engine that is away is no error: accepted builds wait for it.
@@ -163,7 +191,7 @@ impl Service {
         http::tls(cert, key).map(Some)
     }
 
-    fn app(&self, stop: &CancellationToken) -> App {
+    fn builds(&self) -> Arc<Builds> {
         let c = &self.config;
         let policy = Policy {
             max_upload: c.max_upload,
@@ -176,12 +204,34 @@ impl Service {
             min_free_disk: c.min_free_disk,
         };
         let remote = Arc::new(Registries(Arc::clone(&self.registry)));
-        let builds = Builds::new(self.store.clone(), self.contexts.clone(), Arc::clone(&self.vault), remote, policy);
-        let builds = Arc::new(builds);
+        Arc::new(Builds::new(self.store.clone(), self.contexts.clone(), Arc::clone(&self.vault), remote, policy))
+    }
+
+    fn fleet(&self, builds: &Arc<Builds>) -> Fleet {
+        let c = &self.config;
+        let ports = c.host_ports.ports();
+        let settings = FleetSettings {
+            publish_address: c.publish_address,
+            host_ports: (*ports.start(), *ports.end()),
+            grace: GRACE,
+            installation: c.installation(),
+        };
+        Fleet::new(
+            Arc::clone(&self.engine) as _,
+            Arc::clone(&self.registry) as _,
+            Arc::clone(&self.vault),
+            Arc::clone(builds),
+            settings,
+        )
+    }
+
+    fn app(&self, builds: Arc<Builds>, apps: Arc<Apps>, stop: &CancellationToken) -> App {
+        let c = &self.config;
         let accounts = Accounts::new(
             self.store.clone(),
             Arc::clone(&self.vault),
             Arc::clone(&builds),
+            Arc::clone(&apps),
             Arc::clone(&self.registry),
             Audit::start(self.store.clone(), Arc::clone(&self.vault)),
         );
@@ -192,6 +242,7 @@ impl Service {
         };
         App {
             builds,
+            apps,
             auth: Arc::new(Authenticator::new(self.store.clone())),
             accounts: Arc::new(accounts),
             guard: Arc::new(guard),
@@ -226,13 +277,21 @@ impl Service {
     pub async fn run(self, listener: Option<TcpListener>, stop: CancellationToken) -> anyhow::Result<()> {
         let tasks = TaskTracker::new();
         let ledger = Ledger::open(self.config.data_dir.join("ledger")).context("cannot open the ledger")?;
+        let builds = self.builds();
+        let fleet = self.fleet(&builds);
+        let rules = spec_rules(&self.config);
+        let apps = Arc::new(Apps::new(fleet.clone(), rules));
         let mut audit = None;
         if let Some(listener) = listener {
-            let app = self.app(&stop);
+            let app = self.app(builds, apps, &stop);
             audit = Some(app.accounts.audit.clone());
             tasks.spawn(http::serve(listener, http::router(app), ServerLimits::default(), self.tls()?, stop.clone()));
         }
-        let node = self.config.role.works().then(|| NodeParts { ledger: ledger.clone(), images: Arc::clone(&self.engine) as _ });
+        let node = self.config.role.works().then(|| NodeParts {
+            ledger: ledger.clone(),
+            images: Arc::clone(&self.engine) as _,
+            fleet: fleet.clone(),
+        });
         let cleaner = Janitor {
             store: self.store.clone(),
             contexts: self.contexts.clone(),
@@ -242,6 +301,7 @@ impl Service {
             node,
         };
         tasks.spawn(janitor::run(Arc::new(cleaner), stop.clone()));
+        tasks.spawn(fleet::keep(fleet, self.config.role.works(), stop.clone()));
         if self.config.role.works() {
             tasks.spawn(self.worker(&ledger).run(stop.clone()));
         }

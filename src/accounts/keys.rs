@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::Accounts;
 use crate::audit::head;
-use crate::domain::{BuildId, Replay, Scope, StoredRegistry};
+use crate::domain::{App, BuildId, Replay, Run, Scope, StoredRegistry};
 use crate::error::{Error, Result};
 use crate::store::objects::{Expect, Kind, Write};
 use crate::store::{Store, StoreError};
@@ -22,6 +22,8 @@ pub struct Resealed {
     pub builds: u64,
     /// Answers that are kept for an `Idempotency-Key`.
     pub answers: u64,
+    /// Apps and runs with secret variables.
+    pub variables: u64,
     /// Whether the audit's head was.
     pub audit: bool,
 }
@@ -53,6 +55,7 @@ pub async fn reseal_once(store: &Store, vault: &Vault) -> Result<Resealed> {
         registries: objects::<StoredRegistry>(store, vault).await?,
         builds: builds(store, vault).await?,
         answers: objects::<Replay>(store, vault).await?,
+        variables: objects::<App>(store, vault).await? + objects::<Run>(store, vault).await?,
         audit: head::reseal(store, vault).await?,
     })
 }
@@ -61,7 +64,8 @@ pub async fn reseal_once(store: &Store, vault: &Vault) -> Result<Resealed> {
 trait Sealed: Serialize + DeserializeOwned {
     const KIND: Kind;
     fn purpose(&self, id: &str) -> String;
-    fn sealed(&mut self) -> &mut String;
+    /// None when this one holds nothing secret.
+    fn sealed(&mut self) -> Option<&mut String>;
 }
 
 impl Sealed for StoredRegistry {
@@ -71,8 +75,8 @@ impl Sealed for StoredRegistry {
         Self::purpose(&self.owner, &self.name)
     }
 
-    fn sealed(&mut self) -> &mut String {
-        &mut self.sealed
+    fn sealed(&mut self) -> Option<&mut String> {
+        Some(&mut self.sealed)
     }
 }
 
@@ -83,20 +87,45 @@ impl Sealed for Replay {
         Self::purpose(id)
     }
 
-    fn sealed(&mut self) -> &mut String {
-        &mut self.sealed
+    fn sealed(&mut self) -> Option<&mut String> {
+        Some(&mut self.sealed)
+    }
+}
+
+impl Sealed for App {
+    const KIND: Kind = Kind::App;
+
+    fn purpose(&self, _id: &str) -> String {
+        Self::purpose(&self.owner, self.id)
+    }
+
+    fn sealed(&mut self) -> Option<&mut String> {
+        self.sealed_env.as_mut()
+    }
+}
+
+impl Sealed for Run {
+    const KIND: Kind = Kind::Run;
+
+    fn purpose(&self, _id: &str) -> String {
+        Self::purpose(&self.owner, self.id)
+    }
+
+    fn sealed(&mut self) -> Option<&mut String> {
+        self.sealed_env.as_mut()
     }
 }
 
 async fn objects<T: Sealed>(store: &Store, vault: &Vault) -> Result<u64> {
     let mut resealed = 0;
     for mut object in store.all_objects::<T>(&Scope::All, T::KIND).await? {
-        let sealed = STANDARD.decode(object.body.sealed()).map_err(Error::internal)?;
+        let purpose = object.body.purpose(&object.id);
+        let Some(slot) = object.body.sealed() else { continue };
+        let sealed = STANDARD.decode(&slot).map_err(Error::internal)?;
         if vault.is_current(&sealed) {
             continue;
         }
-        let purpose = object.body.purpose(&object.id);
-        *object.body.sealed() = STANDARD.encode(vault.seal(&purpose, vault.open(&purpose, &sealed)?.expose_secret()));
+        *slot = STANDARD.encode(vault.seal(&purpose, vault.open(&purpose, &sealed)?.expose_secret()));
         let expect = Expect::Revision(object.revision);
         match store.commit(&[Write::put(T::KIND, object.id, &object.owner, expect, &object.body).keep_as_it_is()]).await {
             Ok(()) => resealed += 1,

@@ -8,6 +8,7 @@ mod users;
 
 use std::sync::Arc;
 
+use crate::apps::Apps;
 use crate::audit::Audit;
 use crate::builds::Builds;
 use crate::registry::RegistryClient;
@@ -25,14 +26,22 @@ pub struct Accounts {
     store: Store,
     vault: Arc<Vault>,
     builds: Arc<Builds>,
+    apps: Arc<Apps>,
     registry: Arc<RegistryClient>,
     pub audit: Audit,
 }
 
 impl Accounts {
     #[must_use]
-    pub fn new(store: Store, vault: Arc<Vault>, builds: Arc<Builds>, registry: Arc<RegistryClient>, audit: Audit) -> Self {
-        Self { store, vault, builds, registry, audit }
+    pub fn new(
+        store: Store,
+        vault: Arc<Vault>,
+        builds: Arc<Builds>,
+        apps: Arc<Apps>,
+        registry: Arc<RegistryClient>,
+        audit: Audit,
+    ) -> Self {
+        Self { store, vault, builds, apps, registry, audit }
     }
 
     #[must_use]

@@ -85,7 +85,10 @@ impl Accounts {
         before: Option<u64>,
         limit: usize,
     ) -> Result<(Vec<Object<StoredRegistry>>, bool)> {
-        Ok(self.store.objects(&ObjectQuery { scope: caller.scope(), kind: Kind::Registry, owner, before, limit }).await?)
+        Ok(self
+            .store
+            .objects(&ObjectQuery { scope: caller.scope(), kind: Kind::Registry, owner, parent: None, before, limit })
+            .await?)
     }
 
     /// # Errors

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret;
 
 use super::Accounts;
+use crate::apps::Owned;
 use crate::auth::Principal;
 use crate::domain::{BuildId, Owner, Scope, Session, StoredRegistry, Token, User, limits};
 use crate::error::{Error, Result};
@@ -22,6 +23,7 @@ pub enum Fate {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Removed {
     pub builds: u64,
+    pub apps: Owned,
     pub registries: u64,
     pub tokens: u64,
 }
@@ -50,6 +52,8 @@ impl Accounts {
         })
         .await?;
         let removed = Removed {
+            // Before the builds, whose images they may be made of.
+            apps: self.apps.settle(name, if let Fate::Transfer(heir) = &fate { Some(heir) } else { None }).await?,
             builds: self.settle_builds(caller, name, &fate).await?,
             registries: self.settle_registries(name, &fate).await?,
             tokens: self.drop_keys(name).await?,
@@ -62,14 +66,18 @@ impl Accounts {
         let scope = Scope::Owner(name.clone());
         let builds = self.builds_of(name, None).await?.len();
         let registries = self.store.all_objects::<StoredRegistry>(&scope, Kind::Registry).await?.len();
-        if builds + registries > 0 {
+        let owned = self.apps.owned(name).await?;
+        if builds + registries > 0 || !owned.is_nothing() {
             let many = if builds == limits::PAGE { "at least " } else { "" };
             let detail = format!(
-                "{name} owns {many}{builds} builds and {registries} registries: say what becomes of them, with ?objects=delete or \
-                 ?objects=transfer:NAME"
+                "{name} owns {many}{builds} builds, {registries} registries, {} apps, {} runs and {} volumes: say what becomes of them, with ?objects=delete or \
+                 ?objects=transfer:NAME",
+                owned.apps, owned.runs, owned.volumes
             );
             return Err(Error::Conflict { code: "owns_objects", detail });
         }
+        // A default network and the names of images are nobody's loss.
+        self.apps.settle(name, None).await?;
         let tokens = self.drop_keys(name).await?;
         self.drop_user(name).await?;
         Ok(Removed { tokens, ..Removed::default() })

@@ -59,7 +59,7 @@ impl Accounts {
         limit: usize,
     ) -> Result<(Vec<(Object<Token>, Option<Timestamp>)>, bool)> {
         let scope = Scope::Owner(owner.name.clone());
-        let mut query = ObjectQuery { scope: scope.clone(), kind: Kind::Token, owner: None, before, limit };
+        let mut query = ObjectQuery { scope: scope.clone(), kind: Kind::Token, owner: None, parent: None, before, limit };
         let mut shown = Vec::with_capacity(limit);
         loop {
             let (tokens, more) = self.store.objects::<Token>(&query).await?;

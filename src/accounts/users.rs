@@ -60,7 +60,7 @@ impl Accounts {
     /// # Errors
     /// When the store cannot be asked.
     pub async fn users(&self, before: Option<u64>, limit: usize) -> Result<(Vec<Object<User>>, bool)> {
-        let query = ObjectQuery { scope: Scope::All, kind: Kind::User, owner: None, before, limit };
+        let query = ObjectQuery { scope: Scope::All, kind: Kind::User, owner: None, parent: None, before, limit };
         Ok(self.store.objects(&query).await?)
     }
 

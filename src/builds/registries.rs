@@ -23,7 +23,10 @@ impl Builds {
     }
 
     /// The first of an owner's stored registries that is for this host.
-    pub(super) async fn stored_for_host(&self, owner: &Owner, host: &str) -> Result<Option<Credentials>> {
+    ///
+    /// # Errors
+    /// As [`Builds::stored_credentials`].
+    pub async fn stored_for_host(&self, owner: &Owner, host: &str) -> Result<Option<Credentials>> {
         let scope = Scope::Owner(owner.clone());
         let all = self.store.all_objects::<StoredRegistry>(&scope, Kind::Registry).await?;
         match all.into_iter().find(|object| object.body.server == host) {

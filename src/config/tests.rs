@@ -27,6 +27,16 @@ fn unknown_keys_and_contradictions_are_refused() {
         ("workers = 0", "workers"),
         ("store = \"mysql://x\"", "store"),
         ("max_upload = \"x\"", "max_upload"),
+        ("host_ports = \"3-2\"", "host_ports"),
+        ("host_ports = \"0-9\"", "host_ports"),
+        ("publish_address = \"localhost\"", "publish_address"),
+        ("container_memory = \"5g\"", "container_memory"),
+        ("container_memory = \"1m\"", "container_memory"),
+        ("container_cpus = \"64\"", "container_cpus"),
+        ("max_container_pids = 0", "max_container_pids"),
+        ("bind_roots = [\"/srv\", \"srv\"]", "bind_roots"),
+        ("bind_roots = [\"/srv/../etc\"]", "bind_roots"),
+        ("bind_roots = [\"/\"]", "bind_roots"),
     ] {
         let error = format!("{:#}", from_toml(text).expect_err(text));
         assert!(error.contains(word), "{text}: {error}");
@@ -43,4 +53,17 @@ fn secrets_are_masked() {
     assert!(!format!("{config:?}").contains("canary"));
     let error = format!("{:#}", from_toml("workers = 2\nkeyy = \"canary\"").expect_err("an unknown key"));
     assert!(error.contains("line 2") && error.contains("keyy") && !error.contains("canary"), "{error}");
+}
+
+#[test]
+fn what_containers_may_have_is_read_and_shown_again() {
+    let text =
+        "host_ports = \"21000-21099\"\npublish_address = \"::1\"\nbind_roots = [\"/srv/data\"]\nmax_container_cpus = \"0.5\"";
+    let config = from_toml(text).expect("valid");
+    assert_eq!((config.host_ports.ports(), config.bind_roots.len()), (21_000..=21_099, 1));
+    assert_eq!(config.container_cpus.0, 500, "the default is never above the most");
+    let shown = toml::to_string(&config).expect("serialises");
+    for line in text.lines() {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
 }

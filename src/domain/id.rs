@@ -4,18 +4,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The id of a build: a UUIDv7, so that ids sort by the time of their making.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct BuildId(Uuid);
-
 impl BuildId {
-    #[must_use]
-    #[allow(clippy::new_without_default, reason = "every call makes another id")]
-    pub fn new() -> Self {
-        Self(Uuid::now_v7())
-    }
-
     /// When the id was made, as a UUIDv7 says itself; the epoch for other UUIDs.
     #[must_use]
     pub fn made_at(self) -> super::Timestamp {
@@ -24,18 +13,6 @@ impl BuildId {
             i64::try_from(seconds).unwrap_or(i64::MAX / 1000) * 1000 + i64::from(nanos / 1_000_000)
         });
         super::Timestamp::from_millis(millis)
-    }
-}
-
-impl fmt::Display for BuildId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.as_hyphenated().fmt(f)
-    }
-}
-
-impl fmt::Debug for BuildId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
     }
 }
 
@@ -51,18 +28,6 @@ impl InvalidId {
     pub(super) fn new(text: &str, expected: &'static str) -> Self {
         // A foreign text is quoted back to the caller: keep it short.
         Self { text: text.chars().take(80).collect(), expected }
-    }
-}
-
-impl FromStr for BuildId {
-    type Err = InvalidId;
-
-    /// Accepts only the canonical form: 36 characters, lower case, hyphenated.
-    fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let invalid = || InvalidId::new(text, "a build id (a UUID in lower case, with hyphens)");
-        let uuid = Uuid::try_parse(text).map_err(|_| invalid())?;
-        let id = Self(uuid);
-        if id.to_string() == text { Ok(id) } else { Err(invalid()) }
     }
 }
 
@@ -121,6 +86,58 @@ impl fmt::Debug for Digest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Fence(pub u64);
+
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident, $expected:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            #[must_use]
+            #[allow(clippy::new_without_default, reason = "every call makes another id")]
+            pub fn new() -> Self {
+                Self(Uuid::now_v7())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.as_hyphenated().fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            /// Accepts only the canonical form: 36 characters, lower case, hyphenated.
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                let id = Uuid::try_parse(text).ok().map(Self).filter(|id| id.to_string() == text);
+                id.ok_or_else(|| InvalidId::new(text, $expected))
+            }
+        }
+    };
+}
+
+uuid_id! {
+    /// The id of a build: a UUIDv7, so that ids sort by the time of their making.
+    BuildId, "a build id (a UUID in lower case, with hyphens)"
+}
+uuid_id! {
+    /// The id of an app.
+    AppId, "an app's id (a UUID in lower case, with hyphens)"
+}
+uuid_id! {
+    /// The id of a run, and of the container that it makes.
+    RunId, "a run's id (a UUID in lower case, with hyphens)"
+}
 
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {

@@ -17,6 +17,12 @@ pub fn local_tag(id: BuildId) -> String {
     format!("{LOCAL_HOST}/build:{id}")
 }
 
+/// The build whose tag it is, if it is one of ours.
+#[must_use]
+pub fn build_of_tag(tag: &str) -> Option<BuildId> {
+    tag.strip_prefix(LOCAL_HOST)?.strip_prefix("/build:")?.parse().ok()
+}
+
 /// Where an image is published: `host[:port]/path:tag`, normalised as Docker does
 /// (`app` is `docker.io/library/app:latest`).
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

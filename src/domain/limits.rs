@@ -18,3 +18,29 @@ pub const PAGE: usize = 200;
 pub const PAGE_DEFAULT: usize = 50;
 /// Longest `?wait=`, in seconds.
 pub const WAIT_SECONDS: u64 = 60;
+/// Most items of a container's command or entrypoint.
+pub const COMMAND_ITEMS: usize = 256;
+/// Longest item of them, in bytes.
+pub const COMMAND_ITEM_BYTES: usize = 16 * 1024;
+/// Most environment variables of a container.
+pub const ENV_ENTRIES: usize = 200;
+/// Longest value of one, in bytes.
+pub const ENV_VALUE_BYTES: usize = 32 * 1024;
+/// Longest name of a variable, or key of a label, in bytes.
+pub const KEY_BYTES: usize = 255;
+/// Most bytes of command, entrypoint and environment together: with more, Linux starts no process (`ARG_MAX`, half of it).
+pub const START_BYTES: usize = 1024 * 1024;
+/// Most labels of a container.
+pub const LABELS: usize = 100;
+/// Longest value of a label, in bytes.
+pub const LABEL_BYTES: usize = 4096;
+/// Most published ports of a container.
+pub const PORTS_PUBLISHED: usize = 64;
+/// Most volumes, and most folders of the host, of a container.
+pub const MOUNTS: usize = 64;
+/// Least memory of a container, in bytes (Docker's own).
+pub const LEAST_MEMORY_BYTES: u64 = 6 << 20;
+/// Least share of a CPU, in thousandths (Docker's own).
+pub const LEAST_MILLI_CPUS: u64 = 10;
+/// Deepest nesting of a JSON body.
+pub const JSON_DEPTH: usize = 16;

@@ -4,7 +4,9 @@
 //! folder depends on nothing of ours.
 
 mod account;
+mod app;
 mod build;
+mod container;
 mod credentials;
 mod event;
 mod id;
@@ -14,20 +16,29 @@ mod owner;
 mod permission;
 pub mod quantity;
 mod quota;
+mod secret_env;
 mod spec;
 mod stage;
 mod time;
 mod upload;
 
 pub use account::{PasswordHash, Proof, Replay, Session, StoredRegistry, Token, TokenId, User};
+pub use app::{
+    App, Ended, Holding, Holdings, Network, PulledImage, Run, RunError, RunLog, RunNote, RunOfApp, RunState, SavedLine, Volume,
+};
 pub use build::{AttemptStart, BuildRecord, BuildState, BuilderKind, IllegalTransition, Landed, Lapse, MAX_CRASHES};
+pub use container::{
+    AdminOnly, Bind, ContainerSpec, EnvValue, Healthcheck, ImageSource, NetworkChoice, ObjectName, Port, Protocol,
+    RESERVED_LABELS, RestartPolicy, RunImage, VolumeMount,
+};
 pub use credentials::{Credentials, REDACTED};
 pub use event::{Event, EventBody, LogLine, LogStream};
-pub use id::{BuildId, Digest, Fence, InvalidId, NodeId, WorkerId};
-pub use image::{ImageRef, InvalidImageRef, LOCAL_HOST, local_tag};
+pub use id::{AppId, BuildId, Digest, Fence, InvalidId, NodeId, RunId, WorkerId};
+pub use image::{ImageRef, InvalidImageRef, LOCAL_HOST, build_of_tag, local_tag};
 pub use owner::{InvalidOwner, Owner, Role, Scope};
 pub use permission::{ImagePattern, Permission, Permissions};
 pub use quota::{Quota, Usage};
+pub use secret_env::{InvalidSecretEnv, SecretEnv};
 pub use spec::{BuildSpec, NetworkMode, Priority};
 pub use stage::{BuildError, Destination, DestinationState, ErrorKind, Stage, StageName, StageState};
 pub use time::Timestamp;

@@ -29,6 +29,11 @@ pub struct Quota {
     /// Thousandths of a CPU of all containers together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub milli_cpus: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volumes: Option<u64>,
+    /// Ports of the host that containers are published on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ports: Option<u64>,
 }
 
 impl Quota {
@@ -47,4 +52,11 @@ pub struct Usage {
     pub builds: u64,
     pub stored_bytes: u64,
     pub uploads_this_minute: u64,
+    /// Containers that exist, also ended ones.
+    pub containers: u64,
+    /// Of live containers, in bytes.
+    pub memory_bytes: u64,
+    pub milli_cpus: u64,
+    pub volumes: u64,
+    pub ports: u64,
 }

@@ -42,9 +42,18 @@ pub struct Token {
     pub life: Duration,
 }
 
-/// Fetches tokens in an engine's stead.
+/// Asks registries in an engine's stead.
 #[async_trait]
-pub trait Tokens: Send + Sync {
+pub trait RegistryAuth: Send + Sync {
+    /// Whether the registry asks an engine that pulls from it for these credentials, and may have them: an engine sends what it is given
+    /// wherever it is told.
+    ///
+    /// # Errors
+    /// `foreign_realm` when it may not; when the registry cannot be asked.
+    async fn asks_for(&self, credentials: &Credentials) -> Result<bool>;
+
+    /// A token for these credentials.
+    ///
     /// # Errors
     /// `foreign_realm` when the realm is not the registry's own; what the token server says.
     async fn token(&self, credentials: &Credentials, wanted: &TokenWanted) -> Result<Token>;

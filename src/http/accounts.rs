@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::guard::Client;
 use super::query::Query;
 use super::{App, Caller, body, replay};
-use crate::accounts::{Fate, UserChange, UserInput};
+use crate::accounts::{Fate, Removed, UserChange, UserInput};
+use crate::apps::Owned;
 use crate::auth::Principal;
 use crate::domain::{Owner, Proof, Quota, Role, Timestamp, Usage, User};
 use crate::error::{Error, FieldError, Result};
@@ -54,7 +55,7 @@ impl MeView {
                 Proof::Password => "password",
             },
             quota: caller.quota,
-            usage: app.builds.usage(&caller.owner).await?,
+            usage: app.apps.usage(&caller.owner, app.builds.usage(&caller.owner).await?).await?,
         })
     }
 }
@@ -262,6 +263,9 @@ pub struct RemovedView {
     /// `deleted`, or `transferred`.
     objects: &'static str,
     builds: u64,
+    apps: u64,
+    runs: u64,
+    volumes: u64,
     registries: u64,
     tokens: u64,
 }
@@ -282,7 +286,8 @@ pub(super) async fn remove(
     query.end()?;
     let objects = if matches!(fate, Some(Fate::Transfer(_))) { "transferred" } else { "deleted" };
     let removed = app.accounts.remove_user(&caller, &name, fate).await?;
-    Ok(Json(RemovedView { name, objects, builds: removed.builds, registries: removed.registries, tokens: removed.tokens }))
+    let Removed { builds, apps: Owned { apps, runs, volumes }, registries, tokens } = removed;
+    Ok(Json(RemovedView { name, objects, builds, apps, runs, volumes, registries, tokens }))
 }
 
 fn fate(text: &str) -> std::result::Result<Fate, String> {

@@ -32,6 +32,7 @@ use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::accounts::Accounts;
+use crate::apps::Apps;
 use crate::audit::Deed;
 use crate::auth::{Authenticator, Presented, Principal};
 use crate::builds::Builds;
@@ -54,6 +55,7 @@ pub(crate) const BODY_STALL: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct App {
     pub builds: Arc<Builds>,
+    pub apps: Arc<Apps>,
     pub auth: Arc<Authenticator>,
     pub accounts: Arc<Accounts>,
     pub guard: Arc<Guard>,

@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::domain::ErrorKind;
 use crate::error::{Error, FieldError};
 
 /// `application/problem+json`.
@@ -51,6 +52,10 @@ impl From<Error> for Problem {
             Error::Invalid { code, fields } => Self { errors: fields, ..Self::new(StatusCode::BAD_REQUEST, code, detail) },
             Error::NotFound(_) => Self::new(StatusCode::NOT_FOUND, "not_found", detail),
             Error::Conflict { code, .. } => Self::new(StatusCode::CONFLICT, code, detail),
+            Error::Engine { kind, code, .. } => {
+                let ours = matches!(kind, ErrorKind::User | ErrorKind::Limit | ErrorKind::Auth);
+                Self::new(if ours { StatusCode::CONFLICT } else { StatusCode::BAD_GATEWAY }, &code, detail)
+            }
             Error::Unauthenticated => Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail),
             Error::Forbidden { code, .. } => Self::new(StatusCode::FORBIDDEN, code, detail),
             Error::KeyReused => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail),

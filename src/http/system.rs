@@ -20,7 +20,7 @@ use super::view::BuildView;
 use super::{App, Caller};
 use crate::domain::{BuildId, Scope};
 use crate::error::Result;
-use crate::store::WorkerInfo;
+use crate::store::{Moved, WorkerInfo};
 
 /// A worker that has not said for this long that it is alive does not count.
 const WORKER_SEEN: Duration = Duration::from_secs(10);
@@ -163,14 +163,15 @@ pub(super) async fn system(State(app): State<App>) -> Result<Json<System>> {
 #[utoipa::path(get, path = "/api/v1/events", tag = "system", operation_id = "get_events",
     responses((status = 200, description = "A stream without end.", body = String, content_type = "text/event-stream")))]
 pub(super) async fn events(State(app): State<App>, Extension(caller): Caller) -> Response {
-    let mut moved = app.builds.store().wakes().builds();
+    let mut moved = app.builds.store().wakes().moved();
     let stop = app.stop.clone();
     let told = stream! {
         let mut seen: HashMap<BuildId, u64> = HashMap::new();
         loop {
             let id = tokio::select! { id = moved.recv() => id, () = stop.cancelled() => return };
             let event = match id {
-                Ok(id) => change(&app, &caller.scope(), id, &mut seen).await,
+                Ok(Moved::Build(id)) => change(&app, &caller.scope(), id, &mut seen).await,
+                Ok(_) => None,
                 Err(RecvError::Lagged(_)) => Some(Sse::default().event("resync").data("{}")),
                 Err(RecvError::Closed) => return,
             };

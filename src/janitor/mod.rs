@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use crate::context::storage::ContextStorage;
 use crate::domain::{BuildId, Scope, Timestamp, local_tag};
 use crate::engine::{Images, Ledger};
+use crate::fleet::{self, Fleet};
 use crate::store::{Store, StoreError};
 use crate::vault::Vault;
 
@@ -50,6 +51,7 @@ pub struct Janitor {
 pub struct NodeParts {
     pub ledger: Ledger,
     pub images: Arc<dyn Images>,
+    pub fleet: Fleet,
 }
 
 impl Janitor {
@@ -143,6 +145,17 @@ impl Janitor {
         Ok(())
     }
 
+    /// Removes what is ours on the engine and has no record.
+    ///
+    /// # Errors
+    /// When the engine or the store is away.
+    pub async fn fleet_once(&self) -> anyhow::Result<()> {
+        match &self.node {
+            Some(node) => fleet::sweep_once(&node.fleet).await,
+            None => Ok(()),
+        }
+    }
+
     /// Removes the images of builds that were deleted while nobody could.
     ///
     /// # Errors
@@ -191,6 +204,7 @@ pub async fn run(janitor: Arc<Janitor>, stop: CancellationToken) {
     every!(15, archive_once);
     every!(300, orphans_once);
     every!(60, images_once);
+    every!(60, fleet_once);
     every!(60, purge_once);
     every!(10, keys_once);
     tasks.close();

@@ -56,11 +56,8 @@ pub(super) fn admission(host: &str, credentials: Option<&Credentials>, asked: &A
 }
 
 impl RegistryClient {
-    /// Whether the registry asks an engine that pulls from it for these credentials, and may have them: an engine sends them wherever it is told.
-    ///
-    /// # Errors
-    /// As [`Self::may_push`].
-    pub async fn asks_for(&self, credentials: &Credentials) -> Result<bool, Refusal> {
+    /// What [`crate::engine::RegistryAuth::asks_for`] tells.
+    pub(super) async fn is_asked_for(&self, credentials: &Credentials) -> Result<bool, Refusal> {
         let host = credentials.host();
         let image = &base(host)?;
         let insecure = self.is_insecure(host);

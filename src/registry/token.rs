@@ -12,7 +12,7 @@ use super::challenge::may_have_credentials;
 use super::client::{RegistryClient, basic, read_limited};
 use super::refusal::{self, Refusal};
 use crate::domain::Credentials;
-use crate::engine::{EngineError, Token, TokenWanted, Tokens};
+use crate::engine::{EngineError, RegistryAuth, Token, TokenWanted};
 
 /// How long a token is good for whose server does not say.
 const USUAL_LIFE: Duration = Duration::from_secs(60);
@@ -78,7 +78,11 @@ pub(super) async fn fetch(
 }
 
 #[async_trait]
-impl Tokens for RegistryClient {
+impl RegistryAuth for RegistryClient {
+    async fn asks_for(&self, credentials: &Credentials) -> Result<bool, EngineError> {
+        Ok(self.is_asked_for(credentials).await?)
+    }
+
     async fn token(&self, credentials: &Credentials, wanted: &TokenWanted) -> Result<Token, EngineError> {
         let host = credentials.host();
         let realm = Url::parse(&wanted.realm).ok().filter(|realm| matches!(realm.scheme(), "https" | "http"));

@@ -45,7 +45,7 @@ use crate::domain::{
 
 pub use query::{ImageFilter, ListQuery, Page};
 pub use removal::{Deleted, ImageRemoval, OUTCOME_KEPT, Removal};
-pub use wake::{Topic, Waker, Wakes};
+pub use wake::{Moved, Topic, Waker, Wakes};
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Result, Store, StoreError};
+use super::{Result, Store, StoreError, Topic};
 use crate::domain::{Owner, Scope};
 
 /// What an object is.
@@ -28,6 +28,24 @@ pub enum Kind {
     Lockout,
     /// Answers to repeat, by `OWNER/SHA-256 of the key`.
     Replay,
+    /// By id.
+    App,
+    /// The id of an owner's app, by `OWNER/NAME`.
+    AppName,
+    /// By id; under its app.
+    Run,
+    /// A run that is not over, by its id: what a start of the service looks at.
+    LiveRun,
+    /// By the run's id.
+    RunLog,
+    /// By `OWNER/NAME`.
+    Volume,
+    /// By `OWNER/NAME`.
+    Network,
+    /// By `OWNER/REFERENCE`.
+    Image,
+    /// What an owner's containers take, by the owner's name.
+    Holdings,
     /// The sealed end of the audit, where the store has no other place for it.
     AuditHead,
 }
@@ -45,6 +63,15 @@ impl Kind {
             Self::Guard => "guard",
             Self::Lockout => "lockout",
             Self::Replay => "replay",
+            Self::App => "app",
+            Self::AppName => "app_name",
+            Self::Run => "run",
+            Self::LiveRun => "live_run",
+            Self::RunLog => "run_log",
+            Self::Volume => "volume",
+            Self::Network => "network",
+            Self::Image => "image",
+            Self::Holdings => "holdings",
             Self::AuditHead => "audit_head",
         }
     }
@@ -104,6 +131,8 @@ pub enum Action {
         owner: Owner,
         body: String,
         keep: Keep,
+        /// Given at the making, and never changed.
+        parent: Option<String>,
     },
     Remove,
 }
@@ -111,21 +140,36 @@ pub enum Action {
 impl Write {
     pub fn put<T: Serialize>(kind: Kind, id: impl Into<String>, owner: &Owner, expect: Expect, body: &T) -> Self {
         let body = serde_json::to_string(body).expect("serialises, because it is plain data with text keys and without floats");
-        Self { kind, id: id.into(), expect, action: Action::Put { owner: owner.clone(), body, keep: Keep::Forever } }
+        Self {
+            kind,
+            id: id.into(),
+            expect,
+            action: Action::Put { owner: owner.clone(), body, keep: Keep::Forever, parent: None },
+        }
     }
 
     pub fn remove(kind: Kind, id: impl Into<String>, expect: Expect) -> Self {
         Self { kind, id: id.into(), expect, action: Action::Remove }
     }
 
-    /// Whether somebody may lose a right by it, so that what is remembered of callers must be forgotten. A session's changes take none.
-    #[must_use]
-    pub const fn changes_rights(&self) -> bool {
+    /// Whom it wakes. What is remembered of callers must be forgotten when one may lose a right; a session's changes take none.
+    pub(super) fn topic(&self) -> Option<Topic> {
         match self.kind {
-            Kind::User | Kind::Token => true,
-            Kind::Session => matches!(self.action, Action::Remove),
-            _ => false,
+            Kind::User | Kind::Token => Some(Topic::Accounts),
+            Kind::Session => matches!(self.action, Action::Remove).then_some(Topic::Accounts),
+            Kind::App => self.id.parse().ok().map(Topic::App),
+            Kind::Run | Kind::RunLog => self.id.parse().ok().map(Topic::Run),
+            _ => None,
         }
+    }
+
+    /// It can be listed by this name, too.
+    #[must_use]
+    pub fn under(mut self, name: impl Into<String>) -> Self {
+        if let Action::Put { parent, .. } = &mut self.action {
+            *parent = Some(name.into());
+        }
+        self
     }
 
     /// It is gone after this time.
@@ -154,6 +198,8 @@ pub struct ObjectQuery {
     pub kind: Kind,
     /// Narrows [`Scope::All`] to one owner.
     pub owner: Option<Owner>,
+    /// Only objects that were put under this name.
+    pub parent: Option<String>,
     /// Only objects made before this one ([`Object::order`], exclusive).
     pub before: Option<u64>,
     /// 1–200.
@@ -164,7 +210,7 @@ impl ObjectQuery {
     /// Whether there is any object of this kind.
     #[must_use]
     pub fn one(kind: Kind) -> Self {
-        Self { scope: Scope::All, kind, owner: None, before: None, limit: 1 }
+        Self { scope: Scope::All, kind, owner: None, parent: None, before: None, limit: 1 }
     }
 
     /// The one owner to look at, `Some(None)` for all; `None` when scope and filter have nothing in common.
@@ -204,7 +250,14 @@ impl Store {
 
     /// All objects of a kind in a scope.
     pub async fn all_objects<T: DeserializeOwned>(&self, scope: &Scope, kind: Kind) -> Result<Vec<Object<T>>> {
-        let mut query = ObjectQuery { scope: scope.clone(), kind, owner: None, before: None, limit: crate::domain::limits::PAGE };
+        let mut query = ObjectQuery {
+            scope: scope.clone(),
+            kind,
+            owner: None,
+            parent: None,
+            before: None,
+            limit: crate::domain::limits::PAGE,
+        };
         let mut all = Vec::new();
         loop {
             let (page, more) = self.objects(&query).await?;
@@ -216,7 +269,7 @@ impl Store {
         }
     }
 
-    /// Writes all or nothing, durably. Wakes [`Topic::Accounts`](super::Topic::Accounts) when somebody may lose a right.
+    /// Writes all or nothing, durably. Wakes those who wait for what is written: accounts, apps, runs.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when an expectation does not hold; nothing is written then.

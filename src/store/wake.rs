@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{broadcast, watch};
 
-use crate::domain::BuildId;
+use crate::domain::{AppId, BuildId, RunId};
 
 /// What a reader can wait on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,6 +20,19 @@ pub enum Topic {
     Locks,
     /// An account, a token or a session has changed.
     Accounts,
+    App(AppId),
+    /// The record or the log of this run has moved.
+    Run(RunId),
+    /// Any run has.
+    Runs,
+}
+
+/// What a reader of everything is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Moved {
+    Build(BuildId),
+    App(AppId),
+    Run(RunId),
 }
 
 type Topics = HashMap<Topic, watch::Sender<()>>;
@@ -29,7 +42,7 @@ type Topics = HashMap<Topic, watch::Sender<()>>;
 pub struct Wakes {
     // A std mutex, for it is never held across an await.
     topics: Arc<Mutex<Topics>>,
-    moved: broadcast::Sender<BuildId>,
+    moved: broadcast::Sender<Moved>,
     /// How often an account may have changed.
     accounts: Arc<AtomicU64>,
 }
@@ -52,9 +65,9 @@ impl Default for Wakes {
 }
 
 impl Wakes {
-    /// The id of every build that moves from now on, in its record or its log.
+    /// The id of every build, app and run that moves from now on, in its record or its log.
     #[must_use]
-    pub fn builds(&self) -> broadcast::Receiver<BuildId> {
+    pub fn moved(&self) -> broadcast::Receiver<Moved> {
         self.moved.subscribe()
     }
 
@@ -66,15 +79,24 @@ impl Wakes {
 
     /// Wakes every sleeper on `topic`.
     pub fn wake(&self, topic: Topic) {
-        if let Topic::Build(id) = topic {
+        let moved = match topic {
+            Topic::Build(id) => Some(Moved::Build(id)),
+            Topic::App(id) => Some(Moved::App(id)),
+            Topic::Run(id) => Some(Moved::Run(id)),
+            _ => None,
+        };
+        if let Some(moved) = moved {
             // Nobody may be listening.
-            let _ = self.moved.send(id);
+            let _ = self.moved.send(moved);
         }
         if topic == Topic::Accounts {
             self.accounts.fetch_add(1, Ordering::AcqRel);
         }
-        if let Some(sender) = self.lock().get(&topic) {
-            sender.send_replace(());
+        let topics = self.lock();
+        for topic in [Some(topic), matches!(topic, Topic::Run(_)).then_some(Topic::Runs)].into_iter().flatten() {
+            if let Some(sender) = topics.get(&topic) {
+                sender.send_replace(());
+            }
         }
     }
 

@@ -16,7 +16,7 @@ use crate::domain::{
     AttemptStart, BuildError, BuildId, BuildRecord, BuilderKind, ContextKind, Credentials, DestinationState, Digest, ErrorKind,
     Fence, Scope, StageName, Timestamp, WorkerId, local_tag,
 };
-use crate::engine::{BuildRequest, BuiltImage, EngineError, VANISHED};
+use crate::engine::{BuildRequest, BuiltImage, EngineError, RegistryAuth as _, VANISHED};
 use crate::store::{Claim, Guard, StoreError};
 
 /// An attempt that found its engine away goes back to the queue, this often at most.
@@ -189,7 +189,7 @@ impl Job {
             memory_bytes: spec.memory_bytes,
             milli_cpus: spec.milli_cpus,
             credentials,
-            tokens: Arc::clone(&self.parts.registry) as _,
+            registries: Arc::clone(&self.parts.registry) as _,
             builder,
         };
         let mut error = match engine.build(request, context, self.log.lines()).await {
@@ -216,8 +216,8 @@ impl Job {
             match self.parts.registry.asks_for(one).await {
                 Ok(true) => asked_for.push(one.clone()),
                 Ok(false) => {}
-                Err(refusal) => {
-                    self.log.say(format!("Base images of {} are pulled without credentials: {refusal}", one.host())).await;
+                Err(error) => {
+                    self.log.say(format!("Base images of {} are pulled without credentials: {error}", one.host())).await;
                 }
             }
         }

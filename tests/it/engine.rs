@@ -44,7 +44,7 @@ pub fn request(builder: BuilderKind) -> BuildRequest {
         memory_bytes: None,
         milli_cpus: None,
         credentials: Vec::new(),
-        tokens: std::sync::Arc::new(RegistryClient::new(Timeouts::default())),
+        registries: std::sync::Arc::new(RegistryClient::new(Timeouts::default())),
         builder,
     }
 }

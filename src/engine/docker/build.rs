@@ -38,7 +38,7 @@ impl Builder for Docker {
 impl Docker {
     async fn buildkit(&self, request: &BuildRequest, context: ContextStream, lines: &Lines) -> Result<Digest> {
         let session =
-            Session::open(&self.transport, Keyring::new(request.credentials.clone(), Arc::clone(&request.tokens))).await?;
+            Session::open(&self.transport, Keyring::new(request.credentials.clone(), Arc::clone(&request.registries))).await?;
         let session = session.ok_or_else(|| fault("this engine has no BuildKit sessions"))?;
         let mut query = common_query(request);
         query.add("version", "2");

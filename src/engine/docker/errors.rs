@@ -1,6 +1,7 @@
 //! The engine's texts, sorted by whose fault they tell of. Texts differ between engine versions, so they are matched
 //! loosely, and always shown as they came.
 
+use super::container_errors::{CONTAINER, PULL};
 use crate::domain::ErrorKind;
 use crate::engine::{EngineError, VANISHED};
 
@@ -14,9 +15,31 @@ pub(super) enum Doing {
     Push,
     /// Anything with images on this engine.
     Image,
+    /// Anything with containers, processes in them, volumes and networks.
+    Container,
+    Pull,
 }
 
-struct Rule {
+/// What the engine refused, and the status of its answer; none when it did not answer.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub status: Option<u16>,
+    pub error: EngineError,
+}
+
+impl From<EngineError> for Refused {
+    fn from(error: EngineError) -> Self {
+        Self { status: None, error }
+    }
+}
+
+impl From<Refused> for EngineError {
+    fn from(refused: Refused) -> Self {
+        refused.error
+    }
+}
+
+pub(super) struct Rule {
     code: &'static str,
     kind: ErrorKind,
     transient: bool,
@@ -24,15 +47,15 @@ struct Rule {
     any: &'static [&'static str],
 }
 
-const fn rule(code: &'static str, kind: ErrorKind, any: &'static [&'static str]) -> Rule {
+pub(super) const fn rule(code: &'static str, kind: ErrorKind, any: &'static [&'static str]) -> Rule {
     Rule { code, kind, transient: false, any }
 }
 
-const fn passing(code: &'static str, kind: ErrorKind, any: &'static [&'static str]) -> Rule {
+pub(super) const fn passing(code: &'static str, kind: ErrorKind, any: &'static [&'static str]) -> Rule {
     Rule { code, kind, transient: true, any }
 }
 
-const NETWORK: &[&str] = &[
+pub(super) const NETWORK: &[&str] = &[
     "dial tcp",
     "no such host",
     "i/o timeout",
@@ -184,6 +207,8 @@ pub(super) fn sort(doing: Doing, status: Option<u16>, message: &str) -> EngineEr
         Doing::Build { .. } => BUILD,
         Doing::Push => PUSH,
         Doing::Image => IMAGE,
+        Doing::Container => CONTAINER,
+        Doing::Pull => PULL,
     };
     let mut error = EngineError {
         kind: ErrorKind::Engine,
@@ -197,6 +222,10 @@ pub(super) fn sort(doing: Doing, status: Option<u16>, message: &str) -> EngineEr
     }
     if let Some(rule) = rules.iter().find(|rule| rule.any.iter().any(|pattern| fits(&text, pattern))) {
         (error.code, error.kind, error.transient) = (rule.code, rule.kind, rule.transient);
+    }
+    // What no rule knows is by its status still known to be no fault of the engine's.
+    if doing == Doing::Container && status == Some(400) && error.code == "engine_error" && !error.transient {
+        (error.code, error.kind) = ("container_invalid", ErrorKind::User);
     }
     if let Doing::Build { limits } = doing {
         error.dockerfile_line = dockerfile_line(message);

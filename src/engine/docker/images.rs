@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::Docker;
 use super::errors::{fault, from_bollard, vanished};
-use crate::domain::{BuildId, Digest, ImageRef, LOCAL_HOST};
+use crate::domain::{BuildId, Digest, ImageRef, LOCAL_HOST, build_of_tag};
 use crate::engine::{Images, Lines, Pass, Result, Untagged};
 
 /// An empty tar: two blocks of zeros.
@@ -46,13 +46,12 @@ impl Images for Docker {
     }
 
     async fn local_builds(&self) -> Result<Vec<BuildId>> {
-        let prefix = format!("{LOCAL_HOST}/build:");
         let reference = format!("{LOCAL_HOST}/build");
         let filters = std::collections::HashMap::from([("reference", vec![reference.as_str()])]);
         let options = ListImagesOptionsBuilder::default().filters(&filters).build();
         let images = self.typed.list_images(Some(options)).await.map_err(from_bollard)?;
         let tags = images.into_iter().flat_map(|image| image.repo_tags);
-        Ok(tags.filter_map(|tag| tag.strip_prefix(&prefix)?.parse().ok()).collect())
+        Ok(tags.filter_map(|tag| build_of_tag(&tag)).collect())
     }
 
     async fn tags(&self) -> Result<Vec<String>> {

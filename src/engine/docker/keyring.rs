@@ -19,7 +19,7 @@ use secrecy::ExposeSecret;
 use tonic::{Request, Response, Status};
 
 use crate::domain::Credentials;
-use crate::engine::{TokenWanted, Tokens};
+use crate::engine::{RegistryAuth, TokenWanted};
 
 /// The names by which engines and registries call Docker Hub.
 const HUB: [&str; 4] = ["docker.io", "index.docker.io", "registry-1.docker.io", "https://index.docker.io/v1/"];
@@ -30,15 +30,15 @@ pub(super) struct Keyring(Option<Arc<Keys>>);
 
 struct Keys {
     credentials: Vec<Credentials>,
-    tokens: Arc<dyn Tokens>,
+    registries: Arc<dyn RegistryAuth>,
     /// Proves to the engine that a token is this session's.
     own: Ed25519KeyPair,
 }
 
 impl Keyring {
-    pub(super) fn new(credentials: Vec<Credentials>, tokens: Arc<dyn Tokens>) -> Self {
+    pub(super) fn new(credentials: Vec<Credentials>, registries: Arc<dyn RegistryAuth>) -> Self {
         let own = Ed25519KeyPair::generate().expect("a key is made, because the system has random numbers");
-        Self((!credentials.is_empty()).then(|| Arc::new(Keys { credentials, tokens, own })))
+        Self((!credentials.is_empty()).then(|| Arc::new(Keys { credentials, registries, own })))
     }
 
     fn for_host(&self, asked: &str) -> Option<(&Keys, &Credentials)> {
@@ -70,7 +70,7 @@ impl Auth for Keyring {
     async fn fetch_token(&self, request: Request<FetchTokenRequest>) -> Result<Response<FetchTokenResponse>, Status> {
         let FetchTokenRequest { host, realm, service, scopes, .. } = request.into_inner();
         let (keys, credentials) = self.must_know(&host)?;
-        let token = keys.tokens.token(credentials, &TokenWanted { realm, service, scopes }).await;
+        let token = keys.registries.token(credentials, &TokenWanted { realm, service, scopes }).await;
         // In the registry's words, which end up as the build's error.
         let token = token.map_err(|error| Status::permission_denied(error.message))?;
         let expires_in = i64::try_from(token.life.as_secs()).unwrap_or(i64::MAX);
@@ -107,7 +107,11 @@ mod tests {
     struct NoTokens;
 
     #[async_trait::async_trait]
-    impl Tokens for NoTokens {
+    impl RegistryAuth for NoTokens {
+        async fn asks_for(&self, _: &Credentials) -> crate::engine::Result<bool> {
+            unreachable!("nobody asks")
+        }
+
         async fn token(&self, _: &Credentials, _: &TokenWanted) -> crate::engine::Result<Token> {
             unreachable!("nobody asks for one")
         }

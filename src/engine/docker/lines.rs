@@ -30,7 +30,7 @@ impl Splitter {
                     }
                     self.line.push(byte);
                     if self.line.len() >= LOG_LINE_BYTES {
-                        lines.push(self.take(self.whole_characters()));
+                        lines.push(self.take(whole_characters(&self.line)));
                     }
                 }
             }
@@ -49,19 +49,19 @@ impl Splitter {
         let line = std::mem::replace(&mut self.line, rest);
         String::from_utf8(line).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
     }
+}
 
-    /// How many bytes can be cut off without cutting a character in two.
-    fn whole_characters(&self) -> usize {
-        let start = self.line.len().saturating_sub(4);
-        let last = self.line.iter().skip(start).rposition(|byte| *byte & 0xC0 != 0x80).map_or(self.line.len(), |at| start + at);
-        let width = match self.line.get(last) {
-            Some(0xC2..=0xDF) => 2,
-            Some(0xE0..=0xEF) => 3,
-            Some(0xF0..=0xF4) => 4,
-            _ => 1,
-        };
-        if last + width > self.line.len() && last > 0 { last } else { self.line.len() }
-    }
+/// How many bytes can be cut off the front without cutting a character in two.
+pub(super) fn whole_characters(line: &[u8]) -> usize {
+    let start = line.len().saturating_sub(4);
+    let last = line.iter().skip(start).rposition(|byte| *byte & 0xC0 != 0x80).map_or(line.len(), |at| start + at);
+    let width = match line.get(last) {
+        Some(0xC2..=0xDF) => 2,
+        Some(0xE0..=0xEF) => 3,
+        Some(0xF0..=0xF4) => 4,
+        _ => 1,
+    };
+    if last + width > line.len() && last > 0 { last } else { line.len() }
 }
 
 pub(super) fn line(stream: LogStream, step: Option<&str>, text: impl Into<String>) -> LogLine {

@@ -6,25 +6,46 @@
 //! build       POST /build, its stream decoded by trace (BuildKit) or classic
 //! images      tags, ids, clean-up                         (bollard's typed calls, over our transport)
 //! push        POST /images/…/push and /distribution/…
-//! errors      the engine's texts, sorted into kinds and codes
+//! errors      the engine's texts, sorted into kinds and codes (container_errors: those of containers and pulls)
+//!
+//! calls       plain requests of JSON
+//! containers  start, stop, remove …;  create: the request for one, field by field;  summaries: what is told of them
+//! output      /containers/…/logs, its messages cut into lines by cutter;  stats, events: the other streams
+//! exec        a process in a container, over an upgraded connection;  endings: how it is ended for sure
+//! volumes  networks  library                                          (library: pulls, and the images there are)
 //! ```
 //!
 //! Build, session, push and distribution are raw, because bollard 0.21.1 leaks a connection and a task per BuildKit
 //! build, hides the progress of a push, takes memory limits as 32 bits, and writes the credentials' headers in
-//! an alphabet that the engine refuses.
+//! an alphabet that the engine refuses. Everything of containers is raw, too: its types lag behind or run ahead of the engines' answers, its
+//! decoder of a terminal stalls on bytes 0 to 2, and one time limit for all calls would cut a slow stop short.
 
 mod build;
+mod calls;
 mod classic;
+mod container_errors;
+mod containers;
+mod create;
+mod cutter;
+mod endings;
 mod errors;
+mod events;
+mod exec;
 mod images;
 mod keyring;
 mod leftovers;
+mod library;
 mod lines;
+mod networks;
+mod output;
 mod push;
 mod session;
+mod stats;
 mod stream;
+mod summaries;
 mod trace;
 mod transport;
+mod volumes;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,6 +77,9 @@ pub struct Docker {
     leftovers: Arc<Leftovers>,
     /// Held for reading by each removal of a tag: see [`Docker::size_of_built`].
     removals: Arc<tokio::sync::RwLock<()>>,
+    /// Held during a walk through the engine's files, of which it refuses a second.
+    walks: Arc<tokio::sync::Mutex<()>>,
+    marks: Arc<endings::Marks>,
 }
 
 impl Docker {
@@ -67,7 +91,15 @@ impl Docker {
     pub fn connect(address: Option<&str>) -> Result<Self> {
         let transport = Arc::new(Transport::new(address.unwrap_or(DEFAULT_ADDRESS).parse()?));
         let typed = transport::typed_client(Arc::clone(&transport), CALL_TIMEOUT)?;
-        Ok(Self { transport, typed, has_session: Arc::default(), leftovers: Arc::default(), removals: Arc::default() })
+        Ok(Self {
+            transport,
+            typed,
+            has_session: Arc::default(),
+            leftovers: Arc::default(),
+            removals: Arc::default(),
+            walks: Arc::default(),
+            marks: Arc::default(),
+        })
     }
 
     async fn serves_sessions(&self) -> Result<bool> {

@@ -49,7 +49,7 @@ fn header(value: &impl Serialize) -> HeaderValue {
 }
 
 /// `X-Registry-Auth`: what one registry is shown.
-fn registry_auth(image: &ImageRef, pass: Option<&Pass>) -> HeaderValue {
+pub(super) fn registry_auth(image: &ImageRef, pass: Option<&Pass>) -> HeaderValue {
     match pass.filter(|pass| same_registry(pass.host(), image.host())) {
         None => header(&BTreeMap::<&str, &str>::new()),
         Some(Pass::Password(credentials)) => header(&auth_config(credentials)),

@@ -66,8 +66,13 @@ impl Messages {
         Self { body, buffer: BytesMut::new(), scanned: 0, _connection: answer.connection }
     }
 
-    /// The next message; `None` at the end of the answer.
+    /// The next message; `None` at the end of the answer. Nothing is lost when it is dropped while it waits.
     pub(super) async fn next(&mut self) -> Result<Option<Message>> {
+        self.line().await?.map(|line| decode(&line)).transpose()
+    }
+
+    /// The next line that is not empty, undecoded.
+    pub(super) async fn line(&mut self) -> Result<Option<BytesMut>> {
         loop {
             if let Some(at) = self.buffer[self.scanned..].iter().position(|byte| *byte == b'\n') {
                 let line = self.buffer.split_to(self.scanned + at + 1);
@@ -75,7 +80,7 @@ impl Messages {
                 if line.trim_ascii().is_empty() {
                     continue;
                 }
-                return decode(&line).map(Some);
+                return Ok(Some(line));
             }
             self.scanned = self.buffer.len();
             if self.buffer.len() > MESSAGE_BYTES {
@@ -90,14 +95,14 @@ impl Messages {
                 None if self.buffer.trim_ascii().is_empty() => return Ok(None),
                 None => {
                     self.scanned = 0;
-                    return decode(&self.buffer.split()).map(Some);
+                    return Ok(Some(self.buffer.split()));
                 }
             }
         }
     }
 }
 
-fn decode(line: &[u8]) -> Result<Message> {
+pub(super) fn decode<T: serde::de::DeserializeOwned>(line: &[u8]) -> Result<T> {
     serde_json::from_slice(line).map_err(|e| fault(format!("the engine's answer is not understood: {e}")))
 }
 

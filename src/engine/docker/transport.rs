@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{Request, Response, Uri, header};
+use http::{Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Either, Empty, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::TokioIo;
@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 
-use super::errors::{self, Doing, unavailable};
+use super::errors::{self, Doing, Refused, unavailable};
 use crate::domain::ErrorKind;
 use crate::engine::{ContextStream, EngineError, Result};
 
@@ -125,13 +125,27 @@ impl Transport {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let version = match self.version() {
-            Some(version) => version,
-            None => self.negotiate().await?,
-        };
+        let version = self.api_version().await?;
         let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
         let uri = format!("/v{version}{path}");
         self.exchange(uri, request).await.inspect_err(|_| self.set_version(None))
+    }
+
+    async fn api_version(&self) -> Result<String> {
+        match self.version() {
+            Some(version) => Ok(version),
+            None => self.negotiate().await,
+        }
+    }
+
+    /// The API version that is spoken with the engine.
+    pub(super) async fn api(&self) -> Result<(u32, u32)> {
+        Ok(parse_version(&self.api_version().await?).unwrap_or(NEWEST_API))
+    }
+
+    /// Whether the engine listens on a socket of this host's file system.
+    pub(super) fn is_unix(&self) -> bool {
+        matches!(self.address, Address::Unix(_))
     }
 
     /// Asks the engine for its API version; the lower of its and ours is spoken from now on.
@@ -208,9 +222,14 @@ impl Transport {
 
     /// Sends, and turns an answer other than 2xx into the engine's error.
     pub(super) async fn send_ok(&self, request: Request<Body>, doing: Doing) -> Result<Answer> {
+        Ok(self.send_or_refused(request, doing).await?)
+    }
+
+    /// The same, with the status of the refusal.
+    pub(super) async fn send_or_refused(&self, request: Request<Body>, doing: Doing) -> Result<Answer, Refused> {
         let answer = self.send(request).await?;
         let status = answer.response.status();
-        if status.is_success() {
+        if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(answer);
         }
         let body = http_body_util::Limited::new(answer.response.into_body(), ERROR_BODY_BYTES).collect().await;
@@ -221,9 +240,10 @@ impl Transport {
         if status.as_u16() == 400 && message.contains("is too new") {
             // Another engine than the one that was asked for its version.
             self.set_version(None);
-            return Err(unavailable(message));
+            return Err(unavailable(message).into());
         }
-        Err(errors::sort(doing, Some(status.as_u16()), &message))
+        let status = Some(status.as_u16());
+        Err(Refused { status, error: errors::sort(doing, status, &message) })
     }
 }
 

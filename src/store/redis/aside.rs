@@ -35,6 +35,7 @@ impl RedisStore {
             stored_bytes: bytes.unwrap_or(0),
             builds_running: running.unwrap_or(0),
             uploads_this_minute: 0,
+            ..Usage::default()
         })
     }
 

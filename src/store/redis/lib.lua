@@ -74,6 +74,8 @@ local function remembered(token) return call('GET', key('t', token)) end
 local function remember(token, answer) call('SET', key('t', token), answer, 'PX', REMEMBERED) end
 
 local function forget_object(kind, id, owner)
+    local parent = call('HGET', key('o', kind, id), 'parent')
+    if parent then call('ZREM', key('op', kind, parent), id) end
     call('UNLINK', key('o', kind, id))
     call('ZREM', key('ok', kind), id)
     if owner then call('ZREM', key('oo', kind, owner), id) end

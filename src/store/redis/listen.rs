@@ -85,6 +85,16 @@ async fn hear(pubsub: redis::aio::PubSub, wakes: &Wakes) {
     }
 }
 
+/// How a script is to publish that an object has changed: see [`topics`].
+pub(super) fn told(topic: Topic) -> String {
+    match topic {
+        Topic::Accounts => "a".into(),
+        Topic::Run(id) => format!("u {id}"),
+        Topic::App(id) => format!("p {id}"),
+        _ => String::new(),
+    }
+}
+
 /// What the scripts publish; another version's word is nothing to us.
 fn topics(message: &[u8]) -> [Option<Topic>; 2] {
     let build = |id: &str| id.parse().ok().map(Topic::Build);
@@ -95,6 +105,8 @@ fn topics(message: &[u8]) -> [Option<Topic>; 2] {
         Ok(("r", _)) => [Some(Topic::Removals), None],
         Ok(("l", _)) => [Some(Topic::Locks), None],
         Ok(("a", _)) => [Some(Topic::Accounts), None],
+        Ok(("u", id)) => [id.parse().ok().map(Topic::Run), None],
+        Ok(("p", id)) => [id.parse().ok().map(Topic::App), None],
         _ => [None, None],
     }
 }

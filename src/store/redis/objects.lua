@@ -1,13 +1,14 @@
 -- Writes objects, all or none.
 -- ARGV: token of this call, how many, then for each: kind, id, 'any' | 'absent' | revision, 'put' | 'remove', owner,
---       milliseconds to keep it ('' for ever, 'as it is'), body, '1' when accounts depend on it. Answers 'done' or 'conflict'.
+--       milliseconds to keep it ('' for ever, 'as it is'), body, parent ('' for none), whom to wake ('' nobody).
+-- Answers 'done' or 'conflict'.
 local token, many = ARGV[1], tonumber(ARGV[2])
 if remembered(token) then return 'done' end
 local now, writes = millis(), {}
 for i = 0, many - 1 do
-    local a = 3 + i * 8
+    local a = 3 + i * 9
     local w = {kind = ARGV[a], id = ARGV[a + 1], expect = ARGV[a + 2], put = ARGV[a + 3] == 'put', owner = ARGV[a + 4],
-        keep = ARGV[a + 5], body = ARGV[a + 6], account = ARGV[a + 7] == '1'}
+        keep = ARGV[a + 5], body = ARGV[a + 6], parent = ARGV[a + 7], wake = ARGV[a + 8]}
     w.key = key('o', w.kind, w.id)
     local f = call('HMGET', w.key, 'rev', 'exp', 'owner', 'ord')
     if f[1] and f[2] and tonumber(f[2]) <= now then
@@ -20,9 +21,7 @@ for i = 0, many - 1 do
     end
     writes[#writes + 1] = w
 end
-local accounts = false
 for _, w in ipairs(writes) do
-    accounts = accounts or w.account
     local member = w.kind .. ' ' .. w.id
     if not w.put then
         if w.rev then forget_object(w.kind, w.id, w.before) end
@@ -32,6 +31,10 @@ for _, w in ipairs(writes) do
         call('HSET', w.key, 'owner', w.owner, 'rev', int((w.rev or 0) + 1), 'ord', ord, 'body', w.body)
         call('ZADD', key('ok', w.kind), ord, w.id)
         call('ZADD', key('oo', w.kind, w.owner), ord, w.id)
+        if not w.ord and w.parent ~= '' then
+            call('HSET', w.key, 'parent', w.parent)
+            call('ZADD', key('op', w.kind, w.parent), ord, w.id)
+        end
         if w.keep == 'as it is' then
             -- Its time runs on.
         elseif w.keep == '' then
@@ -45,5 +48,9 @@ for _, w in ipairs(writes) do
     end
 end
 remember(token, 'done')
-if accounts then wake('a') end
+local woken = {['']= true}
+for _, w in ipairs(writes) do
+    if not woken[w.wake] then wake(w.wake) end
+    woken[w.wake] = true
+end
 return 'done'

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::convert::millis;
+use super::listen::told;
 use super::scripts::{self, RawObject};
 use super::{RedisStore, call_token};
 use crate::domain::{Owner, Scope};
 use crate::store::objects::{Action, Expect, Hits, Keep, Kind, Object, ObjectQuery, Write};
-use crate::store::{Result, StoreError, Topic};
+use crate::store::{Result, StoreError};
 
 impl RedisStore {
     pub async fn object(&self, scope: &Scope, kind: Kind, id: &str) -> Result<Option<Object>> {
@@ -23,6 +24,7 @@ impl RedisStore {
         script
             .arg(query.kind.as_str())
             .arg(owner.map_or("", Owner::as_str))
+            .arg(query.parent.as_deref().unwrap_or(""))
             .arg(query.before.map(|order| order.to_string()).unwrap_or_default())
             .arg(query.limit);
         let raw: Vec<RawObject> = self.inner.link.script(&script).await?;
@@ -40,23 +42,21 @@ impl RedisStore {
                 Expect::Revision(revision) => script.arg(revision),
             };
             match &write.action {
-                Action::Put { owner, body, keep } => {
+                Action::Put { owner, body, keep, parent } => {
                     let keep = match keep {
                         Keep::Forever => String::new(),
                         Keep::For(time) => millis(*time).to_string(),
                         Keep::AsItIs => "as it is".to_owned(),
                     };
-                    script.arg("put").arg(owner.as_str()).arg(keep).arg(body)
+                    script.arg("put").arg(owner.as_str()).arg(keep).arg(body).arg(parent.as_deref().unwrap_or(""))
                 }
-                Action::Remove => script.arg("remove").arg("").arg("").arg(""),
+                Action::Remove => script.arg("remove").arg("").arg("").arg("").arg(""),
             };
-            script.arg(super::change::flag(write.changes_rights()));
+            script.arg(write.topic().map(told).unwrap_or_default());
         }
         let answer: String = self.inner.link.script(&script).await?;
-        if writes.iter().any(|write| write.changes_rights()) {
-            // At once in this process, whatever becomes of the message.
-            self.inner.wakes.wake(Topic::Accounts);
-        }
+        // At once in this process, whatever becomes of the message.
+        writes.iter().filter_map(Write::topic).for_each(|topic| self.inner.wakes.wake(topic));
         if answer == "done" { Ok(()) } else { Err(StoreError::Conflict) }
     }
 

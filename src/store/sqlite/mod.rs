@@ -110,7 +110,8 @@ impl SqliteStore {
     }
 }
 
-const MIGRATIONS: &[M<'_>] = &[M::up(include_str!("schema.sql")), M::up(include_str!("accounts.sql"))];
+const MIGRATIONS: &[M<'_>] =
+    &[M::up(include_str!("schema.sql")), M::up(include_str!("accounts.sql")), M::up(include_str!("apps.sql"))];
 
 fn cannot_open(path: &Path, error: &dyn std::fmt::Display) -> StoreError {
     StoreError::Unavailable(format!("cannot open {}: {error}", path.display()))

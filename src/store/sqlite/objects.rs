@@ -8,7 +8,7 @@ use super::clock::to_millis;
 use super::writer::Txn;
 use crate::domain::{Owner, Scope};
 use crate::store::objects::{Action, Expect, Hits, Keep, Kind, Object, ObjectQuery, Write};
-use crate::store::{Result, StoreError, Topic};
+use crate::store::{Result, StoreError};
 
 const COLUMNS: &str = "id, owner, num, revision, body";
 
@@ -29,13 +29,15 @@ pub(super) fn object(conn: &Connection, now: i64, scope: &Scope, kind: Kind, id:
 pub(super) fn objects(conn: &Connection, now: i64, query: &ObjectQuery) -> Result<Vec<Object>> {
     let Some(owner) = query.visible_owner() else { return Ok(Vec::new()) };
     let of_owner = if owner.is_some() { "owner = ?2" } else { "?2 IS NULL" };
+    let of_parent = if query.parent.is_some() { "parent = ?6" } else { "?6 IS NULL" };
     let sql = format!(
-        "SELECT {COLUMNS} FROM object WHERE kind = ?1 AND {of_owner} AND num < ?3 AND (expires IS NULL OR expires > ?4)
+        "SELECT {COLUMNS} FROM object WHERE kind = ?1 AND {of_owner} AND {of_parent} AND num < ?3 AND (expires IS NULL OR expires > ?4)
          ORDER BY num DESC LIMIT ?5"
     );
     let before = query.before.and_then(|order| i64::try_from(order).ok()).unwrap_or(i64::MAX);
     let mut statement = conn.prepare_cached(&sql)?;
-    let mut rows = statement.query(params![query.kind.as_str(), owner.map(Owner::as_str), before, now, query.limit])?;
+    let mut rows =
+        statement.query(params![query.kind.as_str(), owner.map(Owner::as_str), before, now, query.limit, query.parent])?;
     let mut objects = Vec::new();
     while let Some(row) = rows.next()? {
         objects.push(read(row)?);
@@ -65,8 +67,8 @@ pub(super) fn commit(txn: &Txn<'_>, writes: &[Write]) -> Result<()> {
             return Err(StoreError::Conflict);
         }
         apply(txn, write, now)?;
-        if write.changes_rights() {
-            txn.wake(Topic::Accounts);
+        if let Some(topic) = write.topic() {
+            txn.wake(topic);
         }
     }
     Ok(())
@@ -74,15 +76,23 @@ pub(super) fn commit(txn: &Txn<'_>, writes: &[Write]) -> Result<()> {
 
 fn apply(txn: &Txn<'_>, write: &Write, now: i64) -> Result<()> {
     match &write.action {
-        Action::Put { owner, body, keep } => txn
+        Action::Put { owner, body, keep, parent } => txn
             .conn
             .prepare_cached(
-                "INSERT INTO object (kind, id, owner, revision, expires, body) VALUES (?1, ?2, ?3, 1, ?4, ?5)
+                "INSERT INTO object (kind, id, owner, revision, expires, body, parent) VALUES (?1, ?2, ?3, 1, ?4, ?5, ?7)
                  ON CONFLICT (kind, id) DO UPDATE
                  SET owner = excluded.owner, revision = revision + 1, body = excluded.body,
                      expires = CASE WHEN ?6 THEN expires ELSE excluded.expires END",
             )?
-            .execute(params![write.kind.as_str(), write.id, owner.as_str(), ends(*keep, now), body, *keep == Keep::AsItIs])?,
+            .execute(params![
+                write.kind.as_str(),
+                write.id,
+                owner.as_str(),
+                ends(*keep, now),
+                body,
+                *keep == Keep::AsItIs,
+                parent
+            ])?,
         Action::Remove => txn
             .conn
             .prepare_cached("DELETE FROM object WHERE kind = ?1 AND id = ?2")?

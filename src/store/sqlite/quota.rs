@@ -39,6 +39,7 @@ pub(super) fn usage(conn: &Connection, owner: &Owner) -> Result<Usage> {
             builds_running: row.get(2)?,
             builds_queued: row.get(3)?,
             uploads_this_minute: 0,
+            ..Usage::default()
         })
     };
     Ok(conn.prepare_cached(sql)?.query_row([owner.as_str()], read).optional()?.unwrap_or_default())

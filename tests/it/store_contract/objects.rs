@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use dockwright::domain::{Scope, Usage};
+use dockwright::domain::{RunId, Scope, Usage};
 use dockwright::store::objects::{Expect, Kind, Object, ObjectQuery, Write};
-use dockwright::store::{ImageFilter, ListQuery, Store, StoreError, Topic};
+use dockwright::store::{ImageFilter, ListQuery, Moved, Store, StoreError, Topic};
 
 use super::fixture::*;
 use super::on_both;
@@ -15,7 +15,9 @@ on_both!(
     one_of_many_makes_it,
     objects_end_by_themselves,
     lists_are_newest_first_and_of_one_owner,
+    objects_are_listed_by_what_they_belong_to,
     accounts_wake_their_readers,
+    a_run_wakes_its_readers,
     hits_are_counted_in_a_window,
     the_audit_is_appended_by_one,
     usage_is_what_there_is,
@@ -100,7 +102,7 @@ async fn lists_are_newest_first_and_of_one_owner(store: &Store) {
     // A change does not move it.
     store.commit(&[put(Kind::Registry, "ada/0", "ada", Expect::Anything, "y")]).await.expect("changed");
     let page = |scope: Scope, name: Option<&str>, before: Option<u64>| {
-        let query = ObjectQuery { scope, kind: Kind::Registry, owner: name.map(owner), before, limit: 3 };
+        let query = ObjectQuery { scope, kind: Kind::Registry, owner: name.map(owner), parent: None, before, limit: 3 };
         async move { store.objects::<String>(&query).await.expect("answers") }
     };
     let ids = |objects: &[Object<String>]| objects.iter().map(|object| object.id.clone()).collect::<Vec<_>>();
@@ -111,6 +113,35 @@ async fn lists_are_newest_first_and_of_one_owner(store: &Store) {
     assert_eq!(ids(&page(Scope::All, None, None).await.0), ["bob/4", "ada/4", "bob/3"]);
     assert_eq!(ids(&page(Scope::All, Some("bob"), None).await.0), ["bob/4", "bob/3", "bob/2"]);
     assert!(page(own("ada"), Some("bob"), None).await.0.is_empty());
+}
+
+async fn objects_are_listed_by_what_they_belong_to(store: &Store) {
+    for (id, name, parent) in [("1", "ada", "web"), ("2", "ada", "db"), ("3", "ada", "web"), ("4", "bob", "web")] {
+        store.commit(&[put(Kind::Registry, id, name, Expect::Absent, "x").under(parent)]).await.expect("made");
+    }
+    store.commit(&[put(Kind::Registry, "5", "ada", Expect::Absent, "x")]).await.expect("made");
+    store.commit(&[put(Kind::Registry, "1", "ada", Expect::Anything, "y")]).await.expect("a change keeps it where it was");
+    let ids = |scope: Scope, parent: &str| {
+        let parent = Some(parent.to_owned());
+        let query = ObjectQuery { scope, kind: Kind::Registry, owner: None, parent, before: None, limit: 9 };
+        async move { store.objects::<String>(&query).await.expect("answers").0.into_iter().map(|o| o.id).collect::<Vec<_>>() }
+    };
+    assert_eq!(ids(own("ada"), "web").await, ["3", "1"]);
+    assert_eq!(ids(Scope::All, "web").await, ["4", "3", "1"]);
+    assert!(ids(own("ada"), "we").await.is_empty());
+    store.commit(&[Write::remove(Kind::Registry, "3", Expect::Anything)]).await.expect("removed");
+    assert_eq!(ids(own("ada"), "web").await, ["1"]);
+}
+
+async fn a_run_wakes_its_readers(store: &Store) {
+    let id = RunId::new();
+    let (mut one, mut any) = (store.wakes().subscribe(Topic::Run(id)), store.wakes().subscribe(Topic::Runs));
+    let mut all = store.wakes().moved();
+    store.commit(&[put(Kind::Run, &id.to_string(), "ada", Expect::Absent, "x")]).await.expect("made");
+    tokio::time::timeout(Duration::from_secs(10), one.sleep(LONG)).await.expect("woken");
+    tokio::time::timeout(Duration::from_secs(10), any.sleep(LONG)).await.expect("woken");
+    let moved = tokio::time::timeout(Duration::from_secs(10), all.recv()).await.expect("told");
+    assert_eq!(moved.expect("not behind"), Moved::Run(id));
 }
 
 async fn accounts_wake_their_readers(store: &Store) {
@@ -162,7 +193,7 @@ async fn usage_is_what_there_is(store: &Store) {
     let second = submit(store, "ada").await;
     submit(store, "bob").await;
     let bytes = build("ada").bytes();
-    let expected = Usage { builds: 2, builds_queued: 2, builds_running: 0, stored_bytes: 2 * bytes, uploads_this_minute: 0 };
+    let expected = Usage { builds: 2, builds_queued: 2, stored_bytes: 2 * bytes, ..Usage::default() };
     assert_eq!(usage(store, "ada").await, expected);
     let claim = eventually("ada's turn", || async { claim(store).await.filter(|c| c.stored.record.id == first) }).await;
     let expected = Usage { builds_queued: 1, builds_running: 1, ..expected };

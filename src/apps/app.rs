@@ -1,0 +1,237 @@
+//! Apps: described once, run many times.
+
+use serde_json::{Map, Value};
+
+use super::{Apps, spec};
+use crate::auth::Principal;
+use crate::domain::{
+    App, AppId, BuildId, ContainerSpec, ImageSource, ObjectName, Owner, Run, RunId, Scope, SecretEnv, Timestamp, limits,
+};
+use crate::error::{Error, Result};
+use crate::fleet::own_id;
+use crate::store::StoreError;
+use crate::store::objects::{Expect, Kind, Object, ObjectQuery, Write};
+
+/// An app as it is asked for: its name, and the rest, which the validator reads.
+pub struct NamedApp {
+    pub name: Option<ObjectName>,
+    pub fields: Map<String, Value>,
+}
+
+impl NamedApp {
+    /// Takes the name out of a JSON object.
+    ///
+    /// # Errors
+    /// When the name is none.
+    pub fn of(mut fields: Map<String, Value>) -> Result<Self> {
+        let name = match fields.remove("name") {
+            None => None,
+            Some(Value::String(name)) => Some(name.parse().map_err(|why: String| Error::invalid("invalid_spec", "name", why))?),
+            Some(_) => return Err(Error::invalid("invalid_spec", "name", "must be a text")),
+        };
+        Ok(Self { name, fields })
+    }
+}
+
+/// What an app does now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AppState {
+    /// Runs that are not over.
+    pub live: Vec<RunId>,
+    /// Whether one of them was made before the last change.
+    pub restart_needed: bool,
+    /// The newest run.
+    pub last: Option<RunId>,
+}
+
+/// How the validator reads a description beside the one that stands.
+type Reading = fn(&ContainerSpec, &Map<String, Value>, &spec::SpecRules, spec::Rights) -> Result<(ContainerSpec, SecretEnv)>;
+
+impl Apps {
+    /// Makes an app.
+    ///
+    /// # Errors
+    /// Bad input; [`Error::Conflict`] `name_taken`.
+    pub async fn make_app(&self, caller: &Principal, input: NamedApp) -> Result<App> {
+        let name = input.name.ok_or_else(|| Error::invalid("invalid_spec", "name", "is missing"))?;
+        let (spec, secrets) = spec::read(&input.fields, &self.rules, Self::rights(caller))?;
+        self.check_build(caller, &spec).await?;
+        let (id, now) = (AppId::new(), Timestamp::now());
+        let app = App {
+            id,
+            owner: caller.owner.clone(),
+            sealed_env: self.seal_env(&App::purpose(&caller.owner, id), &secrets),
+            name,
+            spec,
+            generation: 1,
+            created_at: now,
+            updated_at: now,
+        };
+        let writes = [
+            Write::put(Kind::AppName, own_id(&app.owner, &app.name), &app.owner, Expect::Absent, &app.id),
+            Write::put(Kind::App, app.id.to_string(), &app.owner, Expect::Absent, &app),
+        ];
+        self.store().commit(&writes).await.map_err(|error| taken(error, &app.name))?;
+        Ok(app)
+    }
+
+    /// A build that an app is made of must be its owner's.
+    pub(super) async fn check_build(&self, caller: &Principal, spec: &ContainerSpec) -> Result<()> {
+        let ImageSource::Build(id) = spec.image else { return Ok(()) };
+        match self.store().get(&Scope::Owner(caller.owner.clone()), id).await? {
+            Some(_) => Ok(()),
+            None => Err(Error::invalid("invalid_spec", "build", no_build(id))),
+        }
+    }
+
+    /// One app, by its id or by its name among an owner's.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] also for what is somebody else's.
+    pub async fn app(&self, caller: &Principal, key: &str, owner: Option<&Owner>) -> Result<Object<App>> {
+        let id = match key.parse::<AppId>() {
+            Ok(id) => id,
+            Err(_) => self.app_named(caller, key, owner).await?,
+        };
+        let found = self.store().object(&caller.scope(), Kind::App, &id.to_string()).await?;
+        found.ok_or(Error::NotFound("app"))
+    }
+
+    async fn app_named(&self, caller: &Principal, name: &str, owner: Option<&Owner>) -> Result<AppId> {
+        let name: ObjectName = name.parse().map_err(|_| Error::NotFound("app"))?;
+        let owner = Self::named_scope(caller, owner)?;
+        let id = own_id(&owner, &name);
+        let found: Option<Object<AppId>> = self.store().object(&Scope::Owner(owner), Kind::AppName, &id).await?;
+        Ok(found.ok_or(Error::NotFound("app"))?.body)
+    }
+
+    /// Apps, newest first, and whether there are older ones.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn apps(
+        &self,
+        caller: &Principal,
+        owner: Option<Owner>,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<(Vec<Object<App>>, bool)> {
+        let query = ObjectQuery { scope: caller.scope(), kind: Kind::App, owner, parent: None, before, limit };
+        Ok(self.store().objects(&query).await?)
+    }
+
+    /// What an app does now.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn app_state(&self, app: &App) -> Result<AppState> {
+        let (runs, _) = self.runs_of(app, None, limits::PAGE).await?;
+        let mut state = AppState { last: runs.first().map(|run| run.body.id), ..AppState::default() };
+        for run in runs.iter().map(|object| &object.body).filter(|run| run.state.is_live()) {
+            state.live.push(run.id);
+            state.restart_needed |= run.app.as_ref().is_some_and(|of| of.generation != app.generation);
+        }
+        Ok(state)
+    }
+
+    /// An app's runs, newest first.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn runs_of(&self, app: &App, before: Option<u64>, limit: usize) -> Result<(Vec<Object<Run>>, bool)> {
+        let scope = Scope::Owner(app.owner.clone());
+        let query = ObjectQuery { scope, kind: Kind::Run, owner: None, parent: Some(app.id.to_string()), before, limit };
+        Ok(self.store().objects(&query).await?)
+    }
+
+    /// Puts another description in an app's place; secret variables given as `{"secret": true}` keep their values.
+    ///
+    /// # Errors
+    /// As [`Apps::make_app`].
+    pub async fn replace_app(&self, caller: &Principal, key: &str, owner: Option<&Owner>, input: NamedApp) -> Result<App> {
+        self.change_app(caller, key, owner, input, spec::replace).await
+    }
+
+    /// Changes some fields of an app (RFC 7396).
+    ///
+    /// # Errors
+    /// As [`Apps::make_app`].
+    pub async fn patch_app(&self, caller: &Principal, key: &str, owner: Option<&Owner>, input: NamedApp) -> Result<App> {
+        self.change_app(caller, key, owner, input, spec::patch).await
+    }
+
+    async fn change_app(
+        &self,
+        caller: &Principal,
+        key: &str,
+        owner: Option<&Owner>,
+        input: NamedApp,
+        read: Reading,
+    ) -> Result<App> {
+        let current = self.app(caller, key, owner).await?;
+        let (before, revision) = (current.body, current.revision);
+        let (spec, fresh) = read(&before.spec, &input.fields, &self.rules, Self::rights(caller))?;
+        if spec.image != before.spec.image {
+            self.check_build(caller, &spec).await?;
+        }
+        let name = input.name.unwrap_or_else(|| before.name.clone());
+        let purpose = App::purpose(&before.owner, before.id);
+        let new_values = !fresh.is_empty();
+        let secrets = fresh.completed(&spec, &self.open_env(&purpose, before.sealed_env.as_deref())?);
+        let moved = name != before.name || spec != before.spec || new_values;
+        if !moved {
+            return Ok(before);
+        }
+        let sealed_env = self.seal_env(&purpose, &secrets);
+        let app =
+            App { name, spec, sealed_env, generation: before.generation + 1, updated_at: Timestamp::now(), ..before.clone() };
+        let mut writes = vec![Write::put(Kind::App, app.id.to_string(), &app.owner, Expect::Revision(revision), &app)];
+        if app.name != before.name {
+            writes.push(Write::remove(Kind::AppName, own_id(&app.owner, &before.name), Expect::Anything));
+            writes.push(Write::put(Kind::AppName, own_id(&app.owner, &app.name), &app.owner, Expect::Absent, &app.id));
+        }
+        self.store().commit(&writes).await.map_err(|error| taken(error, &app.name))?;
+        Ok(app)
+    }
+
+    /// Removes an app with its history and containers.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] `app_runs` while something of it runs, unless by force.
+    pub async fn remove_app(&self, caller: &Principal, key: &str, owner: Option<&Owner>, force: bool) -> Result<App> {
+        let app = self.app(caller, key, owner).await?.body;
+        let live = self.app_state(&app).await?.live.len();
+        if live > 0 && !force {
+            let detail = format!("{live} runs of {} are not over; stop them, or say ?force=true", app.name);
+            return Err(Error::Conflict { code: "app_runs", detail });
+        }
+        // Before its runs, so that it starts nothing more.
+        let writes = [
+            Write::remove(Kind::AppName, own_id(&app.owner, &app.name), Expect::Anything),
+            Write::remove(Kind::App, app.id.to_string(), Expect::Anything),
+        ];
+        self.store().commit(&writes).await?;
+        loop {
+            let (runs, _) = self.runs_of(&app, None, limits::PAGE).await?;
+            if runs.is_empty() {
+                return Ok(app);
+            }
+            for run in runs {
+                self.take_out(run.body).await?;
+            }
+        }
+    }
+}
+
+fn taken(error: StoreError, name: &ObjectName) -> Error {
+    match error {
+        StoreError::Conflict => {
+            Error::Conflict { code: "name_taken", detail: format!("there is an app {name} already, or it was changed meanwhile") }
+        }
+        other => other.into(),
+    }
+}
+
+fn no_build(id: BuildId) -> String {
+    format!("there is no build {id}")
+}

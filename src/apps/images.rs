@@ -1,0 +1,160 @@
+//! An owner's images: those that were pulled for it, and those that its builds have made.
+
+use super::Apps;
+use crate::auth::Principal;
+use crate::domain::{Digest, ImageRef, Owner, PulledImage, RunImage, Scope, Timestamp, build_of_tag, limits};
+use crate::engine::Pass;
+use crate::engine::containers::EngineImage;
+use crate::error::{Error, Result};
+use crate::fleet::PullWatch;
+use crate::store::objects::{Expect, Kind, Object, ObjectQuery, Write};
+
+/// Who uses an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageUse {
+    /// Names of the owner's containers that are made from it.
+    pub containers: Vec<String>,
+    /// The owner's build that has made it.
+    pub build: Option<String>,
+}
+
+/// An image of an owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageInfo {
+    /// As it was named when it was pulled or tagged.
+    pub reference: String,
+    pub owner: Owner,
+    pub order: u64,
+    pub image_id: Digest,
+    /// Absent when the engine does not have it any more.
+    pub size_bytes: Option<u64>,
+    pub pulled_at: Timestamp,
+    /// Whether others may not use it without credentials of their own.
+    pub private: bool,
+    pub used_by: ImageUse,
+}
+
+impl Apps {
+    /// Images, newest first, and whether there are older ones.
+    ///
+    /// # Errors
+    /// When the engine or the store is away.
+    pub async fn images(
+        &self,
+        caller: &Principal,
+        owner: Option<Owner>,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<(Vec<ImageInfo>, bool)> {
+        let query = ObjectQuery { scope: caller.scope(), kind: Kind::Image, owner, parent: None, before, limit };
+        let (objects, more) = self.store().objects::<PulledImage>(&query).await?;
+        let there = self.fleet.engine().images().await?;
+        let infos = objects.into_iter().map(|object| self.info(caller, object, &there)).collect::<Result<_>>()?;
+        Ok((infos, more))
+    }
+
+    fn info(&self, caller: &Principal, object: Object<PulledImage>, there: &[EngineImage]) -> Result<ImageInfo> {
+        let PulledImage { owner, reference, image_id, pulled_at, private, .. } = object.body;
+        let found = there.iter().find(|image| image.id == image_id);
+        let containers = self.fleet.containers(&caller.scope())?;
+        let used = containers.iter().filter(|seen| seen.summary.image_id == image_id.as_str());
+        let build = found.and_then(|image| image.tags.iter().find_map(|tag| build_of_tag(tag)));
+        Ok(ImageInfo {
+            used_by: ImageUse {
+                containers: used.map(|seen| seen.summary.name.clone()).collect(),
+                build: build.map(|id| id.to_string()),
+            },
+            size_bytes: found.map(|image| image.size_bytes),
+            reference,
+            owner,
+            order: object.order,
+            image_id,
+            pulled_at,
+            private,
+        })
+    }
+
+    /// One image, by its name.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] also for what is somebody else's.
+    pub async fn image(&self, caller: &Principal, image: &RunImage, owner: Option<&Owner>) -> Result<ImageInfo> {
+        let owner = Self::named_scope(caller, owner)?;
+        let id = PulledImage::id(&owner, &image.reference());
+        let found = self.store().object::<PulledImage>(&Scope::Owner(owner), Kind::Image, &id).await?;
+        let object = found.ok_or(Error::NotFound("image"))?;
+        let there: Vec<EngineImage> = self.fleet.engine().image(object.body.image_id.as_str()).await?.into_iter().collect();
+        self.info(caller, object, &there)
+    }
+
+    /// Pulls an image for the caller, with the credentials stored under `registry`, or those for its host if there are any.
+    /// Dropping what is answered stops the pull, unless somebody else waits for it.
+    ///
+    /// # Errors
+    /// When the credentials are not there.
+    pub async fn pull(&self, caller: &Principal, image: &RunImage, registry: Option<&str>) -> Result<PullWatch> {
+        Ok(self.fleet.pull_image(&caller.owner, image, registry).await?)
+    }
+
+    /// Gives an image of the caller's another name.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Conflict`] `tag_in_use` when the name is another image's on this engine.
+    pub async fn tag(&self, caller: &Principal, image: &RunImage, to: &ImageRef) -> Result<ImageInfo> {
+        let from = self.image(caller, image, None).await?;
+        let target = RunImage { image: to.clone(), digest: None };
+        let engine = self.fleet.engine();
+        if let Some(there) = engine.image(&target.reference()).await?
+            && there.id != from.image_id
+            && self.image(caller, &target, None).await.is_err()
+        {
+            let detail = format!("{to} is another image on this engine, and not yours");
+            return Err(Error::Conflict { code: "tag_in_use", detail });
+        }
+        engine.tag(&from.image_id, &target.reference()).await?;
+        self.fleet.remember_image(&caller.owner, &target, from.private).await?;
+        self.image(caller, &target, None).await
+    }
+
+    /// Pushes an image of the caller's by its name; the digest that the registry took.
+    ///
+    /// # Errors
+    /// The registry's words.
+    pub async fn push(&self, caller: &Principal, image: &RunImage, registry: Option<&str>) -> Result<Digest> {
+        self.image(caller, image, None).await?;
+        let pass = self.fleet.credentials_for(&caller.owner, registry, image).await?.map(Pass::Password);
+        let (lines, mut told) = tokio::sync::mpsc::channel(64);
+        let pushing = self.fleet.engine().push(&image.image, pass.as_ref(), lines);
+        let reading = async { while told.recv().await.is_some() {} };
+        let (pushed, ()) = tokio::join!(pushing, reading);
+        Ok(pushed?)
+    }
+
+    /// Removes an image of the caller's: its record, and its name on the engine when nobody else has it.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] `image_in_use`, which names the containers.
+    pub async fn remove_image(&self, caller: &Principal, image: &RunImage, owner: Option<&Owner>) -> Result<()> {
+        let info = self.image(caller, image, owner).await?;
+        let own: Vec<&String> = info.used_by.containers.iter().collect();
+        if !own.is_empty() {
+            let detail = format!("the image is used by {}", info.used_by.containers.join(", "));
+            return Err(Error::Conflict { code: "image_in_use", detail });
+        }
+        let id = PulledImage::id(&info.owner, &info.reference);
+        self.store().commit(&[Write::remove(Kind::Image, id, Expect::Anything)]).await?;
+        let query = ObjectQuery {
+            scope: Scope::All,
+            kind: Kind::Image,
+            owner: None,
+            parent: Some(info.image_id.to_string()),
+            before: None,
+            limit: limits::PAGE,
+        };
+        let (others, _) = self.store().objects::<PulledImage>(&query).await?;
+        if others.iter().all(|other| other.body.reference != info.reference) {
+            self.fleet.engine().untag(&info.reference).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,138 @@
+//! `GET /containers/…/logs`, decoded by us: bollard keeps back a last line without newline, and stalls on bytes that look like a head.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use super::Docker;
+use super::calls::{moment, part};
+use super::cutter::Cutter;
+use super::errors::fault;
+use super::transport::broken;
+use crate::engine::Result;
+use crate::engine::containers::{OutputLine, OutputRange, Told};
+use crate::engine::frames::{Demux, Source};
+
+/// How long a line without its end is held back after its last byte.
+const UNFINISHED: Duration = Duration::from_millis(200);
+
+impl Docker {
+    pub(super) async fn read_output(&self, id: &str, range: OutputRange) -> Result<Told<OutputLine>> {
+        let terminal = self.has_terminal(id).await?;
+        let mut uri = format!("/containers/{}/logs?stdout=1&stderr=1&timestamps=1&follow={}", part(id), u8::from(range.follow));
+        if let Some(nanos) = range.since_nanos {
+            uri = format!("{uri}&since={}", moment(nanos));
+        }
+        if let Some(tail) = range.tail {
+            uri = format!("{uri}&tail={tail}");
+        }
+        let answer = self.open(&uri).await?;
+        Ok(Box::pin(async_stream::try_stream! {
+            let _connection = answer.connection;
+            let mut body = answer.response.into_body();
+            let mut decoder = Decoder::new(terminal);
+            loop {
+                match next(&mut body, decoder.is_holding()).await? {
+                    Next::Bytes(bytes) => {
+                        let mut bytes = bytes;
+                        while let Some(lines) = decoder.push(&mut bytes)? {
+                            for line in lines {
+                                yield line;
+                            }
+                        }
+                    }
+                    Next::Quiet => {
+                        for line in decoder.let_go() {
+                            yield line;
+                        }
+                    }
+                    Next::End => break,
+                }
+            }
+            for line in decoder.let_go() {
+                yield line;
+            }
+        }))
+    }
+}
+
+enum Next {
+    Bytes(Bytes),
+    /// Nothing came for a while.
+    Quiet,
+    End,
+}
+
+async fn next(body: &mut Incoming, holding: bool) -> Result<Next> {
+    loop {
+        let frame = if holding {
+            match tokio::time::timeout(UNFINISHED, body.frame()).await {
+                Ok(frame) => frame,
+                Err(_) => return Ok(Next::Quiet),
+            }
+        } else {
+            body.frame().await
+        };
+        match frame {
+            None => return Ok(Next::End),
+            Some(frame) => {
+                if let Ok(bytes) = frame.map_err(broken)?.into_data() {
+                    return Ok(Next::Bytes(bytes));
+                }
+            }
+        }
+    }
+}
+
+/// From the engine's bytes to lines.
+enum Decoder {
+    /// One stream; each of the engine's messages begins with a chunk of the answer, though a chunk may also go on with one.
+    Terminal(Cutter),
+    Apart {
+        demux: Demux,
+        stdout: Cutter,
+        stderr: Cutter,
+    },
+}
+
+impl Decoder {
+    fn new(terminal: bool) -> Self {
+        if terminal {
+            return Self::Terminal(Cutter::new(false));
+        }
+        Self::Apart { demux: Demux::default(), stdout: Cutter::new(false), stderr: Cutter::new(true) }
+    }
+
+    /// The lines that end in the next piece of `bytes`; `None` when all of it was taken.
+    fn push(&mut self, bytes: &mut Bytes) -> Result<Option<Vec<OutputLine>>> {
+        match self {
+            Self::Terminal(_) if bytes.is_empty() => Ok(None),
+            Self::Terminal(cutter) => Ok(Some(cutter.push(&std::mem::take(bytes), true))),
+            Self::Apart { demux, stdout, stderr } => {
+                let Some(piece) = demux.next(bytes).map_err(|e| fault(e.to_string()))? else { return Ok(None) };
+                match piece.source {
+                    Source::Stdout => Ok(Some(stdout.push(&piece.bytes, piece.begins))),
+                    Source::Stderr => Ok(Some(stderr.push(&piece.bytes, piece.begins))),
+                    Source::Engine => Err(fault(String::from_utf8_lossy(&piece.bytes).trim())),
+                }
+            }
+        }
+    }
+
+    fn is_holding(&self) -> bool {
+        match self {
+            Self::Terminal(cutter) => cutter.is_holding(),
+            Self::Apart { stdout, stderr, .. } => stdout.is_holding() || stderr.is_holding(),
+        }
+    }
+
+    /// Everything that is held, though it has no end.
+    fn let_go(&mut self) -> Vec<OutputLine> {
+        match self {
+            Self::Terminal(cutter) => cutter.let_go().into_iter().collect(),
+            Self::Apart { stdout, stderr, .. } => stdout.let_go().into_iter().chain(stderr.let_go()).collect(),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Runs in the store, and what their owner's containers take: both change in one commit.
+
+use crate::domain::{Holding, Holdings, Owner, Quota, Run, RunId, RunLog, Scope};
+use crate::store::objects::{Expect, Kind, Object, Write};
+use crate::store::{Result, Store, StoreError};
+
+/// See the module.
+pub struct Records<'a>(pub(super) &'a Store);
+
+impl Records<'_> {
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn run(&self, scope: &Scope, id: RunId) -> Result<Option<Object<Run>>> {
+        self.0.object(scope, Kind::Run, &id.to_string()).await
+    }
+
+    /// What an owner's containers take now.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn holdings(&self, owner: &Owner) -> Result<Holdings> {
+        Ok(self.holdings_object(owner).await?.map(|object| object.body).unwrap_or_default())
+    }
+
+    async fn holdings_object(&self, owner: &Owner) -> Result<Option<Object<Holdings>>> {
+        self.0.object(&Scope::All, Kind::Holdings, owner.as_str()).await
+    }
+
+    /// Accepts a run, unless its owner would hold more than the quota allows.
+    ///
+    /// # Errors
+    /// [`StoreError::OverQuota`]; or when the store cannot be asked.
+    pub async fn add(&self, run: &Run, quota: &Quota) -> Result<()> {
+        loop {
+            let held = self.holdings_object(&run.owner).await?;
+            let mut holdings = held.as_ref().map(|object| object.body.clone()).unwrap_or_default();
+            if let Some(over) = over_quota(&holdings, run, quota) {
+                return Err(over);
+            }
+            holdings.runs.insert(run.id.to_string(), holding(run));
+            let mut put = Write::put(Kind::Run, run.id.to_string(), &run.owner, Expect::Absent, run);
+            if let Some(app) = &run.app {
+                put = put.under(app.id.to_string());
+            }
+            let writes = [put, live(run), hold(&run.owner, held.as_ref(), &holdings)];
+            match self.0.commit(&writes).await {
+                Err(StoreError::Conflict) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Changes a run by a rule of the domain; `change` may be called again when another change came between. Whatever the change means
+    /// for what the owner holds is written with it. `None`: there is no such run in the scope. Nothing is written when nothing differs.
+    ///
+    /// # Errors
+    /// When the store cannot be asked, or the change is refused.
+    pub async fn change<F>(&self, scope: &Scope, id: RunId, quota: Option<&Quota>, change: F) -> Result<Option<Run>>
+    where
+        F: Fn(&mut Run) -> Result<()> + Send + Sync,
+    {
+        loop {
+            let Some(object) = self.run(scope, id).await? else { return Ok(None) };
+            let mut run = object.body.clone();
+            change(&mut run)?;
+            if run == object.body {
+                return Ok(Some(run));
+            }
+            let mut writes = vec![Write::put(Kind::Run, id.to_string(), &run.owner, Expect::Revision(object.revision), &run)];
+            if run.state.is_live() != object.body.state.is_live() {
+                writes.push(live(&run));
+            }
+            let held = self.holdings_object(&run.owner).await?;
+            let mut holdings = held.as_ref().map(|object| object.body.clone()).unwrap_or_default();
+            if holdings.runs.get(&id.to_string()) != wanted(&run).as_ref() {
+                holdings.runs.remove(&id.to_string());
+                if let Some(over) = quota.and_then(|quota| over_quota(&holdings, &run, quota)) {
+                    return Err(over);
+                }
+                if let Some(holding) = wanted(&run) {
+                    holdings.runs.insert(id.to_string(), holding);
+                }
+                writes.push(hold(&run.owner, held.as_ref(), &holdings));
+            }
+            match self.0.commit(&writes).await {
+                Err(StoreError::Conflict) => {}
+                Ok(()) => return Ok(Some(run)),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Takes a run out of the history. Its container must be gone.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn remove(&self, run: &Run) -> Result<()> {
+        let id = run.id.to_string();
+        loop {
+            let held = self.holdings_object(&run.owner).await?;
+            let mut writes: Vec<Write> =
+                [Kind::Run, Kind::LiveRun, Kind::RunLog].map(|kind| Write::remove(kind, &id, Expect::Anything)).into();
+            if let Some(held) = held.as_ref().filter(|held| held.body.runs.contains_key(&id)) {
+                let mut holdings = held.body.clone();
+                holdings.runs.remove(&id);
+                writes.push(hold(&run.owner, Some(held), &holdings));
+            }
+            match self.0.commit(&writes).await {
+                Err(StoreError::Conflict) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Runs that are not over.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn live(&self) -> Result<Vec<RunId>> {
+        let live = self.0.all_objects::<()>(&Scope::All, Kind::LiveRun).await?;
+        Ok(live.into_iter().filter_map(|object| object.id.parse().ok()).collect())
+    }
+
+    /// What was done for a run, and what was saved of its output.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn log(&self, scope: &Scope, id: RunId) -> Result<RunLog> {
+        let log = self.0.object(scope, Kind::RunLog, &id.to_string()).await?;
+        Ok(log.map(|object: Object<RunLog>| object.body).unwrap_or_default())
+    }
+
+    /// Only a run's keeper writes it.
+    pub(super) async fn put_log(&self, owner: &Owner, id: RunId, log: &RunLog) -> Result<()> {
+        self.0.commit(&[Write::put(Kind::RunLog, id.to_string(), owner, Expect::Anything, log)]).await
+    }
+}
+
+fn live(run: &Run) -> Write {
+    if run.state.is_live() {
+        Write::put(Kind::LiveRun, run.id.to_string(), &run.owner, Expect::Anything, &())
+    } else {
+        Write::remove(Kind::LiveRun, run.id.to_string(), Expect::Anything)
+    }
+}
+
+fn hold(owner: &Owner, before: Option<&Object<Holdings>>, holdings: &Holdings) -> Write {
+    let expect = before.map_or(Expect::Absent, |object| Expect::Revision(object.revision));
+    Write::put(Kind::Holdings, owner.as_str(), owner, expect, holdings)
+}
+
+/// What a run takes; nothing when there is no container and none to come.
+fn wanted(run: &Run) -> Option<Holding> {
+    let has_container = run.container.is_some() && !run.removed;
+    (run.state.is_live() || has_container).then(|| holding(run))
+}
+
+fn holding(run: &Run) -> Holding {
+    if !run.state.is_live() {
+        return Holding { memory_bytes: 0, milli_cpus: 0, ports: 0 };
+    }
+    let ports = run.spec.ports.len() as u64;
+    Holding { memory_bytes: run.spec.memory_bytes, milli_cpus: run.spec.milli_cpus, ports }
+}
+
+/// The first quota that does not leave room for the run beside what is held already.
+fn over_quota(held: &Holdings, run: &Run, quota: &Quota) -> Option<StoreError> {
+    let new = holding(run);
+    let over = |quota: &'static str, limit: Option<u64>, used: u64, more: u64| {
+        let limit = limit?;
+        (used.saturating_add(more) > limit).then_some(StoreError::OverQuota { quota, limit, used })
+    };
+    over("containers", quota.containers, held.containers(), 1)
+        .or_else(|| over("memory_bytes", quota.memory_bytes, held.sum(|h| h.memory_bytes), new.memory_bytes))
+        .or_else(|| over("milli_cpus", quota.milli_cpus, held.sum(|h| h.milli_cpus), new.milli_cpus))
+        .or_else(|| over("ports", quota.ports, held.sum(|h| h.ports), new.ports))
+}
