@@ -76,16 +76,20 @@ fn open(vault: &Vault, text: &str) -> Option<Head> {
 /// Why the chain in the store is not the one whose head is kept, if it is not.
 pub(super) async fn fault(store: &Store, vault: &Vault) -> Result<Option<String>, StoreError> {
     // The head first: entries that come meanwhile only make the chain longer.
-    let kept = Kept::read(store, vault).await?;
-    let Kept::Head(head) = kept else {
-        let begun = !store.audit(None, 1).await?.is_empty();
-        // Another process may have begun the chain in between.
-        let fault = begun && !matches!(Kept::read(store, vault).await?, Kept::Head(_)) || kept == Kept::Forged;
-        return Ok(fault.then(|| if kept == Kept::Forged { "the kept head is forged".into() } else { "no head is kept".into() }));
-    };
-    let entry = store.audit(Some(head.seq.saturating_add(1)), 1).await?;
-    let found = entry.first().map(|(seq, json)| decode(*seq, json)).transpose()?.map(|entry| Head::of(&entry));
-    Ok((found.as_ref() != Some(&head)).then(|| format!("the kept head {head} is not in the chain")))
+    match Kept::read(store, vault).await? {
+        Kept::Head(head) => {
+            let entry = store.audit(Some(head.seq.saturating_add(1)), 1).await?;
+            let found = entry.first().map(|(seq, json)| decode(*seq, json)).transpose()?.map(|entry| Head::of(&entry));
+            Ok((found.as_ref() != Some(&head)).then(|| format!("the kept head {head} is not in the chain")))
+        }
+        Kept::Forged => Ok(Some("the kept head is forged".into())),
+        Kept::Nothing => {
+            let begun = !store.audit(None, 1).await?.is_empty();
+            // Another process may have begun the chain in between.
+            let gone = begun && Kept::read(store, vault).await? == Kept::Nothing;
+            Ok(gone.then(|| "no head is kept".into()))
+        }
+    }
 }
 
 /// Seals the head with the newest key, if it is sealed with another one.

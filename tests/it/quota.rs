@@ -85,7 +85,9 @@ async fn an_account_sees_its_quota_and_its_use(backend: Backend) {
         service.request_as(&token, Method::GET, "/api/v1/me").send().await.expect("an answer").json().await.expect("JSON");
     assert_eq!((&me["name"], &me["quota"]), (&json!("ada"), &quota));
     let usage = json!({"builds_running": 1, "builds_queued": 2, "builds": 3, "stored_bytes": 36, "uploads_this_minute": 3});
-    assert_eq!(me["usage"], usage);
+    for (field, used) in usage.as_object().expect("an object") {
+        assert_eq!(&me["usage"][field], used, "{field}");
+    }
     gate.open();
 }
 
