@@ -3,7 +3,13 @@
 //! An entry holds the SHA-256 of the one before and of itself, so that one that is changed, moved or taken out breaks
 //! the chain ([`verify`]). One task of the process appends, all that waits at once; other processes of the same store
 //! are met by comparing the last number.
+//!
+//! The end of the chain is kept beside it, sealed ([`head`]). Whoever appends first looks whether the chain still has that end, and
+//! writes down when it has not ([`CUT`]), so that going on covers nothing up.
 
+pub mod head;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -13,12 +19,16 @@ use tokio::sync::{mpsc, oneshot};
 use crate::domain::{Proof, Timestamp};
 use crate::error::Result;
 use crate::store::{Store, StoreError};
+use crate::vault::Vault;
+pub use head::{Head, Kept};
 
 /// Most entries that are appended in one commit, and that wait.
 const BATCH: usize = 256;
 const WAITING: usize = 8192;
 /// How often an append is tried when other processes append too.
 const TRIES: usize = 50;
+/// The action of an entry that the service itself appends when the chain is not the one whose head it has kept.
+pub const CUT: &str = "audit.cut";
 
 /// Something that was done, or tried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +105,9 @@ pub fn verify(last: Option<&Entry>, entry: &Entry) -> Result<(), Broken> {
     if entry.hash != entry.computed() {
         return broken("was changed: its hash does not fit");
     }
+    if entry.deed.action == CUT {
+        return broken("says that the service found the end before it cut off or changed");
+    }
     Ok(())
 }
 
@@ -106,15 +119,16 @@ type Waiting = (Option<Deed>, Option<oneshot::Sender<()>>);
 pub struct Audit {
     sender: mpsc::Sender<Waiting>,
     store: Store,
+    vault: Arc<Vault>,
 }
 
 impl Audit {
     /// Needs a Tokio runtime.
     #[must_use]
-    pub fn start(store: Store) -> Self {
+    pub fn start(store: Store, vault: Arc<Vault>) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING);
-        tokio::spawn(Appender { store: store.clone(), last: None }.run(receiver));
-        Self { sender, store }
+        tokio::spawn(Appender { store: store.clone(), vault: Arc::clone(&vault), last: None }.run(receiver));
+        Self { sender, store, vault }
     }
 
     /// Waits until the deed is durably written. When the store cannot take it, the service's own log has it.
@@ -150,6 +164,14 @@ impl Audit {
         let entries = self.store.audit(before, limit).await?;
         Ok(entries.into_iter().map(|(seq, json)| decode(seq, &json)).collect::<Result<_, StoreError>>()?)
     }
+
+    /// The head of the chain as it is kept.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn head(&self) -> Result<Kept> {
+        Ok(Kept::read(&self.store, &self.vault).await?)
+    }
 }
 
 /// A row under another number than its own is shown with that number, so that the chain shows the break.
@@ -161,6 +183,7 @@ fn decode(seq: u64, json: &str) -> Result<Entry, StoreError> {
 
 struct Appender {
     store: Store,
+    vault: Arc<Vault>,
     last: Option<Entry>,
 }
 
@@ -189,20 +212,24 @@ impl Appender {
             return Ok(());
         }
         for attempt in 0..TRIES {
+            let mut cut = None;
             if self.last.is_none() {
+                cut = head::fault(&self.store, &self.vault).await?.map(found_cut);
                 let newest = self.store.audit(None, 1).await?;
                 self.last = newest.first().map(|(seq, json)| decode(*seq, json)).transpose()?;
             }
-            let mut entries: Vec<Entry> = Vec::with_capacity(deeds.len());
-            for deed in deeds {
+            let mut entries: Vec<Entry> = Vec::with_capacity(deeds.len() + 1);
+            for deed in cut.iter().chain(deeds) {
                 let entry = Entry::after(entries.last().or(self.last.as_ref()), deed.clone());
                 entries.push(entry);
             }
             let bodies: Vec<String> =
                 entries.iter().map(|entry| serde_json::to_string(entry).expect("serialises, because it is plain text")).collect();
             let after = self.last.as_ref().map_or(0, |last| last.seq);
-            if self.store.audit_append(after, &bodies).await? {
-                self.last = entries.pop();
+            let last = entries.pop();
+            let head = last.as_ref().map(|last| Head::of(last).seal(&self.vault)).unwrap_or_default();
+            if self.store.audit_append(after, &bodies, &head).await? {
+                self.last = last;
                 return Ok(());
             }
             // Another process was faster.
@@ -210,6 +237,20 @@ impl Appender {
             tokio::time::sleep(Duration::from_millis(u64::from(rand::random::<u8>() % 8) * (attempt as u64 + 1))).await;
         }
         Err(StoreError::Unavailable("too many processes append to the audit at once".into()))
+    }
+}
+
+fn found_cut(why: String) -> Deed {
+    tracing::error!(why, "the audit was cut off or changed");
+    Deed {
+        at: Timestamp::now(),
+        actor: None,
+        proof: None,
+        address: String::new(),
+        action: CUT.into(),
+        object: why,
+        status: 500,
+        request_id: String::new(),
     }
 }
 

@@ -212,7 +212,13 @@ impl Service {
             grace: GRACE,
             installation: c.installation(),
         };
-        Fleet::new(Arc::clone(&self.engine) as _, Arc::clone(&self.vault), Arc::clone(builds), settings)
+        Fleet::new(
+            Arc::clone(&self.engine) as _,
+            Arc::clone(&self.registry) as _,
+            Arc::clone(&self.vault),
+            Arc::clone(builds),
+            settings,
+        )
     }
 
     fn app(&self, builds: Arc<Builds>, apps: Arc<Apps>, stop: &CancellationToken) -> App {
@@ -223,7 +229,7 @@ impl Service {
             Arc::clone(&builds),
             Arc::clone(&apps),
             Arc::clone(&self.registry),
-            Audit::start(self.store.clone()),
+            Audit::start(self.store.clone(), Arc::clone(&self.vault)),
         );
         let guard = Guard {
             trusted_proxies: c.trusted_proxies.iter().map(|network| network.0).collect(),

@@ -19,7 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("telemetry", &["config", "domain"]),
     ("shutdown", &["domain"]),
     ("vault", &["domain"]),
-    ("audit", &["domain", "error", "store"]),
+    ("audit", &["domain", "error", "store", "vault"]),
     ("context", &["domain", "error"]),
     ("store", &["domain", "error"]),
     ("engine", &["domain", "error"]),

@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Accounts;
+use crate::audit::head;
 use crate::domain::{App, BuildId, Replay, Run, Scope, StoredRegistry};
 use crate::error::{Error, Result};
 use crate::store::objects::{Expect, Kind, Write};
@@ -23,6 +24,8 @@ pub struct Resealed {
     pub answers: u64,
     /// Apps and runs with secret variables.
     pub variables: u64,
+    /// Whether the audit's head was.
+    pub audit: bool,
 }
 
 impl Accounts {
@@ -53,6 +56,7 @@ pub async fn reseal_once(store: &Store, vault: &Vault) -> Result<Resealed> {
         builds: builds(store, vault).await?,
         answers: objects::<Replay>(store, vault).await?,
         variables: objects::<App>(store, vault).await? + objects::<Run>(store, vault).await?,
+        audit: head::reseal(store, vault).await?,
     })
 }
 

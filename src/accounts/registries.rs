@@ -3,6 +3,7 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
 
 use super::Accounts;
+use crate::auth::Principal;
 use crate::domain::{Credentials, ImageRef, Owner, Scope, StoredRegistry, Timestamp};
 use crate::error::{Error, Result};
 use crate::store::objects::{Expect, Kind, Object, ObjectQuery, Write};
@@ -56,6 +57,15 @@ impl Accounts {
         Ok((stored, known.is_none()))
     }
 
+    /// Whose registries a caller means when it names one: its own, or for an admin any account's.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn registry_owner(caller: &Principal, named: Option<Owner>) -> Result<Owner> {
+        let owner = named.unwrap_or_else(|| caller.owner.clone());
+        if caller.scope().covers(&owner) { Ok(owner) } else { Err(Error::NotFound("registry")) }
+    }
+
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn registry(&self, owner: &Owner, name: &str) -> Result<StoredRegistry> {
@@ -64,16 +74,21 @@ impl Accounts {
         Ok(found.ok_or(Error::NotFound("registry"))?.body)
     }
 
+    /// A page of what the caller may see, newest first; `owner` narrows it.
+    ///
     /// # Errors
     /// When the store cannot be asked.
     pub async fn registries(
         &self,
-        owner: &Owner,
+        caller: &Principal,
+        owner: Option<Owner>,
         before: Option<u64>,
         limit: usize,
     ) -> Result<(Vec<Object<StoredRegistry>>, bool)> {
-        let scope = Scope::Owner(owner.clone());
-        Ok(self.store.objects(&ObjectQuery { scope, kind: Kind::Registry, owner: None, parent: None, before, limit }).await?)
+        Ok(self
+            .store
+            .objects(&ObjectQuery { scope: caller.scope(), kind: Kind::Registry, owner, parent: None, before, limit })
+            .await?)
     }
 
     /// # Errors

@@ -39,44 +39,61 @@ impl Accounts {
         if !scopes.is_within(&most) {
             return beyond("a token cannot have scopes that its maker or its account has not");
         }
-        if !caller.images.is_empty()
-            && (input.images.is_empty() || input.images.iter().any(|image| !caller.images.contains(image)))
-        {
+        if !caller.covers_images(&input.images) {
             return beyond("a token that is limited to destinations makes only tokens for some of the same");
         }
         let new = NewToken { name: input.name, scopes, images: input.images, expires_at: input.expires_at };
         issue_token(&self.store, &owner.name, &new).await
     }
 
-    /// A page of an account's tokens with their last uses, newest first, and whether there are older ones.
+    /// A page of those of an account's tokens that can do no more than the caller, with their last uses, newest first, and
+    /// whether there are older ones.
     ///
     /// # Errors
     /// When the store cannot be asked.
     pub async fn tokens(
         &self,
-        owner: &Owner,
+        caller: &Principal,
+        owner: &User,
         before: Option<u64>,
         limit: usize,
     ) -> Result<(Vec<(Object<Token>, Option<Timestamp>)>, bool)> {
-        let scope = Scope::Owner(owner.clone());
-        let query = ObjectQuery { scope: scope.clone(), kind: Kind::Token, owner: None, parent: None, before, limit };
-        let (tokens, more) = self.store.objects::<Token>(&query).await?;
-        let mut shown = Vec::with_capacity(tokens.len());
-        for token in tokens {
-            let used = self.store.object::<Timestamp>(&scope, Kind::TokenUse, &token.id).await?;
-            shown.push((token, used.map(|used| used.body)));
+        let scope = Scope::Owner(owner.name.clone());
+        let mut query = ObjectQuery { scope: scope.clone(), kind: Kind::Token, owner: None, parent: None, before, limit };
+        let mut shown = Vec::with_capacity(limit);
+        loop {
+            let (tokens, more) = self.store.objects::<Token>(&query).await?;
+            query.before = tokens.last().map(|token| token.order);
+            for token in tokens.into_iter().filter(|token| covers(caller, owner, &token.body)) {
+                if shown.len() == limit {
+                    return Ok((shown, true));
+                }
+                let used = self.store.object::<Timestamp>(&scope, Kind::TokenUse, &token.id).await?;
+                shown.push((token, used.map(|used| used.body)));
+            }
+            if !more {
+                return Ok((shown, false));
+            }
         }
-        Ok((shown, more))
     }
 
-    /// Makes a token worthless. Admins can revoke everybody's.
+    /// Makes a token worthless that can do no more than the caller. Admins can revoke everybody's.
     ///
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn revoke_token(&self, caller: &Principal, id: TokenId) -> Result<()> {
         let key = id.to_string();
-        self.store.object::<Token>(&caller.scope(), Kind::Token, &key).await?.ok_or(Error::NotFound("token"))?;
+        let token = self.store.object::<Token>(&caller.scope(), Kind::Token, &key).await?.ok_or(Error::NotFound("token"))?.body;
+        let owner = self.user(&token.owner).await?.body;
+        if !covers(caller, &owner, &token) {
+            return Err(Error::NotFound("token"));
+        }
         let gone = [Kind::Token, Kind::TokenUse].map(|kind| Write::remove(kind, &key, Expect::Anything));
         Ok(self.store.commit(&gone).await?)
     }
+}
+
+/// Whether a token, by what its account may now, can do no more than the caller.
+fn covers(caller: &Principal, owner: &User, token: &Token) -> bool {
+    caller.covers(&token.scopes.and(&Permissions::of_role(owner.role)), &token.images)
 }

@@ -2,7 +2,8 @@
 
 use super::Apps;
 use crate::auth::Principal;
-use crate::domain::{Credentials, Digest, ImageRef, Owner, PulledImage, RunImage, Scope, Timestamp, build_of_tag, limits};
+use crate::domain::{Digest, ImageRef, Owner, PulledImage, RunImage, Scope, Timestamp, build_of_tag, limits};
+use crate::engine::Pass;
 use crate::engine::containers::EngineImage;
 use crate::error::{Error, Result};
 use crate::fleet::PullWatch;
@@ -121,9 +122,9 @@ impl Apps {
     /// The registry's words.
     pub async fn push(&self, caller: &Principal, image: &RunImage, registry: Option<&str>) -> Result<Digest> {
         self.image(caller, image, None).await?;
-        let credentials: Option<Credentials> = self.fleet.credentials_for(&caller.owner, registry, image).await?;
+        let pass = self.fleet.credentials_for(&caller.owner, registry, image).await?.map(Pass::Password);
         let (lines, mut told) = tokio::sync::mpsc::channel(64);
-        let pushing = self.fleet.engine().push(&image.image, credentials.as_ref(), lines);
+        let pushing = self.fleet.engine().push(&image.image, pass.as_ref(), lines);
         let reading = async { while told.recv().await.is_some() {} };
         let (pushed, ()) = tokio::join!(pushing, reading);
         Ok(pushed?)

@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::domain::{ImagePattern, Owner, Permission, Permissions, Proof, Quota, Role, Scope, Timestamp, Token, User};
+use crate::domain::{ImagePattern, ImageRef, Owner, Permission, Permissions, Proof, Quota, Role, Scope, Timestamp, Token, User};
 use crate::error::{Error, Result};
 use crate::store::Store;
 use crate::store::objects::Kind;
@@ -33,12 +33,18 @@ pub struct Principal {
     pub images: Vec<ImagePattern>,
     pub quota: Quota,
     pub proof: Proof,
+    /// When the proof ends by itself.
+    pub until: Option<Timestamp>,
 }
 
 impl Principal {
     fn of(user: &User, allowed: &Permissions, images: Vec<ImagePattern>, proof: Proof) -> Self {
         let permissions = allowed.and(&Permissions::of_role(user.role));
-        Self { owner: user.name.clone(), role: user.role, permissions, images, quota: user.quota, proof }
+        Self { owner: user.name.clone(), role: user.role, permissions, images, quota: user.quota, proof, until: None }
+    }
+
+    fn until(self, until: Option<Timestamp>) -> Self {
+        Self { until, ..self }
     }
 
     /// The account itself, not one of its tokens.
@@ -51,6 +57,27 @@ impl Principal {
     #[must_use]
     pub fn scope(&self) -> Scope {
         if self.permissions.has(Permission::Admin) { Scope::All } else { Scope::Owner(self.owner.clone()) }
+    }
+
+    /// Whether something with these rights can do no more than this caller. Who is here in person, or administers all accounts, can do all
+    /// that can be done.
+    #[must_use]
+    pub fn covers(&self, permissions: &Permissions, images: &[ImagePattern]) -> bool {
+        let all = !matches!(self.proof, Proof::Token { .. }) || self.permissions.has(Permission::Admin);
+        (all || permissions.is_within(&self.permissions)) && self.covers_images(images)
+    }
+
+    /// Whether all of these destinations are among those that this caller is limited to.
+    #[must_use]
+    pub fn covers_images(&self, images: &[ImagePattern]) -> bool {
+        let is_within = |image: &ImagePattern| self.images.iter().any(|own| image.is_within(own));
+        self.images.is_empty() || (!images.is_empty() && images.iter().all(is_within))
+    }
+
+    /// The first of these destinations that this caller is not for.
+    #[must_use]
+    pub fn foreign_image<'a>(&self, images: &'a [ImageRef]) -> Option<&'a ImageRef> {
+        images.iter().find(|image| !self.images.is_empty() && !self.images.iter().any(|pattern| pattern.matches(image)))
     }
 
     /// # Errors
@@ -122,8 +149,8 @@ impl Authenticator {
     pub async fn still(&self, presented: Option<&Presented>, address: IpAddr) -> Result<Arc<Principal>> {
         match presented {
             Some(Presented::Cookie(cookie)) => {
-                let (_, user) = session::live(&self.store, cookie).await?;
-                Ok(Arc::new(Principal::in_person(&user, Proof::Session)))
+                let (session, user) = session::live(&self.store, cookie).await?;
+                Ok(Arc::new(Principal::in_person(&user, Proof::Session).until(Some(session.body.ends_at()))))
             }
             other => self.principal(other, address).await,
         }
@@ -144,9 +171,9 @@ impl Authenticator {
         }
         let user = live_user(&self.store, &token.owner).await?;
         let proof = Proof::Token { id, name: token.name.clone() };
-        let principal = Arc::new(Principal::of(&user, &token.scopes, token.images, proof));
+        let principal = Arc::new(Principal::of(&user, &token.scopes, token.images, proof).until(token.expires_at));
         first::note_use(&self.store, id, &token.owner, now).await;
-        self.remembered.remember(hash, generation, token.expires_at, &principal);
+        self.remembered.remember(hash, generation, &principal);
         Ok(principal)
     }
 
@@ -160,7 +187,7 @@ impl Authenticator {
         }
         let user = log_in(&self.store, name, password, address).await?;
         let principal = Arc::new(Principal::in_person(&user, Proof::Password));
-        self.remembered.remember(key, generation, None, &principal);
+        self.remembered.remember(key, generation, &principal);
         Ok(principal)
     }
 }

@@ -27,7 +27,6 @@ struct Seen {
     at: Instant,
     /// Of the changes of accounts: a later one makes this worthless.
     generation: u64,
-    expires: Option<Timestamp>,
     principal: Arc<Principal>,
 }
 
@@ -64,16 +63,16 @@ impl Remembered {
     pub(super) fn recall(&self, key: &str, generation: u64) -> Option<Arc<Principal>> {
         let callers = self.callers.lock().expect("not poisoned, because nothing panics while it is held");
         let seen = callers.get(key).filter(|seen| seen.generation == generation && seen.at.elapsed() < KEPT)?;
-        let expired = seen.expires.is_some_and(|end| end <= Timestamp::now());
+        let expired = seen.principal.until.is_some_and(|end| end <= Timestamp::now());
         (!expired).then(|| Arc::clone(&seen.principal))
     }
 
     /// `generation` is the one from before the store was asked.
-    pub(super) fn remember(&self, key: String, generation: u64, expires: Option<Timestamp>, principal: &Arc<Principal>) {
+    pub(super) fn remember(&self, key: String, generation: u64, principal: &Arc<Principal>) {
         let mut callers = self.callers.lock().expect("not poisoned, because nothing panics while it is held");
         if callers.len() >= MANY {
             callers.clear();
         }
-        callers.insert(key, Seen { at: Instant::now(), generation, expires, principal: Arc::clone(principal) });
+        callers.insert(key, Seen { at: Instant::now(), generation, principal: Arc::clone(principal) });
     }
 }

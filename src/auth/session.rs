@@ -50,6 +50,7 @@ pub(super) async fn live(store: &Store, cookie: &SecretString) -> Result<(Object
 pub(super) async fn principal(store: &Store, cookie: &SecretString) -> Result<Principal> {
     let (object, user) = live(store, cookie).await?;
     let (session, now) = (object.body, Timestamp::now());
+    let until = session.ends_at();
     if now.since(session.seen_at) >= TOUCHED {
         let left = Session::ABSOLUTE.saturating_sub(now.since(session.created_at));
         let touched = Session { seen_at: now, ..session };
@@ -60,5 +61,5 @@ pub(super) async fn principal(store: &Store, cookie: &SecretString) -> Result<Pr
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(Principal::in_person(&user, Proof::Session))
+    Ok(Principal::in_person(&user, Proof::Session).until(Some(until)))
 }

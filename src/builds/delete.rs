@@ -61,7 +61,7 @@ impl Builds {
     /// # Errors
     /// [`Error::NotFound`] when the caller may not see such a build: also when it is repeated.
     pub async fn delete(&self, caller: &Principal, id: BuildId, remote: bool) -> Result<Deletion> {
-        let build = self.get(caller, id).await?;
+        let build = self.to_change(caller, id).await?;
         if !build.record.state.is_terminal() {
             self.stop(caller, id).await?;
         }

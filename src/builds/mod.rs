@@ -93,6 +93,22 @@ impl Builds {
         self.store.get(&caller.scope(), id).await?.ok_or(Error::NotFound("build"))
     }
 
+    /// A build that the caller is about to change.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the caller may not see such a build; [`Error::Forbidden`] `image_not_allowed` when it has a destination
+    /// that is none of those that the caller is limited to.
+    pub async fn to_change(&self, caller: &Principal, id: BuildId) -> Result<Stored> {
+        let build = self.get(caller, id).await?;
+        match caller.foreign_image(&build.record.spec.images) {
+            None => Ok(build),
+            Some(image) => {
+                let detail = format!("{image} is not among the destinations of this token");
+                Err(Error::Forbidden { code: "image_not_allowed", detail })
+            }
+        }
+    }
+
     /// How many builds go before this one, while it waits.
     ///
     /// # Errors
@@ -174,6 +190,7 @@ impl Builds {
     /// # Errors
     /// [`Error::Conflict`] `already_finished` when the build ended otherwise; [`Error::NotFound`].
     pub async fn cancel(&self, caller: &Principal, id: BuildId) -> Result<Stored> {
+        self.to_change(caller, id).await?;
         let asked = self.request_cancel(&caller.scope(), id).await?;
         if asked.record.state.is_terminal() {
             return Ok(asked);

@@ -105,8 +105,12 @@ pub(super) enum Token {
 
 #[derive(clap::Subcommand)]
 pub(super) enum Registry {
-    /// Your registries, newest first
-    List,
+    /// Your registries (for admins: everybody's), newest first
+    List {
+        /// Only this account's (for admins)
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
+    },
     /// Keep credentials; the password is read from standard input
     Put {
         name: String,
@@ -117,9 +121,19 @@ pub(super) enum Registry {
         username: String,
     },
     /// Forget credentials
-    Remove { name: String },
+    Remove {
+        name: String,
+        /// Another account's (for admins)
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
+    },
     /// Does the registry accept them?
-    Check { name: String },
+    Check {
+        name: String,
+        /// Another account's (for admins)
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
+    },
 }
 
 #[derive(clap::Subcommand)]
@@ -130,8 +144,12 @@ pub(super) enum Audit {
         #[arg(long, value_name = "N")]
         last: Option<usize>,
     },
-    /// Check that no entry was changed, moved or taken out
-    Verify,
+    /// Check that no entry was changed, moved, taken out or cut off the end
+    Verify {
+        /// A head that was noted before; it must still be in the audit
+        #[arg(long, value_name = "SEQ:HASH")]
+        since: Option<crate::audit::Head>,
+    },
 }
 
 #[derive(clap::Subcommand)]

@@ -12,13 +12,15 @@ use rustix::fs::{Access, access};
 use super::say;
 use crate::config::{Config, StoreUrl};
 use crate::context::storage::free_bytes;
-use crate::domain::{ErrorKind, ImageRef};
+use crate::domain::{ErrorKind, ImageRef, Timestamp};
 use crate::engine::docker::Docker;
 use crate::engine::{Engine, EngineError, EngineInfo};
 use crate::registry::{RegistryClient, Timeouts};
 use crate::store::sqlite;
 use crate::wiring::{check_folder, database, open_store, open_vault};
 
+/// A certificate that ends within so many days is told of.
+const EXPIRES_SOON: i64 = 14;
 /// How long one part may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -28,13 +30,15 @@ type Finding = Result<String, Trouble>;
 struct Trouble {
     wrong: String,
     remedy: String,
+    /// Not wrong yet, but soon.
+    ahead: bool,
 }
 
 fn trouble<T>(wrong: impl Into<String>, remedy: impl Into<String>) -> Result<T, Trouble> {
-    Err(Trouble { wrong: wrong.into(), remedy: remedy.into() })
+    Err(Trouble { wrong: wrong.into(), remedy: remedy.into(), ahead: false })
 }
 
-/// Success only when every check is.
+/// Success only when nothing is wrong; what soon will be is only told.
 pub fn run(config: Config, registry: &str) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let findings = runtime.block_on(async {
@@ -50,11 +54,14 @@ pub fn run(config: Config, registry: &str) -> anyhow::Result<ExitCode> {
             ("registry", reachable(registry, insecure).await),
         ]
     });
-    let healthy = findings.iter().all(|(_, finding)| finding.is_ok());
+    let healthy = findings.iter().all(|(_, finding)| finding.as_ref().err().is_none_or(|trouble| trouble.ahead));
     for (name, finding) in findings {
         match finding {
             Ok(detail) => say(&format!("ok    {name:9} {detail}\n")),
-            Err(Trouble { wrong, remedy }) => say(&format!("FAIL  {name:9} {wrong}\n                what to do: {remedy}\n")),
+            Err(Trouble { wrong, remedy, ahead }) => {
+                let mark = if ahead { "WARN" } else { "FAIL" };
+                say(&format!("{mark}  {name:9} {wrong}\n                what to do: {remedy}\n"));
+            }
         }
     }
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -141,9 +148,43 @@ fn tls(config: &Config) -> Finding {
         Ok(meta) if meta.permissions().mode() & 0o077 != 0 => {
             trouble(format!("{} may be read by others", key.display()), format!("chmod 600 {}", key.display()))
         }
-        Ok(_) => Ok(format!("{} and its key fit each other", cert.display())),
+        Ok(_) => still_good(cert, Timestamp::now()),
         Err(error) => trouble(format!("{}: {error}", key.display()), "name a file that this account can read"),
     }
+}
+
+/// Whether the certificates are in force, and for how long.
+fn still_good(cert: &Path, now: Timestamp) -> Finding {
+    let shown = cert.display();
+    let renew = "renew it and restart the service, which reads it at its start";
+    let (begins, ends) = match in_force(cert) {
+        Ok(times) => times,
+        Err(error) => return trouble(format!("{shown}: {error:#}"), "name a PEM file with the certificate chain"),
+    };
+    let days = (ends - now.as_millis()).div_euclid(24 * 3600 * 1000);
+    match days {
+        _ if now.as_millis() < begins => trouble(format!("{shown} is not in force yet"), "check this machine's clock"),
+        ..0 => trouble(format!("{shown} has expired"), renew),
+        0..EXPIRES_SOON => {
+            let wrong = format!("{shown} and its key fit each other, but it expires in {days} days");
+            Err(Trouble { wrong, remedy: renew.into(), ahead: true })
+        }
+        _ => Ok(format!("{shown} and its key fit each other, for {days} days")),
+    }
+}
+
+/// From when until when all certificates of a chain are in force, in milliseconds since 1970.
+fn in_force(cert: &Path) -> anyhow::Result<(i64, i64)> {
+    use rustls::pki_types::{CertificateDer, pem::PemObject};
+    let (mut begins, mut ends) = (i64::MIN, i64::MAX);
+    for certificate in CertificateDer::pem_file_iter(cert)? {
+        let certificate = certificate?;
+        let (_, parsed) = x509_parser::parse_x509_certificate(&certificate)?;
+        let validity = parsed.validity();
+        begins = begins.max(validity.not_before.timestamp().saturating_mul(1000));
+        ends = ends.min(validity.not_after.timestamp().saturating_mul(1000));
+    }
+    Ok((begins, ends))
 }
 
 fn disk(config: &Config) -> Finding {
@@ -212,5 +253,32 @@ async fn reachable(registry: &str, insecure: Vec<String>) -> Finding {
             refusal.error.message,
             "start one (scripts/services up registry), or check another with --registry; nothing can be published to this one",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_soon_expires_is_told_of() {
+        let cert = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tls/cert.pem");
+        let (begins, ends) = in_force(&cert).expect("a certificate");
+        let day = 24 * 3600 * 1000;
+        let found = |millis: i64| match still_good(&cert, Timestamp::from_millis(millis)) {
+            Ok(well) => format!("ok {well}"),
+            Err(trouble) => format!("{} {}", if trouble.ahead { "warn" } else { "fail" }, trouble.wrong),
+        };
+        for (at, mark, words) in [
+            (begins - 1, "fail", "not in force yet"),
+            (ends - 15 * day, "ok", "for 15 days"),
+            (ends - 14 * day, "ok", "for 14 days"),
+            (ends - 14 * day + 1, "warn", "expires in 13 days"),
+            (ends - 1, "warn", "expires in 0 days"),
+            (ends + 1, "fail", "has expired"),
+        ] {
+            let told = found(at);
+            assert!(told.starts_with(mark) && told.contains(words), "{told}, not {mark} {words}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The commands of the binary.
 
+mod audit;
 mod commands;
 mod doctor;
 mod remote;

@@ -8,8 +8,7 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::commands::{Audit, Command, Keys, Registry, Remote, Token, User};
-use super::{complain, say};
-use crate::audit::{self, Entry};
+use super::{audit, complain, say};
 use crate::client::Client;
 
 /// Runs one command. Exit code 1 also when a check says no.
@@ -21,8 +20,8 @@ pub(super) fn run(remote: &Remote, command: Command) -> anyhow::Result<ExitCode>
             Command::User(command) => user(&client, remote, command).await,
             Command::Token(command) => token(&client, remote, command).await,
             Command::Registry(command) => registry(&client, remote, command).await,
-            Command::Audit(Audit::List { last }) => list_audit(&client, remote, last).await,
-            Command::Audit(Audit::Verify) => verify(&client, remote).await,
+            Command::Audit(Audit::List { last }) => audit::list(&client, remote, last).await,
+            Command::Audit(Audit::Verify { since }) => audit::verify(&client, remote, since).await,
             Command::Keys(Keys::Rotate) => {
                 let done = client.call(Method::POST, "/api/v1/keys/rotate", None).await?;
                 show(remote, &done, &["key", "registries", "builds", "answers"]);
@@ -34,7 +33,7 @@ pub(super) fn run(remote: &Remote, command: Command) -> anyhow::Result<ExitCode>
 
 const USER: [&str; 5] = ["name", "role", "disabled", "has_password", "created_at"];
 const TOKEN: [&str; 6] = ["id", "name", "scopes", "images", "expires_at", "last_used_at"];
-const REGISTRY: [&str; 4] = ["name", "server", "username", "updated_at"];
+const REGISTRY: [&str; 5] = ["owner", "name", "server", "username", "updated_at"];
 
 async fn user(client: &Client, remote: &Remote, command: User) -> anyhow::Result<ExitCode> {
     match command {
@@ -114,23 +113,31 @@ async fn token(client: &Client, remote: &Remote, command: Token) -> anyhow::Resu
 
 /// The list of one's own tokens, or of another account's.
 fn tokens(user: Option<String>) -> anyhow::Result<String> {
+    Ok(format!("/api/v1/tokens{}", of_owner(user)?))
+}
+
+fn of_owner(user: Option<String>) -> anyhow::Result<String> {
     let owner = user.map(|name| checked(&name).map(|()| format!("?owner={name}"))).transpose()?;
-    Ok(format!("/api/v1/tokens{}", owner.unwrap_or_default()))
+    Ok(owner.unwrap_or_default())
 }
 
 async fn registry(client: &Client, remote: &Remote, command: Registry) -> anyhow::Result<ExitCode> {
     match command {
-        Registry::List => show_all(remote, client.all("/api/v1/registries").await?, &REGISTRY),
+        Registry::List { user } => {
+            let path = format!("/api/v1/registries{}", of_owner(user)?);
+            show_all(remote, client.all(&path).await?, &REGISTRY);
+        }
         Registry::Put { name, server, username } => {
             let body = json!({"server": server, "username": username, "password": read_secret()?});
             show(remote, &client.call(Method::PUT, &path("registries", &name)?, Some(&body)).await?, &REGISTRY);
         }
-        Registry::Remove { name } => {
-            client.call(Method::DELETE, &path("registries", &name)?, None).await?;
+        Registry::Remove { name, user } => {
+            client.call(Method::DELETE, &format!("{}{}", path("registries", &name)?, of_owner(user)?), None).await?;
             complain("forgotten");
         }
-        Registry::Check { name } => {
-            let checked = client.call(Method::POST, &format!("{}/check", path("registries", &name)?), None).await?;
+        Registry::Check { name, user } => {
+            let path = format!("{}/check{}", path("registries", &name)?, of_owner(user)?);
+            let checked = client.call(Method::POST, &path, None).await?;
             show(remote, &checked, &["ok", "code", "message"]);
             if checked["ok"] != true {
                 return Ok(ExitCode::FAILURE);
@@ -138,58 +145,6 @@ async fn registry(client: &Client, remote: &Remote, command: Registry) -> anyhow
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-async fn list_audit(client: &Client, remote: &Remote, last: Option<usize>) -> anyhow::Result<ExitCode> {
-    let mut entries = Vec::new();
-    let mut cursor = Some(String::new());
-    while let Some(from) = cursor.filter(|_| last.is_none_or(|last| entries.len() < last)) {
-        let (page, next) = client.page("/api/v1/audit", &from).await?;
-        entries.extend(page);
-        cursor = next;
-    }
-    entries.truncate(last.unwrap_or(usize::MAX));
-    entries.reverse();
-    show_all(remote, entries, &["seq", "at", "actor", "address", "action", "object", "status"]);
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Checks the chain from its newest entry back, page by page, so that its length does not matter.
-async fn verify(client: &Client, remote: &Remote) -> anyhow::Result<ExitCode> {
-    let (mut newest, mut later): (Option<Entry>, Option<Entry>) = (None, None);
-    let mut cursor = Some(String::new());
-    while let Some(from) = cursor {
-        let (page, next) = client.page("/api/v1/audit", &from).await?;
-        for entry in page {
-            let entry: Entry = serde_json::from_value(entry).context("an entry does not parse")?;
-            if let Some(later) = &later
-                && let Err(broken) = audit::verify(Some(&entry), later)
-            {
-                return Ok(tell_verified(remote, newest.as_ref(), Some(&broken)));
-            }
-            newest.get_or_insert_with(|| entry.clone());
-            later = Some(entry);
-        }
-        cursor = next;
-    }
-    let broken = later.as_ref().and_then(|first| audit::verify(None, first).err());
-    Ok(tell_verified(remote, newest.as_ref(), broken.as_ref()))
-}
-
-/// The newest hash can be noted elsewhere: an audit whose end was cut off no longer has it.
-fn tell_verified(remote: &Remote, newest: Option<&Entry>, broken: Option<&audit::Broken>) -> ExitCode {
-    let (entries, hash) = newest.map_or((0, None), |newest| (newest.seq, Some(newest.hash.as_str())));
-    if remote.json {
-        let told = broken.map(|broken| json!({"seq": broken.seq, "why": broken.why}));
-        say(&format!("{}\n", json!({"ok": broken.is_none(), "entries": entries, "hash": hash, "broken": told})));
-    } else {
-        match (broken, hash) {
-            (Some(broken), _) => complain(&format!("the audit is broken: {broken}")),
-            (None, Some(hash)) => say(&format!("{entries} entries, unbroken; the last one is {hash}\n")),
-            (None, None) => say("the audit is empty\n"),
-        }
-    }
-    if broken.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// A name of a path, which must be one part of it.
@@ -240,7 +195,7 @@ fn show(remote: &Remote, value: &Value, fields: &[&str]) {
 }
 
 /// A table, its columns as wide as they must be.
-fn show_all(remote: &Remote, items: Vec<Value>, fields: &[&str]) {
+pub(super) fn show_all(remote: &Remote, items: Vec<Value>, fields: &[&str]) {
     if remote.json {
         return say(&format!("{}\n", Value::Array(items)));
     }

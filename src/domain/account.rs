@@ -120,6 +120,12 @@ impl Session {
     pub const IDLE: Duration = Duration::from_secs(12 * 3600);
     /// No session lasts longer.
     pub const ABSOLUTE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+    /// When it ends, if nobody uses it until then.
+    #[must_use]
+    pub fn ends_at(&self) -> Timestamp {
+        self.created_at.plus(Self::ABSOLUTE).min(self.seen_at.plus(Self::IDLE))
+    }
 }
 
 /// Credentials for a registry that an owner has stored. The password is sealed, bound to owner and name.

@@ -120,6 +120,12 @@ impl ImagePattern {
             None => image.repository() == self.0,
         }
     }
+
+    /// Whether every image that is meant is also meant by `other`.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        self == other || other.0.strip_suffix('*').is_some_and(|head| self.0.starts_with(head))
+    }
 }
 
 impl FromStr for ImagePattern {
@@ -193,6 +199,19 @@ mod tests {
         assert!(!matches("team/*", "docker.io/library/team"));
         for bad in ["", "*", "team*", "127.0.0.1:5000/te*m/x", "127.0.0.1:5000/team/app:1", "x/Upper/*"] {
             assert!(bad.parse::<ImagePattern>().is_err(), "{bad}");
+        }
+        for (inner, outer, within) in [
+            ("h:1/team/app", "h:1/team/*", true),
+            ("h:1/team/deep/*", "h:1/team/*", true),
+            ("h:1/team/*", "h:1/*", true),
+            ("h:1/team/*", "h:1/team/*", true),
+            ("h:1/team/*", "h:1/team/app", false),
+            ("h:1/*", "h:1/team/*", false),
+            ("h:1/team", "h:1/team/*", false),
+            ("h:1/teammates/*", "h:1/team/*", false),
+        ] {
+            let pattern = |text: &str| text.parse::<ImagePattern>().expect("a pattern");
+            assert_eq!(pattern(inner).is_within(&pattern(outer)), within, "{inner} {outer}");
         }
         let stored = serde_json::to_string(&"team/*".parse::<ImagePattern>().expect("a pattern")).expect("serialises");
         assert_eq!(serde_json::from_str::<ImagePattern>(&stored).expect("parses"), "team/*".parse().expect("a pattern"));

@@ -9,10 +9,12 @@ pub mod docker;
 pub mod folders;
 pub mod frames;
 mod ledger;
+mod pass;
 pub mod request;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -42,6 +44,7 @@ pub struct EngineError {
 pub const VANISHED: &str = "image_vanished";
 
 pub use ledger::Ledger;
+pub use pass::{Pass, RegistryAuth, Token, TokenWanted};
 
 pub type Result<T, E = EngineError> = std::result::Result<T, E>;
 
@@ -74,6 +77,8 @@ pub struct BuildRequest {
     pub milli_cpus: Option<u64>,
     /// For pulling base images; each is given only for its own host.
     pub credentials: Vec<Credentials>,
+    /// Fetches the tokens for that, where the builder leaves it to us (BuildKit does).
+    pub registries: Arc<dyn RegistryAuth>,
     pub builder: BuilderKind,
 }
 
@@ -131,7 +136,7 @@ pub trait Images: Send + Sync {
     /// Every tag on this engine.
     async fn tags(&self) -> Result<Vec<String>>;
     /// Pushes the tag `image` and answers the digest that the registry took. `lines` gets progress.
-    async fn push(&self, image: &ImageRef, credentials: Option<&Credentials>, lines: Lines) -> Result<Digest>;
+    async fn push(&self, image: &ImageRef, pass: Option<&Pass>, lines: Lines) -> Result<Digest>;
     /// The digest that the tag names at the registry, asked by the engine; `None` when there is no such tag.
-    async fn remote_digest(&self, image: &ImageRef, credentials: Option<&Credentials>) -> Result<Option<Digest>>;
+    async fn remote_digest(&self, image: &ImageRef, pass: Option<&Pass>) -> Result<Option<Digest>>;
 }

@@ -111,10 +111,10 @@ impl Fleet {
         })
     }
 
-    /// The credentials with which the owner pulls from an image's registry, if there are any.
+    /// The credentials with which the owner pulls from an image's registry, if there are any and the registry asks for them.
     ///
     /// # Errors
-    /// When they are not there, or are for another host.
+    /// When they are not there, or are for another host; when the registry cannot be asked.
     pub async fn credentials_for(&self, owner: &Owner, registry: Option<&str>, image: &RunImage) -> Result<Option<Credentials>> {
         let host = image.image.host();
         let found = match registry {
@@ -130,7 +130,10 @@ impl Fleet {
             }
             None => self.builds().stored_for_host(owner, host).await?,
         };
-        Ok(found)
+        match found {
+            Some(found) if self.inner.registries.asks_for(&found).await? => Ok(Some(found)),
+            _ => Ok(None),
+        }
     }
 
     /// Pulls an image for an owner, or joins the pull that is under way.

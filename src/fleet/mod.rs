@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use crate::builds::Builds;
 use crate::domain::NodeId;
+use crate::engine::RegistryAuth;
 use crate::engine::containers::Runtime;
 use crate::store::Store;
 use crate::vault::Vault;
@@ -72,6 +73,7 @@ struct Inner {
     engine: Arc<dyn Runtime>,
     store: Store,
     vault: Arc<Vault>,
+    registries: Arc<dyn RegistryAuth>,
     builds: Arc<Builds>,
     settings: FleetSettings,
     seen: seen::Cache,
@@ -83,12 +85,19 @@ struct Inner {
 
 impl Fleet {
     #[must_use]
-    pub fn new(engine: Arc<dyn Runtime>, vault: Arc<Vault>, builds: Arc<Builds>, settings: FleetSettings) -> Self {
+    pub fn new(
+        engine: Arc<dyn Runtime>,
+        registries: Arc<dyn RegistryAuth>,
+        vault: Arc<Vault>,
+        builds: Arc<Builds>,
+        settings: FleetSettings,
+    ) -> Self {
         let store = builds.store().clone();
         let inner = Inner {
             engine,
             store,
             vault,
+            registries,
             builds,
             settings,
             seen: seen::Cache::default(),

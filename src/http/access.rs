@@ -52,6 +52,7 @@ pub const RULES: &[Rule] = &[
     change("PATCH", "/api/v1/users/{name}", ADMIN, "user.change"),
     change("DELETE", "/api/v1/users/{name}", ADMIN, "user.remove"),
     read("/api/v1/audit", ADMIN),
+    read("/api/v1/audit/head", ADMIN),
     change("POST", "/api/v1/keys/rotate", ADMIN, "keys.rotate"),
     read("/api/v1/registries", BUILDS_READ),
     read("/api/v1/registries/{name}", BUILDS_READ),

@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use super::App;
 use super::query::Query;
-use crate::audit::Entry;
+use crate::audit::{Entry, Head, Kept};
 use crate::error::Result;
 
 pub fn routes() -> Router<App> {
-    Router::new().route("/api/v1/audit", get(list))
+    Router::new().route("/api/v1/audit", get(list)).route("/api/v1/audit/head", get(kept_head))
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
@@ -73,4 +73,29 @@ pub(super) async fn list(State(app): State<App>, uri: Uri) -> Result<Json<AuditP
     let items = app.accounts.audit.read(before, limit).await?;
     let next_cursor = items.last().filter(|last| last.seq > 1 && items.len() == limit).map(|last| last.seq.to_string());
     Ok(Json(AuditPage { items, next_cursor }))
+}
+
+/// The end of the chain, as it is kept under the service's own key.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct HeadView {
+    /// `kept`; `none` before the first entry, or when it was taken away; `forged` when no key of this service has sealed it.
+    #[schema(pattern = "^(kept|none|forged)$")]
+    state: &'static str,
+    /// The last entry's number.
+    seq: Option<u64>,
+    /// The last entry's hash.
+    hash: Option<String>,
+}
+
+/// The audit's head. A chain that has no such entry was cut off.
+#[utoipa::path(get, path = "/api/v1/audit/head", tag = "accounts", operation_id = "get_audit_head",
+    responses((status = 200, body = HeadView)))]
+pub(super) async fn kept_head(State(app): State<App>) -> Result<Json<HeadView>> {
+    let (state, head) = match app.accounts.audit.head().await? {
+        Kept::Nothing => ("none", None),
+        Kept::Forged => ("forged", None),
+        Kept::Head(head) => ("kept", Some(head)),
+    };
+    let (seq, hash) = head.map(|Head { seq, hash }| (seq, hash)).unzip();
+    Ok(Json(HeadView { state, seq, hash }))
 }

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 
-use super::openapi::{BuildPath, Upload};
+use super::openapi::forms::{BuildPath, Upload};
 use super::query::{Query, build_id};
 use super::view::{BuildPage, BuildStateView, BuildView, etag};
 use super::{App, Caller, multipart, replay};
@@ -151,6 +151,7 @@ pub(super) async fn dockerfile(State(app): State<App>, Extension(caller): Caller
 }
 
 /// Stop a build. Answers when it has stopped, or after 5 s with `cancel_requested` and the state as it is. Repeatable.
+/// A token that is limited to destinations stops only builds for these (403 `image_not_allowed`).
 #[utoipa::path(post, path = "/api/v1/builds/{id}/cancel", tag = "builds", operation_id = "cancel_build", params(BuildPath),
     responses((status = 202, description = "The build as it is now.", body = BuildView, headers(("ETag" = String, description = "Names this state of the build."))),
         (status = 400, description = "Not an id."), (status = 404, description = "There is no such build."),
@@ -171,6 +172,7 @@ pub(super) async fn cancel(
 }
 
 /// Remove a build: its file, its record with the log, and its image. A live one is cancelled first.
+/// A token that is limited to destinations removes only builds for these (403 `image_not_allowed`).
 #[utoipa::path(delete, path = "/api/v1/builds/{id}", tag = "builds", operation_id = "delete_build",
     params(BuildPath, ("remote" = Option<bool>, Query, description = "Also the tags at the registries, where they still name this build's digest.")),
     responses((status = 200, description = "What became of each part of it.", body = Deletion),

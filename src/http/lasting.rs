@@ -11,13 +11,14 @@ use super::access::Rule;
 use super::guard::Client;
 use super::{App, may_use};
 use crate::auth::Presented;
+use crate::domain::Timestamp;
 use crate::error::Error;
 use crate::store::Topic;
 
-/// The end of a session and the expiry of a token wake nobody: the right is looked at again this often.
-const LOOK_AGAIN: Duration = Duration::from_secs(3);
-/// A password takes a good deal of work to look at: beside every change of an account, this often is enough.
+/// Every change of a right wakes, and when a proof ends by itself is known: this often is looked all the same.
 const SELDOM: Duration = Duration::from_secs(60);
+/// The store's clock, which ends sessions, may be a little behind this one.
+const A_MOMENT: Duration = Duration::from_millis(50);
 
 /// The same answer, for as long as whoever asked for it could ask for it again. One whose length is known is under way already.
 pub(super) fn while_allowed(
@@ -26,6 +27,7 @@ pub(super) fn while_allowed(
     client: &Client,
     rule: Option<Rule>,
     shown: Option<Presented>,
+    until: Option<Timestamp>,
 ) -> Response {
     if response.body().size_hint().exact().is_some() {
         return response;
@@ -34,7 +36,7 @@ pub(super) fn while_allowed(
     let (parts, body) = response.into_parts();
     let mut frames = body.into_data_stream();
     let body = stream! {
-        let mut lost = std::pin::pin!(lost(&app, &client, rule, shown.as_ref()));
+        let mut lost = std::pin::pin!(lost(&app, &client, rule, shown.as_ref(), until));
         loop {
             tokio::select! {
                 frame = frames.next() => match frame {
@@ -53,14 +55,16 @@ pub(super) fn while_allowed(
 }
 
 /// Comes when the caller would be refused. A store that is away takes no right from anybody.
-async fn lost(app: &App, client: &Client, rule: Option<Rule>, shown: Option<&Presented>) {
+async fn lost(app: &App, client: &Client, rule: Option<Rule>, shown: Option<&Presented>, mut until: Option<Timestamp>) {
     let mut changed = app.builds.store().wakes().subscribe(Topic::Accounts);
-    let pause = if shown.is_some_and(Presented::is_password) { SELDOM } else { LOOK_AGAIN };
     loop {
+        let pause = until.map_or(SELDOM, |end| end.since(Timestamp::now()).clamp(A_MOMENT, SELDOM));
         changed.sleep(pause).await;
-        let still = app.auth.still(shown, client.address).await.and_then(|caller| may_use(rule, &caller));
-        if let Err(Error::Unauthenticated | Error::Forbidden { .. }) = still {
-            return;
+        let still = app.auth.still(shown, client.address).await;
+        match still.and_then(|caller| may_use(rule, &caller).map(|()| caller.until)) {
+            Ok(end) => until = end,
+            Err(Error::Unauthenticated | Error::Forbidden { .. }) => return,
+            Err(_) => {}
         }
     }
 }

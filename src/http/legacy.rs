@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::multipart::{self, Parts};
-use super::openapi::{LegacyAnswer, LegacyMessage, LegacyOne, LegacyUploadForm};
+use super::openapi::forms::LegacyUploadForm;
 use super::query::{Query, build_id};
 use super::{App, Caller, Problem, replay};
 use crate::builds::{Filter, PartKind, TextPart};
@@ -36,6 +36,26 @@ pub struct LegacyBuild {
     status: String,
     #[schema(format = "date-time")]
     created_at: String,
+}
+
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub struct LegacyOne {
+    data: LegacyBuild,
+}
+
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub struct LegacyMessage {
+    message: String,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub enum LegacyAnswer {
+    One { data: LegacyBuild },
+    Many { data: Vec<LegacyBuild> },
 }
 
 impl LegacyBuild {

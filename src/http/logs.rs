@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use serde_json::json;
 
-use super::openapi::BuildPath;
+use super::openapi::forms::BuildPath;
 use super::query::{Query, build_id};
 use super::view::BuildView;
 use super::{App, Caller};

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Extension, MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -36,7 +36,7 @@ use crate::apps::Apps;
 use crate::audit::Deed;
 use crate::auth::{Authenticator, Presented, Principal};
 use crate::builds::Builds;
-use crate::domain::Timestamp;
+use crate::domain::{BuildId, Owner, Timestamp};
 use crate::error::{Error, Result};
 use access::{Need, Rule};
 use guard::Client;
@@ -113,18 +113,35 @@ async fn authenticate(
         Ok(shown) => shown,
         Err(error) => return Problem::from(error).into_response(),
     };
-    let caller = match admit(&app, &client, rule, shown.as_ref()).await {
+    let caller = match app.auth.principal(shown.as_ref(), client.address).await {
         Ok(caller) => caller,
-        Err(error) => return Problem::from(error).into_response(),
+        Err(error) => {
+            // A password that is sent along is a log-in of its own.
+            let tried = shown.is_some_and(|shown| shown.is_password()) && is_refused_log_in(&error);
+            let told = tried.then(|| Told::of(&request, &client, "password.try"));
+            let response = Problem::from(error).into_response();
+            if let Some(told) = told {
+                told.record(&app, None, &response).await;
+            }
+            return response;
+        }
     };
+    let told = rule.and_then(|rule| rule.deed).map(|action| Told::of(&request, &client, action));
     request.extensions_mut().insert(Arc::clone(&caller));
-    let Some(action) = rule.and_then(|rule| rule.deed) else {
-        return lasting::while_allowed(next.run(request).await, &app, &client, rule, shown);
+    let response = match (may_use(rule, &caller), told.is_some()) {
+        (Err(error), _) => Problem::from(error).into_response(),
+        (Ok(()), true) => next.run(request).await,
+        (Ok(()), false) => lasting::while_allowed(next.run(request).await, &app, &client, rule, shown, caller.until),
     };
-    let told = Told::of(&request, &client, action);
-    let response = next.run(request).await;
-    told.record(&app, Some(&caller), &response).await;
+    if let Some(told) = told {
+        told.record(&app, Some(&caller), &response).await;
+    }
     response
+}
+
+/// A log-in that failed, or was not looked at because too many did.
+fn is_refused_log_in(error: &Error) -> bool {
+    matches!(error, Error::Unauthenticated | Error::TooMany { .. })
 }
 
 /// What the request shows, if its sender may have sent it.
@@ -136,12 +153,6 @@ fn shown(app: &App, request: &Request) -> Result<Option<Presented>> {
         guard::check_origin(request)?;
     }
     Ok(presented)
-}
-
-async fn admit(app: &App, client: &Client, rule: Option<Rule>, shown: Option<&Presented>) -> Result<Arc<Principal>> {
-    let caller = app.auth.principal(shown, client.address).await?;
-    may_use(rule, &caller)?;
-    Ok(caller)
 }
 
 fn may_use(rule: Option<Rule>, caller: &Principal) -> Result<()> {
@@ -163,7 +174,7 @@ impl Told {
     fn of(request: &Request, client: &Client, action: &'static str) -> Self {
         Self {
             action,
-            object: object(request.uri().path_and_query().map_or("", |at| at.as_str())),
+            object: object_of(request.uri()),
             address: client.address.to_string(),
             request_id: request.extensions().get::<RequestId>().map(|id| id.0.to_string()).unwrap_or_default(),
         }
@@ -189,9 +200,21 @@ impl Told {
     }
 }
 
-/// A path below the interface's root. Queries hold no secret, for none is read from there.
+/// A path below the interface's root.
 fn object(path: &str) -> String {
     path.strip_prefix("/api/v1/").unwrap_or(path).to_owned()
+}
+
+/// The object that a request names. Of its query only what tells which one that is: clients write all kinds of things there.
+fn object_of(uri: &Uri) -> String {
+    let mut query = query::Query::of(uri, &["owner", "dockerfile_build_id"]);
+    let owner = query.parse::<Owner>("owner", "an account's name");
+    let build = query.parse::<BuildId>("dockerfile_build_id", "a build's id");
+    match (object(uri.path()), owner, build) {
+        (_, _, Some(build)) => format!("builds/{build}"),
+        (object, Some(owner), None) => format!("users/{owner}/{object}"),
+        (object, None, None) => object,
+    }
 }
 
 /// Outermost: where the request comes from and its id, the log of what was answered, and problems written out with the id.

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::query::Query;
 use super::{App, Caller, body, replay};
-use crate::accounts::RegistryInput;
-use crate::domain::{StoredRegistry, Timestamp};
+use crate::accounts::{Accounts, RegistryInput};
+use crate::auth::Principal;
+use crate::domain::{Owner, StoredRegistry, Timestamp};
 use crate::error::Result;
 
 pub fn routes() -> Router<App> {
@@ -24,6 +25,8 @@ pub fn routes() -> Router<App> {
 /// A stored registry, without its password.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct RegistryView {
+    #[schema(value_type = String)]
+    owner: Owner,
     name: String,
     server: String,
     username: String,
@@ -35,8 +38,8 @@ pub struct RegistryView {
 
 impl From<StoredRegistry> for RegistryView {
     fn from(stored: StoredRegistry) -> Self {
-        let StoredRegistry { name, server, username, created_at, updated_at, .. } = stored;
-        Self { name, server, username, created_at, updated_at }
+        let StoredRegistry { owner, name, server, username, created_at, updated_at, sealed: _ } = stored;
+        Self { owner, name, server, username, created_at, updated_at }
     }
 }
 
@@ -46,28 +49,39 @@ pub struct RegistryPage {
     next_cursor: Option<String>,
 }
 
-/// The caller's registries, newest first.
+/// Whose registry is meant.
+fn owner(caller: &Principal, uri: &Uri) -> Result<Owner> {
+    let mut query = Query::of(uri, &["owner"]);
+    let named = query.parse("owner", "an account's name");
+    query.end()?;
+    Accounts::registry_owner(caller, named)
+}
+
+/// The caller's registries, newest first; an admin's answer has everybody's.
 #[utoipa::path(get, path = "/api/v1/registries", tag = "registries", operation_id = "list_registries",
-    params(("limit" = Option<u64>, Query, minimum = 1, maximum = 200), ("cursor" = Option<String>, Query)),
+    params(("limit" = Option<u64>, Query, minimum = 1, maximum = 200), ("cursor" = Option<String>, Query),
+        ("owner" = Option<String>, Query, description = "Narrows an admin's list to one owner.")),
     responses((status = 200, body = RegistryPage)))]
 pub(super) async fn list(State(app): State<App>, Extension(caller): Caller, uri: Uri) -> Result<Json<RegistryPage>> {
-    let mut query = Query::of(&uri, &["limit", "cursor"]);
-    let (limit, before) = (query.limit(), query.order());
+    let mut query = Query::of(&uri, &["limit", "cursor", "owner"]);
+    let (limit, before, named) = (query.limit(), query.order(), query.parse("owner", "an account's name"));
     query.end()?;
-    let (registries, more) = app.accounts.registries(&caller.owner, before, limit).await?;
+    let (registries, more) = app.accounts.registries(&caller, named, before, limit).await?;
     let next_cursor = more.then(|| registries.last().map(|one| one.order.to_string())).flatten();
     Ok(Json(RegistryPage { items: registries.into_iter().map(|one| one.body.into()).collect(), next_cursor }))
 }
 
 /// One registry.
-#[utoipa::path(get, path = "/api/v1/registries/{name}", tag = "registries", operation_id = "get_registry", params(("name" = String, Path)),
+#[utoipa::path(get, path = "/api/v1/registries/{name}", tag = "registries", operation_id = "get_registry",
+    params(("name" = String, Path), ("owner" = Option<String>, Query, description = "For admins: another account's.")),
     responses((status = 200, body = RegistryView)))]
 pub(super) async fn one(
     State(app): State<App>,
     Extension(caller): Caller,
     Path(name): Path<String>,
+    uri: Uri,
 ) -> Result<Json<RegistryView>> {
-    Ok(Json(app.accounts.registry(&caller.owner, &name).await?.into()))
+    Ok(Json(app.accounts.registry(&owner(&caller, &uri)?, &name).await?.into()))
 }
 
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -98,10 +112,16 @@ pub(super) async fn put(
 }
 
 /// Forget credentials. Builds that were given them keep them until they end.
-#[utoipa::path(delete, path = "/api/v1/registries/{name}", tag = "registries", operation_id = "remove_registry", params(("name" = String, Path)),
+#[utoipa::path(delete, path = "/api/v1/registries/{name}", tag = "registries", operation_id = "remove_registry",
+    params(("name" = String, Path), ("owner" = Option<String>, Query, description = "For admins: another account's.")),
     responses((status = 204, description = "Forgotten.")))]
-pub(super) async fn remove(State(app): State<App>, Extension(caller): Caller, Path(name): Path<String>) -> Result<StatusCode> {
-    app.accounts.remove_registry(&caller.owner, &name).await?;
+pub(super) async fn remove(
+    State(app): State<App>,
+    Extension(caller): Caller,
+    Path(name): Path<String>,
+    uri: Uri,
+) -> Result<StatusCode> {
+    app.accounts.remove_registry(&owner(&caller, &uri)?, &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -117,7 +137,7 @@ pub struct CheckView {
 
 /// Does the registry accept the credentials?
 #[utoipa::path(post, path = "/api/v1/registries/{name}/check", tag = "registries", operation_id = "check_registry",
-    params(("name" = String, Path)),
+    params(("name" = String, Path), ("owner" = Option<String>, Query, description = "For admins: another account's.")),
     responses((status = 200, body = CheckView)))]
 pub(super) async fn check(
     State(app): State<App>,
@@ -125,10 +145,11 @@ pub(super) async fn check(
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Response> {
+    let owner = owner(&caller, request.uri())?;
     let (headers, bytes) = body::read(request).await?;
-    let route = format!("POST registries/{name}/check");
+    let route = format!("POST registries/{name}/check of {owner}");
     replay::once(&app, &caller, &route, &headers, &bytes, |_| async {
-        let checked = app.accounts.check_registry(&caller.owner, &name).await?;
+        let checked = app.accounts.check_registry(&owner, &name).await?;
         let (code, message) = checked.error.unzip();
         Ok(Json(CheckView { ok: checked.ok, code, message }).into_response())
     })

@@ -10,10 +10,10 @@ use serde::Deserialize;
 
 use super::accounts::MeView;
 use super::guard::{self, Client};
-use super::{App, Caller, Problem, Told, body};
+use super::{App, Caller, Problem, Told, body, is_refused_log_in};
 use crate::auth::{Principal, log_in, session};
 use crate::domain::{Proof, Session};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 pub fn routes() -> Router<App> {
     Router::new().route("/api/v1/session", post(begin).delete(end))
@@ -38,7 +38,7 @@ pub(super) async fn begin(State(app): State<App>, Extension(client): Extension<C
             response
         }
         Err(error) => {
-            let tried = matches!(error, Error::Unauthenticated | Error::TooMany { .. });
+            let tried = is_refused_log_in(&error);
             let response = Problem::from(error).into_response();
             if tried {
                 told.record(&app, None, &response).await;

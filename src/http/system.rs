@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::openapi::Health;
+use super::openapi::forms::Health;
 use super::view::BuildView;
 use super::{App, Caller};
 use crate::domain::{BuildId, Scope};

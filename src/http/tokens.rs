@@ -79,7 +79,7 @@ fn owner(query: &mut Query) -> Option<Owner> {
     query.parse("owner", "an account's name")
 }
 
-/// The caller's tokens, newest first.
+/// The caller's tokens, newest first. A token sees those that can do no more than itself.
 #[utoipa::path(get, path = "/api/v1/tokens", tag = "accounts", operation_id = "list_tokens",
     params(("limit" = Option<u64>, Query, minimum = 1, maximum = 200), ("cursor" = Option<String>, Query),
         ("owner" = Option<String>, Query, description = "For admins: another account's.")),
@@ -89,7 +89,7 @@ pub(super) async fn list(State(app): State<App>, Extension(caller): Caller, uri:
     let (limit, before, named) = (query.limit(), query.order(), owner(&mut query));
     query.end()?;
     let owner = app.accounts.token_owner(&caller, named).await?;
-    let (tokens, more) = app.accounts.tokens(&owner.name, before, limit).await?;
+    let (tokens, more) = app.accounts.tokens(&caller, &owner, before, limit).await?;
     let next_cursor = more.then(|| tokens.last().map(|(token, _)| token.order.to_string())).flatten();
     let items = tokens.into_iter().map(|(token, used)| TokenView::of(token.body, used)).collect();
     Ok(Json(TokenPage { items, next_cursor }))
@@ -196,7 +196,7 @@ pub(super) async fn make(State(app): State<App>, Extension(caller): Caller, requ
     .await
 }
 
-/// Revoke a token: it is worthless at once.
+/// Revoke a token: it is worthless at once. A token revokes those that it sees.
 #[utoipa::path(delete, path = "/api/v1/tokens/{id}", tag = "accounts", operation_id = "revoke_token", params(("id" = String, Path, format = "uuid")),
     responses((status = 204, description = "Revoked.")))]
 pub(super) async fn revoke(State(app): State<App>, Extension(caller): Caller, Path(id): Path<String>) -> Result<StatusCode> {

@@ -78,6 +78,11 @@ fn unquote(text: &str) -> (String, &str) {
     (value, "")
 }
 
+/// Whether the registry is one of those: everybody knows its token server.
+pub(super) fn is_known(registry: &str) -> bool {
+    TRUSTED_REALMS.iter().any(|(name, _)| *name == registry)
+}
+
 /// Whether the registry's credentials may be sent to its token server: same host (on any port), or one that is known to
 /// be the registry's; and never in the clear unless the registry itself is spoken to so.
 pub(super) fn may_have_credentials(registry: &str, realm: &Url, plain: bool) -> bool {

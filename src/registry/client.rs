@@ -10,10 +10,12 @@ use http::{HeaderValue, Method, StatusCode, header};
 use reqwest::{Response, Url};
 use serde::Deserialize;
 
-use super::challenge::{Challenge, may_have_credentials};
+use super::admission::{Admission, Asked, admission, base, challenge};
+use super::challenge::Challenge;
 use super::endpoint::{Scheme, authorities, is_insecure, schemes, server};
 use super::refusal;
 pub use super::refusal::Refusal;
+use super::token::{Question, fetch};
 use crate::domain::{Credentials, Digest, ImageRef};
 
 /// The manifests that an engine pushes, and lists of them.
@@ -69,20 +71,21 @@ pub struct RegistryClient {
 }
 
 /// One question.
-struct Ask<'a> {
-    method: Method,
-    image: &'a ImageRef,
+pub(super) struct Ask<'a> {
+    pub method: Method,
+    pub image: &'a ImageRef,
     /// Behind `/v2/<path>/`.
-    path: String,
+    pub path: String,
     /// What a token is needed for: `pull`, `pull,push`, `delete`.
-    actions: &'static str,
-    credentials: Option<&'a Credentials>,
+    pub actions: &'static str,
+    pub credentials: Option<&'a Credentials>,
 }
 
 /// An answer, and what it took to get it.
 struct Answer {
     response: Response,
     client: reqwest::Client,
+    asked: Asked,
     authorization: Option<HeaderValue>,
 }
 
@@ -107,14 +110,15 @@ impl RegistryClient {
     /// # Errors
     /// `registry_auth`, `push_denied`, `foreign_realm` (kind auth); `rate_limited`, `registry_unreachable`, `registry_timeout`,
     /// `registry_error`, `registry_tls`, `repository_unknown` (kind registry).
-    pub async fn may_push(&self, image: &ImageRef, credentials: Option<&Credentials>) -> Result<(), Refusal> {
+    pub async fn may_push(&self, image: &ImageRef, credentials: Option<&Credentials>) -> Result<Admission, Refusal> {
         let ask = Ask { method: Method::POST, image, path: "blobs/uploads/".into(), actions: "pull,push", credentials };
         let answer = self.ask(&ask).await?;
         if !answer.response.status().is_success() {
             return Err(refusal::from_answer(image.host(), credentials, answer.response).await);
         }
+        let admission = admission(image.host(), credentials, &answer.asked);
         take_back(answer).await;
-        Ok(())
+        Ok(admission)
     }
 
     /// Whether the registry takes these credentials at all (its base, `/v2/`: OCI distribution specification, "Determining support").
@@ -123,8 +127,7 @@ impl RegistryClient {
     /// As [`Self::may_push`].
     pub async fn log_in(&self, credentials: &Credentials) -> Result<(), Refusal> {
         let host = credentials.host();
-        let any = format!("{host}/any").parse::<ImageRef>();
-        let image = &any.map_err(|e| refusal::not_understood(host, &e.to_string()))?;
+        let image = &base(host)?;
         let ask = Ask { method: Method::GET, image, path: String::new(), actions: "", credentials: Some(credentials) };
         let answer = self.ask(&ask).await?;
         if answer.response.status().is_success() {
@@ -201,7 +204,7 @@ impl RegistryClient {
         let path = format!("tags/list?n={TAGS}");
         let answer = self.ask(&Ask { method: Method::GET, image, path, actions: "pull", credentials }).await?;
         let more = answer.response.headers().contains_key(header::LINK);
-        let body = read_limited(image, answer.response).await?;
+        let body = read_limited(image.host(), answer.response).await?;
         let tags = serde_json::from_slice::<Tags>(&body).ok().and_then(|list| list.tags).unwrap_or_default();
         if more || tags.len() >= TAGS {
             return Ok(true);
@@ -219,31 +222,33 @@ impl RegistryClient {
     async fn ask(&self, ask: &Ask<'_>) -> Result<Answer, Refusal> {
         let host = ask.image.host();
         let credentials = ask.credentials.filter(|one| one.host() == host);
-        let insecure = is_insecure(host, &self.insecure.read().unwrap_or_else(PoisonError::into_inner));
+        let insecure = self.is_insecure(host);
         let client = self.client_for(host, insecure);
         let (url, response) = self.reach(&client, ask, insecure).await?;
-        if response.status() != StatusCode::UNAUTHORIZED {
-            return Ok(Answer { response, client, authorization: None });
-        }
-        let challenges = response.headers().get_all(header::WWW_AUTHENTICATE);
-        let challenge = Challenge::read(challenges.iter().filter_map(|value| value.to_str().ok()));
-        let authorization = match (challenge, credentials) {
-            (Some(Challenge::Basic), Some(one)) => basic(one),
+        let (asked, authorization) = match (challenge(&response), credentials) {
+            (Some(Challenge::Basic), Some(one)) => (Asked::Password, basic(one)),
             (Some(Challenge::Bearer { realm, service, scope }), one) => {
                 let own = || format!("repository:{}:{}", ask.image.path(), ask.actions);
-                let scope = scope.unwrap_or_else(|| if ask.path.is_empty() { String::new() } else { own() });
+                let scopes = [scope.unwrap_or_else(|| if ask.path.is_empty() { String::new() } else { own() })];
                 let plain = url.scheme() == "http";
-                self.token(&client, ask.image, realm, service.as_deref(), &scope, one, plain).await?
+                let question = Question { host, realm, service: service.as_deref(), scopes: &scopes, plain };
+                let issued = fetch(&client, question, one).await?;
+                let header = issued.header(host)?;
+                (Asked::Token(issued), header)
             }
-            _ => return Ok(Answer { response, client, authorization: None }),
+            _ => return Ok(Answer { response, client, asked: Asked::Nothing, authorization: None }),
         };
         let again = client.request(ask.method.clone(), url).header(header::ACCEPT, MANIFESTS);
         let again = again.header(header::AUTHORIZATION, authorization.clone()).header(header::CONTENT_LENGTH, 0);
         let response = again.send().await.map_err(|e| refusal::from_transport(host, &e))?;
-        Ok(Answer { response, client, authorization: Some(authorization) })
+        Ok(Answer { response, client, asked, authorization: Some(authorization) })
     }
 
-    fn client_for(&self, host: &str, insecure: bool) -> reqwest::Client {
+    pub(super) fn is_insecure(&self, host: &str) -> bool {
+        is_insecure(host, &self.insecure.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn client_for(&self, host: &str, insecure: bool) -> reqwest::Client {
         if insecure {
             return self.lax.clone();
         }
@@ -253,7 +258,12 @@ impl RegistryClient {
     }
 
     /// The first answer, by the scheme that the registry turns out to speak.
-    async fn reach(&self, client: &reqwest::Client, ask: &Ask<'_>, insecure: bool) -> Result<(Url, Response), Refusal> {
+    pub(super) async fn reach(
+        &self,
+        client: &reqwest::Client,
+        ask: &Ask<'_>,
+        insecure: bool,
+    ) -> Result<(Url, Response), Refusal> {
         let host = ask.image.host();
         // What a TLS server answers to plain HTTP is a 400; so may be what a registry answers to the question.
         let mut doubtful = None;
@@ -278,47 +288,6 @@ impl RegistryClient {
         let failed = failed.unwrap_or_else(|| refusal::not_understood(host, "it speaks neither HTTPS nor HTTP"));
         doubtful.ok_or(failed)
     }
-
-    /// Fetches a token (Docker's token authentication specification).
-    #[allow(clippy::too_many_arguments, reason = "they are the parts of one request")]
-    async fn token(
-        &self,
-        client: &reqwest::Client,
-        image: &ImageRef,
-        mut realm: Url,
-        service: Option<&str>,
-        scope: &str,
-        credentials: Option<&Credentials>,
-        plain: bool,
-    ) -> Result<HeaderValue, Refusal> {
-        #[derive(Deserialize)]
-        struct Token {
-            token: Option<String>,
-            access_token: Option<String>,
-        }
-        let host = image.host();
-        if credentials.is_some() && !may_have_credentials(host, &realm, plain) {
-            return Err(refusal::foreign_realm(host, &realm));
-        }
-        let scope = Some(scope).filter(|scope| !scope.is_empty());
-        let asked = service.map(|service| ("service", service)).into_iter().chain(scope.map(|scope| ("scope", scope)));
-        realm.query_pairs_mut().extend_pairs(asked);
-        let mut request = client.get(realm);
-        if let Some(one) = credentials {
-            request = request.header(header::AUTHORIZATION, basic(one));
-        }
-        let response = request.send().await.map_err(|e| refusal::from_transport(host, &e))?;
-        if !response.status().is_success() {
-            return Err(refusal::from_answer(host, credentials, response).await);
-        }
-        let body = read_limited(image, response).await?;
-        let token: Option<Token> = serde_json::from_slice(&body).ok();
-        let token = token.and_then(|token| token.token.or(token.access_token));
-        let value = token.and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok());
-        let mut value = value.ok_or_else(|| refusal::not_understood(host, "its token server sent no token"))?;
-        value.set_sensitive(true);
-        Ok(value)
-    }
 }
 
 fn builder(timeouts: Timeouts) -> reqwest::ClientBuilder {
@@ -336,7 +305,7 @@ fn url(scheme: Scheme, ask: &Ask<'_>) -> Result<Url, Refusal> {
     Url::parse(&text).map_err(|e| refusal::not_understood(host, &format!("{text} is no URL: {e}")))
 }
 
-fn basic(credentials: &Credentials) -> HeaderValue {
+pub(super) fn basic(credentials: &Credentials) -> HeaderValue {
     use base64::Engine as _;
     let pair = format!("{}:{}", credentials.username(), credentials.expose_password());
     let text = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair));
@@ -361,7 +330,7 @@ async fn take_back(answer: Answer) {
 
 async fn read_manifest(image: &ImageRef, response: Response) -> Result<Manifest, Refusal> {
     use sha2::Digest as _;
-    let body = read_limited(image, response).await?;
+    let body = read_limited(image.host(), response).await?;
     // The digest is what the bytes hash to, whatever the header says.
     let digest = format!("sha256:{}", hex::encode(sha2::Sha256::digest(&body)));
     let digest = digest.parse().expect("a hash in hexadecimal is a digest");
@@ -371,12 +340,12 @@ async fn read_manifest(image: &ImageRef, response: Response) -> Result<Manifest,
     Ok(Manifest { digest, config })
 }
 
-async fn read_limited(image: &ImageRef, mut response: Response) -> Result<Vec<u8>, Refusal> {
+pub(super) async fn read_limited(host: &str, mut response: Response) -> Result<Vec<u8>, Refusal> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|e| refusal::from_transport(image.host(), &e))? {
+    while let Some(chunk) = response.chunk().await.map_err(|e| refusal::from_transport(host, &e))? {
         body.extend_from_slice(&chunk);
         if body.len() > MANIFEST_BYTES {
-            return Err(refusal::not_understood(image.host(), "its answer is longer than 4 MiB"));
+            return Err(refusal::not_understood(host, "its answer is longer than 4 MiB"));
         }
     }
     Ok(body)

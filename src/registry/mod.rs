@@ -5,11 +5,14 @@
 //! borrowed          the engine's local name of a destination, for the time of one push
 //! progress          what the engine's words tell of a push
 //! client            the few questions that are asked of a registry directly (OCI distribution specification)
+//! admission         what a registry asked for, and what the engine is therefore given
 //! challenge         what a registry wants to be asked with (RFC 9110 §11, Docker's token authentication)
+//! token             the token of a registry that wants one (the same)
 //! endpoint          where a registry's host name leads, and which ones are spoken to without TLS verification
 //! host_credentials  the host's own `docker login`, for one registry
 //! ```
 
+mod admission;
 mod borrowed;
 mod challenge;
 mod client;
@@ -18,6 +21,8 @@ pub mod host_credentials;
 mod progress;
 mod publisher;
 mod refusal;
+mod token;
 
+pub use admission::Admission;
 pub use client::{Manifest, Refusal, RegistryClient, RemoteDelete, Timeouts};
 pub use publisher::{Publisher, PushPolicy, Settled};

@@ -10,12 +10,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::admission::Admission;
 use super::borrowed::{Borrowed, Desk, Marks, give_back};
 use super::client::{Manifest, Refusal, RegistryClient};
 use super::progress::{Commits, LONGEST_WAIT, Tries};
 use super::refusal::{error, passing};
 use crate::domain::{Credentials, Digest, ErrorKind, ImageRef, LogLine};
-use crate::engine::{Images, Lines, Result};
+use crate::engine::{Images, Lines, Pass, Result};
 
 /// How long a push that was dropped before its last layer was through may take to stop (0.2 s were seen). The request that is under
 /// way is finished by the engine, but it is only one for a layer; nothing follows it.
@@ -103,18 +104,25 @@ impl<I: Images + ?Sized + 'static> Publisher<I> {
         lines: &Lines,
     ) -> Result<Digest> {
         let mut tries = Tries::new(self.policy, destination, lines);
-        while let Err(refusal) = self.registry.may_push(destination, credentials).await {
-            tries.again(refusal).await?;
-        }
+        let mut admission = loop {
+            match self.registry.may_push(destination, credentials).await {
+                Ok(admission) => break admission,
+                Err(refusal) => tries.again(refusal).await?,
+            }
+        };
         let borrowed = Borrowed::take(&self.images, &self.marks, &self.desk, image_id, destination).await?;
         let pushed = loop {
-            match self.attempt(image_id, destination, credentials, lines, &mut tries).await {
+            let refusal = match self.attempt(image_id, destination, credentials, &admission, lines, &mut tries).await {
                 Ok(digest) => break Ok(digest),
-                Err(refusal) => {
-                    if let Err(last) = tries.again(refusal).await {
-                        break Err(last);
-                    }
-                }
+                Err(refusal) => admission.judge(refusal),
+            };
+            if let Err(last) = tries.again(refusal).await {
+                break Err(last);
+            }
+            if admission.until.is_some()
+                && let Ok(anew) = self.registry.may_push(destination, credentials).await
+            {
+                admission = anew;
             }
         };
         let given_back = borrowed.give_back().await;
@@ -131,10 +139,11 @@ impl<I: Images + ?Sized + 'static> Publisher<I> {
         image_id: &Digest,
         destination: &ImageRef,
         credentials: Option<&Credentials>,
+        admission: &Admission,
         lines: &Lines,
         tries: &mut Tries<'_>,
     ) -> Result<Digest, Refusal> {
-        let digest = self.push_watched(destination, credentials, lines, tries).await?;
+        let digest = self.push_watched(destination, admission.pass.as_ref(), lines, tries).await?;
         let found = self.read_back(destination, credentials).await?;
         let found = found.ok_or_else(|| mismatch(format!("{destination} is not there after it was pushed")))?;
         if found.digest != digest {
@@ -168,12 +177,12 @@ impl<I: Images + ?Sized + 'static> Publisher<I> {
     async fn push_watched(
         &self,
         destination: &ImageRef,
-        credentials: Option<&Credentials>,
+        pass: Option<&Pass>,
         lines: &Lines,
         tries: &mut Tries<'_>,
     ) -> Result<Digest, Refusal> {
         let (own, mut told) = mpsc::channel::<LogLine>(32);
-        let mut push = self.images.push(destination, credentials, own);
+        let mut push = self.images.push(destination, pass, own);
         let mut deadline = Instant::now() + self.policy.silence;
         let mut layers = self.commits.begin(destination);
         let mut ended = None;

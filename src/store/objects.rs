@@ -46,6 +46,8 @@ pub enum Kind {
     Image,
     /// What an owner's containers take, by the owner's name.
     Holdings,
+    /// The sealed end of the audit, where the store has no other place for it.
+    AuditHead,
 }
 
 impl Kind {
@@ -70,16 +72,7 @@ impl Kind {
             Self::Network => "network",
             Self::Image => "image",
             Self::Holdings => "holdings",
-        }
-    }
-
-    /// Whom a change of the object with this id wakes. What is remembered of accounts must be forgotten at a change.
-    pub(super) fn topic(self, id: &str) -> Option<Topic> {
-        match self {
-            Self::User | Self::Token => Some(Topic::Accounts),
-            Self::App => id.parse().ok().map(Topic::App),
-            Self::Run | Self::RunLog => id.parse().ok().map(Topic::Run),
-            _ => None,
+            Self::AuditHead => "audit_head",
         }
     }
 }
@@ -157,6 +150,17 @@ impl Write {
 
     pub fn remove(kind: Kind, id: impl Into<String>, expect: Expect) -> Self {
         Self { kind, id: id.into(), expect, action: Action::Remove }
+    }
+
+    /// Whom it wakes. What is remembered of callers must be forgotten when one may lose a right; a session's changes take none.
+    pub(super) fn topic(&self) -> Option<Topic> {
+        match self.kind {
+            Kind::User | Kind::Token => Some(Topic::Accounts),
+            Kind::Session => matches!(self.action, Action::Remove).then_some(Topic::Accounts),
+            Kind::App => self.id.parse().ok().map(Topic::App),
+            Kind::Run | Kind::RunLog => self.id.parse().ok().map(Topic::Run),
+            _ => None,
+        }
     }
 
     /// It can be listed by this name, too.
@@ -288,9 +292,15 @@ impl Store {
         each!(self, b => b.hits(key).await)
     }
 
-    /// Appends to the audit if its last entry has the number `after`; entries are numbered 1, 2, 3 … False: somebody else was faster.
-    pub async fn audit_append(&self, after: u64, entries: &[String]) -> Result<bool> {
-        each!(self, b => b.audit_append(after, entries).await)
+    /// Appends to the audit, and replaces its head, if its last entry has the number `after`; entries are numbered 1, 2, 3 …
+    /// False: somebody else was faster.
+    pub async fn audit_append(&self, after: u64, entries: &[String], head: &str) -> Result<bool> {
+        each!(self, b => b.audit_append(after, entries, head).await)
+    }
+
+    /// What was last written as the audit's head.
+    pub async fn audit_head(&self) -> Result<Option<String>> {
+        each!(self, b => b.audit_head().await)
     }
 
     /// Entries of the audit with their numbers, newest first, below `before`.

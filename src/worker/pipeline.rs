@@ -16,7 +16,7 @@ use crate::domain::{
     AttemptStart, BuildError, BuildId, BuildRecord, BuilderKind, ContextKind, Credentials, DestinationState, Digest, ErrorKind,
     Fence, Scope, StageName, Timestamp, WorkerId, local_tag,
 };
-use crate::engine::{BuildRequest, BuiltImage, EngineError, VANISHED};
+use crate::engine::{BuildRequest, BuiltImage, EngineError, RegistryAuth as _, VANISHED};
 use crate::store::{Claim, Guard, StoreError};
 
 /// An attempt that found its engine away goes back to the queue, this often at most.
@@ -174,6 +174,7 @@ impl Job {
         .await?;
         let dockerfile = self.dockerfile().await?;
         let context = self.context(builder, dockerfile.clone()).await?;
+        let credentials = self.credentials_for(builder).await;
         let spec = &self.record.spec;
         let request = BuildRequest {
             id: self.record.id,
@@ -187,7 +188,8 @@ impl Job {
             network: spec.network,
             memory_bytes: spec.memory_bytes,
             milli_cpus: spec.milli_cpus,
-            credentials: self.credentials.clone(),
+            credentials,
+            registries: Arc::clone(&self.parts.registry) as _,
             builder,
         };
         let mut error = match engine.build(request, context, self.log.lines()).await {
@@ -201,6 +203,25 @@ impl Job {
         let text = String::from_utf8_lossy(&dockerfile);
         error.dockerfile_line = error.dockerfile_line.or_else(|| blame::line_of(&text, error.code, &error.message));
         Err(fail(error))
+    }
+
+    /// What the builder may pull base images with. BuildKit asks for each when it needs it; the classic builder is handed
+    /// all of them, and so only those that their registries ask for.
+    async fn credentials_for(&self, builder: BuilderKind) -> Vec<Credentials> {
+        if builder == BuilderKind::Buildkit {
+            return self.credentials.clone();
+        }
+        let mut asked_for = Vec::new();
+        for one in &self.credentials {
+            match self.parts.registry.asks_for(one).await {
+                Ok(true) => asked_for.push(one.clone()),
+                Ok(false) => {}
+                Err(error) => {
+                    self.log.say(format!("Base images of {} are pulled without credentials: {error}", one.host())).await;
+                }
+            }
+        }
+        asked_for
     }
 
     async fn dockerfile(&self) -> Result<Vec<u8>, Failure> {

@@ -1,11 +1,12 @@
 //! Accounts: everyone owns their own, and nobody else's.
 
+mod audit;
 mod canaries;
 mod guessing;
 mod keys;
 mod matrix;
 mod origins;
-mod people;
+pub mod people;
 mod recorder;
 mod registries;
 mod replays;

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use dockwright::domain::{BuildId, BuilderKind, LogLine, LogStream, NetworkMode, local_tag};
 use dockwright::engine::docker::Docker;
 use dockwright::engine::{BuildRequest, Builder, BuiltImage, ContextStream, EngineError, Images};
+use dockwright::registry::{RegistryClient, Timeouts};
 use tokio::sync::mpsc;
 
 pub fn docker() -> Docker {
@@ -43,6 +44,7 @@ pub fn request(builder: BuilderKind) -> BuildRequest {
         memory_bytes: None,
         milli_cpus: None,
         credentials: Vec::new(),
+        registries: std::sync::Arc::new(RegistryClient::new(Timeouts::default())),
         builder,
     }
 }

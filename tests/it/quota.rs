@@ -1,9 +1,9 @@
 //! Quotas as a client meets them: named, with their value and their use.
 
-use dockwright::domain::Quota;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::accounts::people::one_worker_behind_a_gate;
 use crate::support::service::{self, Backend, Running, context, dockerfile, tar};
 use crate::support::unique;
 
@@ -31,9 +31,13 @@ async fn refusals_name_the_quota(backend: Backend) {
     assert_eq!(problem["detail"], "quota builds_queued: the limit is 1, and 1 are used");
 
     let often = account(&service, "often", json!({"uploads_per_minute": 2})).await;
-    for expected in [StatusCode::ACCEPTED, StatusCode::ACCEPTED, StatusCode::TOO_MANY_REQUESTS] {
-        assert_eq!(submit(&service, &often, dockerfile("FROM busybox")).await.0, expected);
+    for _ in 0..2 {
+        assert_eq!(submit(&service, &often, dockerfile("FROM busybox")).await.0, StatusCode::ACCEPTED);
     }
+    let (status, retry, problem) = submit(&service, &often, dockerfile("FROM busybox")).await;
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(retry.is_some_and(|seconds| (1..=60).contains(&seconds.parse::<u64>().expect("seconds"))));
+    assert_eq!(problem["detail"], "quota uploads_per_minute: the limit is 2, and 2 are used");
 
     let small = account(&service, "small", json!({"context_bytes": 1000})).await;
     let large = tar(&[("Dockerfile", "FROM busybox"), ("large", &"x".repeat(5000))]);
@@ -67,19 +71,34 @@ async fn refusals_name_the_quota_on_redis() {
     refusals_name_the_quota(Backend::Redis).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_account_sees_its_quota_and_its_use() {
-    let service = service::start_with(Backend::Sqlite, |s| s.engine = Some("unix:///nowhere.sock".into())).await;
-    let quota = Quota { builds_queued: Some(5), uploads_per_minute: Some(9), ..Quota::default() };
-    let token = account(&service, "ada", serde_json::to_value(quota).expect("serialises")).await;
-    for _ in 0..2 {
+/// All quotas of builds, and what is used of those that are used up: the others bound each upload or build by itself.
+async fn an_account_sees_its_quota_and_its_use(backend: Backend) {
+    let (gate, service) = one_worker_behind_a_gate(backend).await;
+    let quota = json!({"builds_running": 1, "builds_queued": 5, "uploads_per_minute": 9, "context_bytes": 1000,
+        "stored_bytes": 2000, "build_seconds": 60});
+    let token = account(&service, "ada", quota.clone()).await;
+    for _ in 0..3 {
         assert_eq!(submit(&service, &token, dockerfile("FROM busybox")).await.0, StatusCode::ACCEPTED);
     }
+    gate.reached().await;
     let me: Value =
         service.request_as(&token, Method::GET, "/api/v1/me").send().await.expect("an answer").json().await.expect("JSON");
-    assert_eq!((&me["name"], &me["quota"]), (&json!("ada"), &json!({"builds_queued": 5, "uploads_per_minute": 9})));
-    let usage = json!({"builds_running": 0, "builds_queued": 2, "builds": 2, "stored_bytes": 24, "uploads_this_minute": 2});
-    assert_eq!(me["usage"], usage);
+    assert_eq!((&me["name"], &me["quota"]), (&json!("ada"), &quota));
+    let usage = json!({"builds_running": 1, "builds_queued": 2, "builds": 3, "stored_bytes": 36, "uploads_this_minute": 3});
+    for (field, used) in usage.as_object().expect("an object") {
+        assert_eq!(&me["usage"][field], used, "{field}");
+    }
+    gate.open();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_sees_its_quota_and_its_use_on_sqlite() {
+    an_account_sees_its_quota_and_its_use(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_sees_its_quota_and_its_use_on_redis() {
+    an_account_sees_its_quota_and_its_use(Backend::Redis).await;
 }
 
 /// One floods; the other's single build is the next to start.

@@ -5,6 +5,7 @@ mod faults;
 mod host_login;
 mod proxy;
 mod publishing;
+mod tokens;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,10 +1,13 @@
 //! `POST /build` with either builder.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use http::{Method, Request, Uri};
 
 use super::classic::Classic;
 use super::errors::{Doing, fault, platform_not_supported, sort};
+use super::keyring::Keyring;
 use super::leftovers::ClassicRun;
 use super::lines::send;
 use super::session::Session;
@@ -34,7 +37,8 @@ impl Builder for Docker {
 
 impl Docker {
     async fn buildkit(&self, request: &BuildRequest, context: ContextStream, lines: &Lines) -> Result<Digest> {
-        let session = Session::open(&self.transport, request.credentials.clone()).await?;
+        let session =
+            Session::open(&self.transport, Keyring::new(request.credentials.clone(), Arc::clone(&request.registries))).await?;
         let session = session.ok_or_else(|| fault("this engine has no BuildKit sessions"))?;
         let mut query = common_query(request);
         query.add("version", "2");

@@ -103,6 +103,8 @@ const BUILD: &[Rule] = &[
         &["no match for platform", "does not match the specified platform", "unknown operating system or architecture"],
     ),
     passing("rate_limited", ErrorKind::Registry, &["toomanyrequests", "too many requests", "429"]),
+    // Our own words, which come back through the engine (`registry/refusal.rs`).
+    rule("foreign_realm", ErrorKind::Auth, &["wants its credentials sent to"]),
     rule("base_image_not_found", ErrorKind::User, &["pull access denied", "manifest unknown", "manifest for*not found"]),
     rule(
         "registry_auth",

@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use super::Docker;
 use super::errors::{fault, from_bollard, vanished};
-use crate::domain::{BuildId, Credentials, Digest, ImageRef, LOCAL_HOST, build_of_tag};
-use crate::engine::{Images, Lines, Result, Untagged};
+use crate::domain::{BuildId, Digest, ImageRef, LOCAL_HOST, build_of_tag};
+use crate::engine::{Images, Lines, Pass, Result, Untagged};
 
 /// An empty tar: two blocks of zeros.
 const EMPTY_TAR: [u8; 1024] = [0; 1024];
@@ -60,12 +60,12 @@ impl Images for Docker {
         Ok(images.into_iter().flat_map(|image| image.repo_tags).collect())
     }
 
-    async fn push(&self, image: &ImageRef, credentials: Option<&Credentials>, lines: Lines) -> Result<Digest> {
-        self.push_tag(image, credentials, lines).await
+    async fn push(&self, image: &ImageRef, pass: Option<&Pass>, lines: Lines) -> Result<Digest> {
+        self.push_tag(image, pass, lines).await
     }
 
-    async fn remote_digest(&self, image: &ImageRef, credentials: Option<&Credentials>) -> Result<Option<Digest>> {
-        self.distribution_digest(image, credentials).await
+    async fn remote_digest(&self, image: &ImageRef, pass: Option<&Pass>) -> Result<Option<Digest>> {
+        self.distribution_digest(image, pass).await
     }
 }
 

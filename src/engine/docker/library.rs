@@ -16,7 +16,7 @@ use super::stream::{Message, Messages};
 use super::summaries::happened;
 use crate::domain::{Credentials, Digest, ErrorKind, RunImage, Timestamp};
 use crate::engine::containers::{EngineImage, Library, PullProgress};
-use crate::engine::{EngineError, Result};
+use crate::engine::{EngineError, Pass, Result};
 
 /// Tag and digest of an image that has none.
 const NONE: &str = "<none>";
@@ -40,7 +40,8 @@ impl Library for Docker {
         // Without one the engine pulls all tags there are.
         query.add("tag", image.digest.as_ref().map_or(image.image.tag(), Digest::as_str));
         let mut http = request(Method::POST, &format!("/images/create?{}", query.0), None)?;
-        http.headers_mut().insert("x-registry-auth", registry_auth(&image.image, credentials));
+        http.headers_mut()
+            .insert("x-registry-auth", registry_auth(&image.image, credentials.cloned().map(Pass::Password).as_ref()));
         let messages = Messages::new(self.transport.send_ok(http, Doing::Pull).await?);
         follow(messages, progress).await
     }

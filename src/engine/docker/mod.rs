@@ -32,6 +32,7 @@ mod errors;
 mod events;
 mod exec;
 mod images;
+mod keyring;
 mod leftovers;
 mod library;
 mod lines;

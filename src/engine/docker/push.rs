@@ -6,16 +6,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use http::{HeaderValue, Method, Request};
 use http_body_util::BodyExt;
+use secrecy::ExposeSecret;
 use serde::Serialize;
 
 use super::Docker;
 use super::build::Query;
 use super::errors::{Doing, fault, sort};
+use super::keyring::same_registry;
 use super::lines::{progress, send};
 use super::stream::{Message, Messages, Transfers};
 use super::transport::{Body, broken, empty};
 use crate::domain::{Credentials, Digest, ErrorKind, ImageRef};
-use crate::engine::{EngineError, Lines, Result};
+use crate::engine::{EngineError, Lines, Pass, Result};
 
 /// The key of Docker Hub in what engines and clients keep of registries.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
@@ -46,10 +48,15 @@ fn header(value: &impl Serialize) -> HeaderValue {
     header
 }
 
-/// `X-Registry-Auth`: the credentials for one registry.
-pub(super) fn registry_auth(image: &ImageRef, credentials: Option<&Credentials>) -> HeaderValue {
-    let own = credentials.filter(|one| super::session::same_registry(one.host(), image.host()));
-    own.map_or_else(|| header(&BTreeMap::<&str, &str>::new()), |one| header(&auth_config(one)))
+/// `X-Registry-Auth`: what one registry is shown.
+pub(super) fn registry_auth(image: &ImageRef, pass: Option<&Pass>) -> HeaderValue {
+    match pass.filter(|pass| same_registry(pass.host(), image.host())) {
+        None => header(&BTreeMap::<&str, &str>::new()),
+        Some(Pass::Password(credentials)) => header(&auth_config(credentials)),
+        Some(Pass::Token { host, token }) => {
+            header(&BTreeMap::from([("registrytoken", token.expose_secret()), ("serveraddress", key(host))]))
+        }
+    }
 }
 
 /// `X-Registry-Config`: the credentials for a classic build, by registry.
@@ -59,11 +66,11 @@ pub(super) fn registry_config(credentials: &[Credentials]) -> HeaderValue {
 }
 
 impl Docker {
-    pub(super) async fn push_tag(&self, image: &ImageRef, credentials: Option<&Credentials>, lines: Lines) -> Result<Digest> {
+    pub(super) async fn push_tag(&self, image: &ImageRef, pass: Option<&Pass>, lines: Lines) -> Result<Digest> {
         let mut query = Query::default();
         query.add("tag", image.tag());
         let uri = format!("/images/{}/push?{}", image.repository(), query.0);
-        let mut request = self.registry_request(&uri, image, credentials)?;
+        let mut request = self.registry_request(&uri, image, pass)?;
         *request.method_mut() = Method::POST;
         let answer = self.transport.send_ok(request, Doing::Push).await?;
         let mut messages = Messages::new(answer);
@@ -79,12 +86,8 @@ impl Docker {
         digest.ok_or_else(|| fault("the engine ended the push without a digest or an error"))
     }
 
-    pub(super) async fn distribution_digest(
-        &self,
-        image: &ImageRef,
-        credentials: Option<&Credentials>,
-    ) -> Result<Option<Digest>> {
-        let request = self.registry_request(&format!("/distribution/{image}/json"), image, credentials)?;
+    pub(super) async fn distribution_digest(&self, image: &ImageRef, pass: Option<&Pass>) -> Result<Option<Digest>> {
+        let request = self.registry_request(&format!("/distribution/{image}/json"), image, pass)?;
         let answer = match self.transport.send_ok(request, Doing::Push).await {
             Ok(answer) => answer,
             Err(error) if says_absent(&error.message) => return Ok(None),
@@ -97,7 +100,7 @@ impl Docker {
         digest.map(Some).ok_or_else(|| fault("the engine named no digest"))
     }
 
-    fn registry_request(&self, uri: &str, image: &ImageRef, credentials: Option<&Credentials>) -> Result<Request<Body>> {
+    fn registry_request(&self, uri: &str, image: &ImageRef, pass: Option<&Pass>) -> Result<Request<Body>> {
         let mut request = Request::new(empty());
         *request.uri_mut() = uri.parse().map_err(|_| EngineError {
             kind: ErrorKind::User,
@@ -106,7 +109,7 @@ impl Docker {
             dockerfile_line: None,
             transient: false,
         })?;
-        request.headers_mut().insert("x-registry-auth", registry_auth(image, credentials));
+        request.headers_mut().insert("x-registry-auth", registry_auth(image, pass));
         Ok(request)
     }
 }
@@ -132,7 +135,7 @@ mod tests {
 
     #[test]
     fn credentials_are_written_in_the_alphabet_for_urls_and_for_their_host_only() {
-        let secret = Credentials::new("r.example", "robot", SecretString::from("pass?>~?>~word"));
+        let secret = Pass::Password(Credentials::new("r.example", "robot", SecretString::from("pass?>~?>~word")));
         let image: ImageRef = "r.example/app:1".parse().expect("an image");
         let value = registry_auth(&image, Some(&secret));
         assert!(value.is_sensitive());
@@ -141,7 +144,13 @@ mod tests {
         let json: serde_json::Value = serde_json::from_slice(&URL_SAFE.decode(text).expect("base64")).expect("JSON");
         assert_eq!(json["password"], "pass?>~?>~word");
         let other: ImageRef = "other.example/app:1".parse().expect("an image");
-        assert_eq!(registry_auth(&other, Some(&secret)), URL_SAFE.encode("{}"));
+        let token = Pass::Token { host: "r.example".into(), token: SecretString::from("a-token") };
+        let value = registry_auth(&image, Some(&token));
+        let shown = URL_SAFE.decode(value.as_bytes()).expect("base64");
+        assert_eq!(shown, br#"{"registrytoken":"a-token","serveraddress":"r.example"}"#);
+        for pass in [secret, token] {
+            assert_eq!(registry_auth(&other, Some(&pass)), URL_SAFE.encode("{}"));
+        }
     }
 
     #[test]

@@ -1,21 +1,16 @@
 //! BuildKit's session: the engine calls *us* over a connection that we opened, upgraded from `POST /session` to HTTP/2.
-//! Served are gRPC health, by which the engine sees that we are alive, and the credentials for base images. Secrets and
+//! Served are gRPC health, by which the engine sees that we are alive, and what base images are pulled with ([`super::keyring`]). Secrets and
 //! ssh agents are further services of the same kind (`moby.buildkit.secrets.v1`, `moby.sshforward.v1`): a method
 //! in [`METHODS`] and an arm in [`Services::call`].
 //!
 //! Source: moby/buildkit `session/session.go`, `session/grpc.go`, `session/auth/auth.go`.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use bollard_buildkit_proto::health::health_check_response::ServingStatus;
 use bollard_buildkit_proto::health::health_server::{Health, HealthServer};
 use bollard_buildkit_proto::health::{HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse};
-use bollard_buildkit_proto::moby::filesync::v1::auth_server::{Auth, AuthServer};
-use bollard_buildkit_proto::moby::filesync::v1::{
-    CredentialsRequest, CredentialsResponse, FetchTokenRequest, FetchTokenResponse, GetTokenAuthorityRequest,
-    GetTokenAuthorityResponse, VerifyTokenAuthorityRequest, VerifyTokenAuthorityResponse,
-};
+use bollard_buildkit_proto::moby::filesync::v1::auth_server::AuthServer;
 use http::{Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioExecutor;
@@ -24,15 +19,19 @@ use tonic::{Response, Status};
 use uuid::Uuid;
 
 use super::errors::unavailable;
+use super::keyring::Keyring;
 use super::transport::{Connection, Transport, broken, empty};
-use crate::domain::Credentials;
 use crate::engine::Result;
 
 const NAME: &str = "dockwright";
-/// What the engine may call. Tokens are not ours to fetch: it does that with the credentials.
-const METHODS: [&str; 2] = ["/grpc.health.v1.Health/Check", "/moby.filesync.v1.Auth/Credentials"];
-/// The names by which engines and registries call Docker Hub.
-const HUB: [&str; 4] = ["docker.io", "index.docker.io", "registry-1.docker.io", "https://index.docker.io/v1/"];
+/// What the engine may call.
+const METHODS: [&str; 5] = [
+    "/grpc.health.v1.Health/Check",
+    "/moby.filesync.v1.Auth/Credentials",
+    "/moby.filesync.v1.Auth/FetchToken",
+    "/moby.filesync.v1.Auth/GetTokenAuthority",
+    "/moby.filesync.v1.Auth/VerifyTokenAuthority",
+];
 
 /// An open session. Dropping it closes the connection, and the engine forgets the session.
 pub(super) struct Session {
@@ -53,7 +52,7 @@ impl Session {
     }
 
     /// `None`: this engine has no sessions.
-    pub(super) async fn open(transport: &Transport, credentials: Vec<Credentials>) -> Result<Option<Self>> {
+    pub(super) async fn open(transport: &Transport, keyring: Keyring) -> Result<Option<Self>> {
         let id = Uuid::new_v4().simple().to_string();
         let answer = transport.send(request(&id)).await?;
         match answer.response.status() {
@@ -65,7 +64,7 @@ impl Session {
             _ => return Ok(None),
         }
         let upgraded = hyper::upgrade::on(answer.response).await.map_err(broken)?;
-        let services = Services::new(credentials);
+        let services = Services::new(keyring);
         let server = tokio::spawn(async move {
             let serve = hyper::service::service_fn(move |request| services.clone().call(request));
             // It ends when the engine closes the connection, which is as good as any other end.
@@ -77,7 +76,7 @@ impl Session {
 
 /// Whether the engine answers a session with 101.
 pub(super) async fn probe(transport: &Transport) -> Result<bool> {
-    Session::open(transport, Vec::new()).await.map(|session| session.is_some())
+    Session::open(transport, Keyring::default()).await.map(|session| session.is_some())
 }
 
 fn request(id: &str) -> Request<super::transport::Body> {
@@ -102,8 +101,8 @@ struct Services {
 }
 
 impl Services {
-    fn new(credentials: Vec<Credentials>) -> Self {
-        Self { health: HealthServer::new(Alive), auth: AuthServer::new(Keyring(Arc::new(credentials))) }
+    fn new(keyring: Keyring) -> Self {
+        Self { health: HealthServer::new(Alive), auth: AuthServer::new(keyring) }
     }
 
     async fn call(mut self, request: Request<Incoming>) -> Result<http::Response<tonic::body::Body>, Infallible> {
@@ -134,76 +133,5 @@ impl Health for Alive {
 
     async fn watch(&self, _: tonic::Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
         Err(Status::unimplemented("only Check is served"))
-    }
-}
-
-/// The build's credentials, each for its own host only.
-struct Keyring(Arc<Vec<Credentials>>);
-
-impl Keyring {
-    fn for_host(&self, asked: &str) -> Option<&Credentials> {
-        self.0.iter().find(|one| same_registry(one.host(), asked))
-    }
-}
-
-/// Whether two names are of one registry: equal, or both Docker Hub's.
-pub(super) fn same_registry(one: &str, other: &str) -> bool {
-    one.eq_ignore_ascii_case(other) || (HUB.contains(&one) && HUB.contains(&other))
-}
-
-#[tonic::async_trait]
-impl Auth for Keyring {
-    async fn credentials(&self, request: tonic::Request<CredentialsRequest>) -> Result<Response<CredentialsResponse>, Status> {
-        // An empty answer means: none, go on anonymously.
-        let found = self.for_host(&request.get_ref().host);
-        let answer =
-            found.map(|one| CredentialsResponse { username: one.username().into(), secret: one.expose_password().into() });
-        Ok(Response::new(answer.unwrap_or_default()))
-    }
-
-    async fn fetch_token(&self, _: tonic::Request<FetchTokenRequest>) -> Result<Response<FetchTokenResponse>, Status> {
-        Err(Status::unimplemented("the engine fetches its tokens itself"))
-    }
-
-    async fn get_token_authority(
-        &self,
-        _: tonic::Request<GetTokenAuthorityRequest>,
-    ) -> Result<Response<GetTokenAuthorityResponse>, Status> {
-        Err(Status::unimplemented("the engine fetches its tokens itself"))
-    }
-
-    async fn verify_token_authority(
-        &self,
-        _: tonic::Request<VerifyTokenAuthorityRequest>,
-    ) -> Result<Response<VerifyTokenAuthorityResponse>, Status> {
-        Err(Status::unimplemented("the engine fetches its tokens itself"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use secrecy::SecretString;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn credentials_go_to_their_own_host_only() {
-        let one = |host: &str, user: &str| Credentials::new(host, user, SecretString::from("pw"));
-        let keyring = Keyring(Arc::new(vec![one("docker.io", "hub"), one("r.example:5000", "r")]));
-        for (host, user) in [
-            ("r.example:5000", "r"),
-            ("registry-1.docker.io", "hub"),
-            ("https://index.docker.io/v1/", "hub"),
-            ("docker.io", "hub"),
-            ("r.example", ""),
-            ("r.example:5001", ""),
-            ("auth.docker.io", ""),
-            ("evil.example", ""),
-        ] {
-            let request = tonic::Request::new(CredentialsRequest { host: host.into() });
-            let answer = keyring.credentials(request).await.expect("answers").into_inner();
-            assert_eq!(answer.username, user, "{host}");
-            assert_eq!(answer.secret.is_empty(), user.is_empty(), "{host}");
-        }
     }
 }

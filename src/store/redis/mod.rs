@@ -38,6 +38,7 @@
 //! | `objects` | number | newest object |
 //! | `rate:KEY` | number | how often something was done; expires |
 //! | `audit` | list | who did what, from the oldest |
+//! | `audit_head` | string | its sealed end |
 //! | `ping` | number | readiness checks |
 //! | `wake` | channel | `q`, `b ID`, `r`, `l`, `a`: a [`Topic`](super::Topic) has moved; `n ID`: a new build, which is `q` and `b ID` |
 #![allow(clippy::disallowed_types, reason = "this is the folder that speaks Redis")]

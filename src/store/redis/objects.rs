@@ -52,11 +52,11 @@ impl RedisStore {
                 }
                 Action::Remove => script.arg("remove").arg("").arg("").arg("").arg(""),
             };
-            script.arg(write.kind.topic(&write.id).map(told).unwrap_or_default());
+            script.arg(write.topic().map(told).unwrap_or_default());
         }
         let answer: String = self.inner.link.script(&script).await?;
         // At once in this process, whatever becomes of the message.
-        writes.iter().filter_map(|write| write.kind.topic(&write.id)).for_each(|topic| self.inner.wakes.wake(topic));
+        writes.iter().filter_map(Write::topic).for_each(|topic| self.inner.wakes.wake(topic));
         if answer == "done" { Ok(()) } else { Err(StoreError::Conflict) }
     }
 
@@ -80,13 +80,19 @@ impl RedisStore {
         Ok(count.unwrap_or(0))
     }
 
-    pub async fn audit_append(&self, after: u64, entries: &[String]) -> Result<bool> {
+    pub async fn audit_append(&self, after: u64, entries: &[String], head: &str) -> Result<bool> {
         let mut script = scripts::AUDIT.key(&self.inner.prefix);
-        script.arg(call_token()).arg(after);
+        script.arg(call_token()).arg(after).arg(head);
         for entry in entries {
             script.arg(entry);
         }
         self.inner.link.script(&script).await
+    }
+
+    pub async fn audit_head(&self) -> Result<Option<String>> {
+        let mut command = redis::cmd("GET");
+        command.arg(self.key("audit_head"));
+        self.inner.link.command(&command).await
     }
 
     pub async fn audit(&self, before: Option<u64>, limit: usize) -> Result<Vec<(u64, String)>> {

@@ -223,9 +223,13 @@ impl SqliteStore {
         self.read(move |conn| objects::hits(conn, now, &key)).await
     }
 
-    pub async fn audit_append(&self, after: u64, entries: &[String]) -> Result<bool> {
-        let entries = entries.to_vec();
-        self.write(move |txn| objects::audit_append(txn, after, &entries)).await
+    pub async fn audit_append(&self, after: u64, entries: &[String], head: &str) -> Result<bool> {
+        let (entries, head) = (entries.to_vec(), head.to_owned());
+        self.write(move |txn| objects::audit_append(txn, after, &entries, &head)).await
+    }
+
+    pub async fn audit_head(&self) -> Result<Option<String>> {
+        self.read(objects::audit_head).await
     }
 
     pub async fn audit(&self, before: Option<u64>, limit: usize) -> Result<Vec<(u64, String)>> {

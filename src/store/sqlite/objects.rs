@@ -67,7 +67,7 @@ pub(super) fn commit(txn: &Txn<'_>, writes: &[Write]) -> Result<()> {
             return Err(StoreError::Conflict);
         }
         apply(txn, write, now)?;
-        if let Some(topic) = write.kind.topic(&write.id) {
+        if let Some(topic) = write.topic() {
             txn.wake(topic);
         }
     }
@@ -131,7 +131,7 @@ pub(super) fn hits(conn: &Connection, now: i64, key: &str) -> Result<u64> {
     Ok(conn.prepare_cached(sql)?.query_row(params![key, now], |row| row.get(0)).optional()?.unwrap_or(0))
 }
 
-pub(super) fn audit_append(txn: &Txn<'_>, after: u64, entries: &[String]) -> Result<bool> {
+pub(super) fn audit_append(txn: &Txn<'_>, after: u64, entries: &[String], head: &str) -> Result<bool> {
     let last: u64 = txn.conn.prepare_cached("SELECT coalesce(max(seq), 0) FROM audit")?.query_row([], |row| row.get(0))?;
     if last != after {
         return Ok(false);
@@ -140,7 +140,15 @@ pub(super) fn audit_append(txn: &Txn<'_>, after: u64, entries: &[String]) -> Res
     for (seq, entry) in (after + 1..).zip(entries) {
         insert.execute(params![seq, entry])?;
     }
+    let sql = "INSERT INTO object (kind, id, owner, revision, body) VALUES (?1, '', '', 1, ?2)
+               ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body";
+    txn.conn.prepare_cached(sql)?.execute(params![Kind::AuditHead.as_str(), head])?;
     Ok(true)
+}
+
+pub(super) fn audit_head(conn: &Connection) -> Result<Option<String>> {
+    let sql = "SELECT body FROM object WHERE kind = ?1 AND id = ''";
+    Ok(conn.prepare_cached(sql)?.query_row([Kind::AuditHead.as_str()], |row| row.get(0)).optional()?)
 }
 
 pub(super) fn audit(conn: &Connection, before: Option<u64>, limit: usize) -> Result<Vec<(u64, String)>> {

@@ -1,4 +1,4 @@
-//! Another key while the service works, and an audit that nobody can change unseen.
+//! Another key while the service works.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -6,10 +6,9 @@ use std::time::{Duration, SystemTime};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use super::people::{one_worker_behind_a_gate, queued, quiet, send};
-use crate::cli::dockwright;
-use crate::support::service::{Backend, Running, dockerfile, tag_digest};
-use crate::support::{private_registry, redis_url, unique, watch};
+use super::people::{one_worker_behind_a_gate, send};
+use crate::support::service::{Backend, dockerfile, tag_digest};
+use crate::support::{private_registry, unique, watch};
 
 fn keys(file: &Path) -> Vec<String> {
     std::fs::read_to_string(file).expect("a key file").lines().map(str::to_owned).collect()
@@ -66,55 +65,4 @@ async fn another_key_while_builds_wait_with_the_embedded_store() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_key_while_builds_wait_with_redis() {
     another_key_while_builds_wait(Backend::Redis).await;
-}
-
-/// What `dockwright audit verify` says, and whether it is content.
-fn verified(service: &Running) -> (String, bool) {
-    let token = service.config.data_dir.join("admin-token");
-    let args = ["audit", "verify", "--url", &service.url(""), "--token-file", token.to_str().expect("text")];
-    tokio::task::block_in_place(|| dockwright(&args, &[]))
-}
-
-/// Does things as several; then `tamper` changes the third entry behind the service's back.
-async fn a_changed_entry_is_found(backend: Backend, tamper: impl FnOnce(&Running, &dyn Fn(&str) -> String)) {
-    let service = quiet(backend).await;
-    let ada = service.user("ada").await;
-    for _ in 0..5 {
-        queued(&service, &ada).await;
-    }
-    let (told, well) = verified(&service);
-    assert!(well && told.contains("5 entries, unbroken"), "{told}");
-    let entries = service.get("/api/v1/audit").await["items"].clone();
-    let newest = &entries[0];
-    assert_eq!((&newest["seq"], &newest["actor"], &newest["action"]), (&5.into(), &"ada".into(), &"build.submit".into()));
-    assert_eq!((&newest["status"], &newest["proof"]["by"]), (&202.into(), &"token".into()), "{newest}");
-    assert!(newest["object"].as_str().is_some_and(|object| object.starts_with("builds/")), "{newest}");
-    tamper(&service, &|entry| {
-        assert!(entry.contains("\"ada\""), "{entry}");
-        entry.replace("\"ada\"", "\"bob\"")
-    });
-    let (told, well) = verified(&service);
-    assert!(!well && told.contains("entry 3"), "{told}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_changed_entry_of_the_audit_is_found_with_the_embedded_store() {
-    a_changed_entry_is_found(Backend::Sqlite, |service, change| {
-        let file = rusqlite::Connection::open(service.config.data_dir.join("dockwright.db")).expect("opens");
-        let entry: String = file.query_row("SELECT entry FROM audit WHERE seq = 3", [], |row| row.get(0)).expect("an entry");
-        assert_eq!(file.execute("UPDATE audit SET entry = ?1 WHERE seq = 3", [change(&entry)]).expect("written"), 1);
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_changed_entry_of_the_audit_is_found_with_redis() {
-    a_changed_entry_is_found(Backend::Redis, |service, change| {
-        use redis::Commands;
-        let mut link = redis::Client::open(redis_url()).expect("a URL").get_connection().expect("Redis answers");
-        let key = format!("{}:audit", service.config.store_prefix);
-        let entry: String = link.lindex(&key, 2).expect("an entry");
-        let () = link.lset(&key, 2, change(&entry)).expect("written");
-    })
-    .await;
 }

@@ -71,6 +71,87 @@ async fn a_registry_that_names_a_foreign_realm_gets_no_credentials() {
     .await;
 }
 
+/// A registry with one face for the service and another for engines, which it sends to a foreign token server.
+/// `honest` is what the service is told; both get what it makes of a request's head.
+async fn two_faced(honest: impl Fn(&str) -> String + Send + Sync + 'static) -> (Recorder, Recorder) {
+    let foreign = Recorder::start("127.0.0.2", |_| answer_with("200 OK", r#"{"token":"harvested","expires_in":300}"#)).await;
+    let realm = format!("401 Unauthorized\r\nwww-authenticate: Bearer realm=\"http://{}/token\",service=\"x\"", foreign.host());
+    let liar = Recorder::start("127.0.0.1", move |head| {
+        if head.to_ascii_lowercase().contains("user-agent: dockwright/") { honest(head) } else { answer(&realm) }
+    });
+    (liar.await, foreign)
+}
+
+fn answer_with(head: &str, body: &str) -> String {
+    format!("HTTP/1.1 {head}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+fn asks_nothing(_: &str) -> String {
+    answer("202 Accepted")
+}
+
+/// A token of its own, for the right password.
+fn asks_a_token(head: &str) -> String {
+    let lower = head.to_ascii_lowercase();
+    let host = lower.lines().find_map(|line| line.strip_prefix("host: ")).expect("a host").to_owned();
+    if lower.starts_with("get /token") {
+        answer_with("200 OK", r#"{"token":"for-its-own","expires_in":300}"#)
+    } else if lower.contains("authorization: bearer for-its-own") {
+        answer("202 Accepted")
+    } else {
+        answer(&format!("401 Unauthorized\r\nwww-authenticate: Bearer realm=\"http://{host}/token\",service=\"x\""))
+    }
+}
+
+/// The heads of what the engine has sent, or somebody in its stead.
+fn of_the_engine(heard: Vec<String>) -> Vec<String> {
+    heard.into_iter().filter(|head| !head.to_ascii_lowercase().contains("user-agent: dockwright/")).collect()
+}
+
+/// Builds with credentials for a registry with two faces: none of its passwords is anywhere but where the service has sent it.
+async fn two_faces_see_no_password(honest: fn(&str) -> String, limits: bool, pull: bool) -> Value {
+    let service = start(Backend::Sqlite).await;
+    let (liar, foreign) = two_faced(honest).await;
+    let canary = unique("Canary");
+    assert_eq!(put(&service, &service.token, "liar", &liar.host(), ("robot", &canary)).await, StatusCode::CREATED);
+    let image = format!("{}/{}:1", liar.host(), unique("x"));
+    let mut form = dockerfile(&format!("FROM {}\n", if pull { &image } else { "busybox" })).text("registry", "liar");
+    form = form.text("image", image);
+    if limits {
+        form = form.text("memory", "64m");
+    }
+    let ended = service.ended(&service.submit(form).await).await;
+    assert_eq!(
+        (&ended["state"], &ended["error"]["stage"]),
+        (&"failed".into(), &if pull { "build" } else { "push" }.into()),
+        "{ended}"
+    );
+    let (at_liar, elsewhere) = (of_the_engine(liar.requests()), foreign.requests());
+    assert!(!at_liar.is_empty(), "the engine has come: {ended}\n{}", service.log(&ended).await);
+    assert_eq!(with_authorization(&elsewhere), Vec::<&String>::new(), "{ended}");
+    let shown = with_authorization(&at_liar);
+    assert!(shown.iter().all(|head| head.to_ascii_lowercase().contains("authorization: bearer ")), "{shown:?}");
+    for head in at_liar.iter().chain(&elsewhere) {
+        assert!(!head.contains(&canary) && !head.contains("account=robot"), "{head}");
+    }
+    ended
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_pushes_is_given_nothing_that_the_service_was_not_asked_for() {
+    two_faces_see_no_password(asks_nothing, false, false).await;
+    two_faces_see_no_password(asks_a_token, false, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_pulls_is_given_no_password_for_a_foreign_realm() {
+    for honest in [asks_nothing, asks_a_token] {
+        let ended = two_faces_see_no_password(honest, false, true).await;
+        assert_eq!((&ended["error"]["code"], &ended["error"]["kind"]), (&"foreign_realm".into(), &"auth".into()), "{ended}");
+    }
+    two_faces_see_no_password(asks_nothing, true, true).await;
+}
+
 async fn a_stored_registry_is_used_by_its_owners_builds(backend: Backend) {
     let service = start(backend).await;
     let (ada, bob) = (service.user("ada").await, service.user("bob").await);
@@ -146,6 +227,31 @@ async fn a_build_keeps_what_it_was_given_with_the_embedded_store() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_keeps_what_it_was_given_with_redis() {
     a_build_keeps_what_it_was_given(Backend::Redis).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_sees_whose_registries_there_are() {
+    for backend in [Backend::Sqlite, Backend::Redis] {
+        let service = quiet(backend).await;
+        let ada = service.user("ada").await;
+        let bob = service.user("bob").await;
+        for (token, user) in [(&ada, "a"), (&bob, "b"), (&service.token, "c")] {
+            assert_eq!(put(&service, token, "team", "127.0.0.1:1", (user, "secret")).await, StatusCode::CREATED);
+        }
+        let list = async |token: &str, query: &str| {
+            let (status, page) = send(service.request_as(token, Method::GET, &format!("/api/v1/registries{query}"))).await;
+            assert_eq!(status, StatusCode::OK, "{page}");
+            let items = page["items"].as_array().expect("a list");
+            items.iter().map(|one| format!("{} {}", one["owner"], one["username"]).replace('"', "")).collect::<Vec<_>>()
+        };
+        assert_eq!(list(&service.token, "").await, ["admin c", "bob b", "ada a"]);
+        assert_eq!(list(&service.token, "?owner=ada").await, ["ada a"]);
+        assert_eq!((list(&ada, "").await, list(&ada, "?owner=bob").await), (vec!["ada a".to_owned()], vec![]));
+        let (_, one) = send(service.request(Method::GET, "/api/v1/registries/team?owner=bob")).await;
+        assert_eq!((&one["owner"], &one["username"]), (&"bob".into(), &"b".into()), "{one}");
+        let gone = send(service.request(Method::DELETE, "/api/v1/registries/team?owner=bob")).await.0;
+        assert_eq!((gone, list(&service.token, "").await), (StatusCode::NO_CONTENT, vec!["admin c".into(), "ada a".into()]));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

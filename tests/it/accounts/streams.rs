@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use dockwright::domain::{Permissions, Role};
+use dockwright::domain::{Owner, Permissions, Role, Scope, Session, Timestamp, User};
+use dockwright::store::objects::{Expect, Kind, Write};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::people::{nobody, person, queued, quiet, send, token};
+use super::people::{log_in, nobody, person, queued, quiet, send, token, with_password};
 use crate::support::service::{Backend, Running};
 use crate::support::unique;
 
@@ -171,6 +172,50 @@ async fn streams_end_with_the_right_to_them(backend: Backend) {
             read_to_end(stream).await;
         }
     }
+}
+
+/// Whoever logs out, or whose time is over, reads no more at that moment: long before the right is looked at again without a reason.
+async fn streams_end_at_log_out_and_when_the_time_is_over(backend: Backend) {
+    let service = quiet(backend).await;
+    with_password(&service, "ada", "user").await;
+    let by_cookie = async |method, path, cookie: &str| {
+        let host = service.url("");
+        let request = nobody(&service, method, path).header("cookie", cookie).header("origin", host.trim_end_matches('/'));
+        request.send().await.expect("an answer")
+    };
+    let cookie = log_in(&service, "ada").await;
+    let (ends, stays) = (by_cookie(Method::GET, "/api/v1/events", &cookie).await, log_in(&service, "ada").await);
+    let mut stays = by_cookie(Method::GET, "/api/v1/events", &stays).await;
+    assert_eq!(by_cookie(Method::DELETE, "/api/v1/session", &cookie).await.status(), StatusCode::NO_CONTENT);
+    read_to_end(ends).await;
+
+    let (now, life) = (Timestamp::now(), Duration::from_secs(2));
+    let owner: Owner = "ada".parse().expect("a name");
+    let short = token(&service, &owner, Permissions::of_role(Role::User), Some(now.plus(life))).await;
+    let cookie = secrecy::SecretString::from("a-cookie-of-a-session-that-was-begun-long-ago");
+    let user = service.store.object::<User>(&Scope::All, Kind::User, "ada").await.expect("the store").expect("ada").body;
+    let began = Timestamp::from_millis(now.plus(life).as_millis() - i64::try_from(Session::ABSOLUTE.as_millis()).expect("fits"));
+    let old = Session { owner: owner.clone(), epoch: user.epoch, created_at: began, seen_at: now, address: String::new() };
+    let write = Write::put(Kind::Session, dockwright::auth::token::hash(&cookie), &owner, Expect::Absent, &old);
+    service.store.commit(&[write]).await.expect("a session");
+    let cookie = format!("dockwright={}", secrecy::ExposeSecret::expose_secret(&cookie));
+    for stream in [events(&service, &short).await, by_cookie(Method::GET, "/api/v1/events", &cookie).await] {
+        assert_eq!(stream.status(), StatusCode::OK);
+        read_to_end(stream).await;
+        assert!(Timestamp::now() >= now.plus(life), "not before its time");
+    }
+    let his = queued(&service, &service.token_of("ada").await).await;
+    read_until(&mut stays, &his).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_end_at_log_out_and_when_the_time_is_over_with_the_embedded_store() {
+    streams_end_at_log_out_and_when_the_time_is_over(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_end_at_log_out_and_when_the_time_is_over_with_redis() {
+    streams_end_at_log_out_and_when_the_time_is_over(Backend::Redis).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,8 +3,8 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::people::{nobody, queued, quiet, send};
-use crate::support::service::{Backend, Running, dockerfile};
+use super::people::{log_in, nobody, queued, quiet, send, with_password};
+use crate::support::service::{Backend, Running, dockerfile, id};
 use crate::support::watch;
 
 async fn make(service: &Running, token: &str, form: Value) -> (StatusCode, Value) {
@@ -95,6 +95,94 @@ async fn a_token_for_some_images_builds_no_others() {
     }
     let some = made(&service, &limited, json!({"name": "some", "images": ["127.0.0.1:1/one/app"]})).await;
     assert_eq!(submit(&service, &some, "127.0.0.1:1/team/app").await.1["code"], "image_not_allowed");
+}
+
+/// Of the builds of its account it changes those for its destinations, and reads all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_for_some_images_changes_no_builds_for_others() {
+    for backend in [Backend::Sqlite, Backend::Redis] {
+        let service = quiet(backend).await;
+        let ada = service.user("ada").await;
+        let limited = made(&service, &ada, json!({"name": "ci", "images": ["127.0.0.1:1/team/*"]})).await;
+        let both = dockerfile("FROM busybox\n").text("image", "127.0.0.1:1/team/app").text("image", "127.0.0.1:1/other/app");
+        let mixed = id(&service.submit_as(&ada, both).await).to_owned();
+        let other = id(&submit(&service, &ada, "127.0.0.1:1/other/app").await.1).to_owned();
+        let unpublished = dockerfile("FROM busybox\n").text("push", "false");
+        let unpublished = id(&service.submit_as(&ada, unpublished).await).to_owned();
+        for build in [&mixed, &other] {
+            for (method, path) in [
+                (Method::POST, format!("/api/v1/builds/{build}/cancel")),
+                (Method::DELETE, format!("/api/v1/builds/{build}")),
+                (Method::DELETE, format!("/api/dockerfile-build/?dockerfile_build_id={build}")),
+            ] {
+                let (status, told) = send(service.request_as(&limited, method, &path)).await;
+                assert_eq!((status.as_u16(), &told["code"]), (403, &"image_not_allowed".into()), "{path}: {told}");
+            }
+            let (status, told) = send(service.request_as(&limited, Method::GET, &format!("/api/v1/builds/{build}"))).await;
+            assert_eq!((status, &told["state"]), (StatusCode::OK, &"queued".into()), "{told}");
+        }
+        for build in [&queued(&service, &ada).await, &unpublished] {
+            let cancel = service.request_as(&limited, Method::POST, &format!("/api/v1/builds/{build}/cancel"));
+            assert_eq!(send(cancel).await.1["state"], "cancelled");
+            let delete = service.request_as(&limited, Method::DELETE, &format!("/api/v1/builds/{build}"));
+            assert_eq!(send(delete).await.0, StatusCode::OK);
+        }
+    }
+}
+
+/// Names and ids of the tokens that somebody sees, oldest first.
+async fn seen(service: &Running, token: &str, more: &str) -> Vec<(String, String)> {
+    let (status, page) = send(service.request_as(token, Method::GET, &format!("/api/v1/tokens{more}"))).await;
+    assert_eq!(status, StatusCode::OK, "{page}");
+    let text = |one: &Value, field: &str| one[field].as_str().expect("text").to_owned();
+    page["items"].as_array().expect("a list").iter().rev().map(|one| (text(one, "name"), text(one, "id"))).collect()
+}
+
+async fn a_token_manages_none_that_can_do_more(backend: Backend) {
+    let service = quiet(backend).await;
+    with_password(&service, "ada", "user").await;
+    let cookie = log_in(&service, "ada").await;
+    let ada = service.token_of("ada").await;
+    let images = json!(["127.0.0.1:1/team/*"]);
+    let reader = made(&service, &ada, json!({"name": "reader", "scopes": ["builds:read"]})).await;
+    let limited = made(&service, &ada, json!({"name": "limited", "images": images})).await;
+    made(&service, &limited, json!({"name": "narrow", "scopes": ["builds:read"], "images": ["127.0.0.1:1/team/app"]})).await;
+    let names = |seen: &[(String, String)]| seen.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&seen(&service, &reader, "").await), ["reader", "narrow"]);
+    assert_eq!(names(&seen(&service, &limited, "").await), ["limited", "narrow"]);
+    let all = seen(&service, &ada, "").await;
+    assert_eq!(names(&all), ["test", "reader", "limited", "narrow"]);
+    let in_person = nobody(&service, Method::GET, "/api/v1/tokens").header("cookie", &cookie);
+    assert_eq!(send(in_person).await.1["items"].as_array().map(Vec::len), Some(4));
+    assert_eq!(seen(&service, &service.token, "?owner=ada").await.len(), 4, "an admin's token administers all");
+    // Pages are full, whatever lies between.
+    let (_, page) = send(service.request_as(&reader, Method::GET, "/api/v1/tokens?limit=1")).await;
+    assert_eq!(page["items"][0]["name"], "narrow");
+    let next = format!("/api/v1/tokens?limit=1&cursor={}", page["next_cursor"].as_str().expect("a cursor"));
+    let (_, page) = send(service.request_as(&reader, Method::GET, &next)).await;
+    assert_eq!((&page["items"][0]["name"], &page["next_cursor"]), (&"reader".into(), &Value::Null), "{page}");
+
+    let revoke = async |token: &str, name: &str| {
+        let id = &all.iter().find(|(known, _)| known == name).expect("made").1;
+        send(service.request_as(token, Method::DELETE, &format!("/api/v1/tokens/{id}"))).await.0.as_u16()
+    };
+    assert_eq!((revoke(&reader, "test").await, revoke(&reader, "limited").await), (404, 404));
+    assert_eq!((revoke(&limited, "test").await, revoke(&limited, "reader").await), (404, 404));
+    assert_eq!(
+        (revoke(&reader, "narrow").await, revoke(&limited, "limited").await, revoke(&ada, "reader").await),
+        (204, 204, 204)
+    );
+    assert_eq!(names(&seen(&service, &ada, "").await), ["test"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_manages_none_that_can_do_more_with_the_embedded_store() {
+    a_token_manages_none_that_can_do_more(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_manages_none_that_can_do_more_with_redis() {
+    a_token_manages_none_that_can_do_more(Backend::Redis).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

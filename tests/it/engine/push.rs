@@ -1,7 +1,7 @@
 //! What the engine pushes, and what registries say to it.
 
 use dockwright::domain::{BuilderKind, Credentials, Digest, ErrorKind, ImageRef};
-use dockwright::engine::{Builder, EngineError, Images};
+use dockwright::engine::{Builder, EngineError, Images, Pass};
 use secrecy::SecretString;
 use tokio::sync::mpsc;
 
@@ -17,7 +17,7 @@ async fn tagged(image: &ImageRef) -> Digest {
     id
 }
 
-async fn push(image: &ImageRef, credentials: Option<&Credentials>) -> (Result<Digest, EngineError>, Vec<String>) {
+async fn push(image: &ImageRef, credentials: Option<&Pass>) -> (Result<Digest, EngineError>, Vec<String>) {
     let (lines, mut told) = mpsc::channel::<dockwright::domain::LogLine>(16);
     let docker = docker();
     let read = async {
@@ -51,9 +51,9 @@ async fn a_registry_with_a_password_takes_the_right_one_only() {
     let (host, user, password) = private_registry();
     let image = image(&host);
     tagged(&image).await;
-    let with = |password: &str| Credentials::new(&host, &user, SecretString::from(password.to_owned()));
+    let with = |password: &str| Pass::Password(Credentials::new(&host, &user, SecretString::from(password.to_owned())));
     let (right, wrong) = (with(&password), with("wrong"));
-    let foreign = Credentials::new("other.example", &user, SecretString::from(password.clone()));
+    let foreign = Pass::Password(Credentials::new("other.example", &user, SecretString::from(password.clone())));
     for (what, credentials) in [("none", None), ("wrong", Some(&wrong)), ("of another host", Some(&foreign))] {
         let error = push(&image, credentials).await.0.expect_err(what);
         assert_eq!((error.code, error.kind, error.transient), ("registry_auth", ErrorKind::Auth, false), "{what}: {error:?}");
@@ -71,7 +71,7 @@ async fn a_registry_with_a_password_takes_the_right_one_only() {
         assert_eq!(refused.error().code, "registry_auth", "{builder:?}: {:?}", refused.error());
         let mut asked = request(builder);
         let tag = dockwright::domain::local_tag(asked.id);
-        asked.credentials = vec![right.clone()];
+        asked.credentials = vec![Credentials::new(&host, &user, SecretString::from(password.clone()))];
         let (lines, mut told) = mpsc::channel(16);
         let docker = docker();
         let (built, ()) = tokio::join!(docker.build(asked, context(&[("Dockerfile", &file)]), lines), async {

@@ -25,8 +25,8 @@ impl Act {
     }
 }
 
-/// Decides by method, path and how many requests of that method and kind of path came before.
-type Rule = dyn Fn(&Method, &str) -> Act + Send + Sync;
+/// Decides by method, path and headers.
+type Rule = dyn Fn(&Method, &str, &HeaderMap) -> Act + Send + Sync;
 
 pub struct Proxy {
     pub host: String,
@@ -55,6 +55,10 @@ impl Drop for Over {
 
 impl Proxy {
     pub async fn before(registry: &str, rule: impl Fn(&Method, &str) -> Act + Send + Sync + 'static) -> Self {
+        Self::by_headers(registry, move |method, path, _| rule(method, path)).await
+    }
+
+    pub async fn by_headers(registry: &str, rule: impl Fn(&Method, &str, &HeaderMap) -> Act + Send + Sync + 'static) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let host = listener.local_addr().expect("it is bound").to_string();
         let (manifests, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -67,7 +71,7 @@ impl Proxy {
             let (rule, target, client) = (Arc::clone(&rule), target.clone(), client.clone());
             let (count, ended, waiting) = (Arc::clone(&count), Arc::clone(&ended), Arc::clone(&waiting));
             async move {
-                let act = rule(request.method(), request.uri().path());
+                let act = rule(request.method(), request.uri().path(), request.headers());
                 let request = whole(request).await;
                 if request.method() == Method::PUT && request.uri().path().contains("/manifests/") {
                     count.fetch_add(1, Ordering::SeqCst);
@@ -103,9 +107,12 @@ async fn forward(client: &reqwest::Client, target: &str, request: axum::http::Re
     parts.headers.remove(header::TRANSFER_ENCODING);
     parts.headers.insert(header::CONTENT_LENGTH, body.len().into());
     let url = format!("http://{target}{}", parts.uri);
+    let head = parts.method == Method::HEAD;
     let answer = client.request(parts.method, url).headers(parts.headers).body(body).send().await.expect("the registry answers");
     let (status, mut headers) = (answer.status(), answer.headers().clone());
     headers.remove(header::TRANSFER_ENCODING);
-    headers.remove(header::CONTENT_LENGTH);
+    if !head {
+        headers.remove(header::CONTENT_LENGTH);
+    }
     (status, headers, Body::from(answer.bytes().await.expect("the registry answers"))).into_response()
 }

@@ -2,6 +2,7 @@
 
 use dockwright::domain::{Credentials, ErrorKind, local_tag};
 use dockwright::engine::Images;
+use dockwright::engine::Pass;
 use secrecy::SecretString;
 
 use super::{built, client, image, local, login, publish};
@@ -46,7 +47,7 @@ async fn credentials_right_wrong_and_none() {
     }
     let right = login(&password);
     let digest = publish(id, &to, Some(&right)).await.0.expect("publishes");
-    assert_eq!(docker().remote_digest(&to, Some(&right)).await.expect("answers"), Some(digest));
+    assert_eq!(docker().remote_digest(&to, Some(&Pass::Password(right))).await.expect("answers"), Some(digest));
     done.clean_up().await;
 }
 

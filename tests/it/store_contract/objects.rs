@@ -168,10 +168,15 @@ async fn hits_are_counted_in_a_window(store: &Store) {
 
 async fn the_audit_is_appended_by_one(store: &Store) {
     assert!(store.audit(None, 10).await.expect("answers").is_empty());
+    assert_eq!(store.audit_head().await.expect("answers"), None);
     let entries = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-    assert!(store.audit_append(0, &entries(&["a", "b"])).await.expect("answers"));
-    assert!(!store.audit_append(0, &entries(&["x"])).await.expect("answers"), "somebody was faster");
-    assert!(store.audit_append(2, &entries(&["c"])).await.expect("answers"));
+    assert!(store.audit_append(0, &entries(&["a", "b"]), "2").await.expect("answers"));
+    assert!(!store.audit_append(0, &entries(&["x"]), "x").await.expect("answers"), "somebody was faster");
+    assert!(store.audit_append(2, &entries(&["c"]), "3").await.expect("answers"));
+    assert_eq!(store.audit_head().await.expect("answers").as_deref(), Some("3"));
+    assert!(store.audit_append(3, &[], "3 anew").await.expect("answers"), "the head alone");
+    assert!(!store.audit_append(2, &[], "x").await.expect("answers"));
+    assert_eq!(store.audit_head().await.expect("answers").as_deref(), Some("3 anew"));
     let read = |before, limit| async move { store.audit(before, limit).await.expect("answers") };
     assert_eq!(read(None, 2).await, [(3, "c".to_owned()), (2, "b".to_owned())]);
     assert_eq!(read(Some(2), 10).await, [(1, "a".to_owned())]);
