@@ -68,6 +68,7 @@ impl Docker {
             "AttachStdout": true,
             "AttachStderr": true,
             "Privileged": false,
+            "DetachKeys": no_detach_keys(mark),
             "Tty": request.tty,
             "Cmd": request.command,
             "Env": [format!("{MARK}={}", mark.value())],
@@ -98,6 +99,12 @@ impl Docker {
         let (output, input) = tokio::io::split(TokioIo::new(upgraded));
         Ok(Exec { id, output: Box::pin(output), input: Box::pin(input) })
     }
+}
+
+/// The keys by which one leaves a terminal, which the engine looks for in what is typed or pasted, and cannot be told not to: so long and
+/// chance a row that it never comes. The first of them alone is held back until the next key; Ctrl-^ is the one that fewest programs know.
+fn no_detach_keys(mark: &Mark) -> String {
+    mark.value().chars().fold("ctrl-^".to_owned(), |keys, key| format!("{keys},{key}"))
 }
 
 /// A process that nobody holds yet: ended when its start is given up.

@@ -37,18 +37,16 @@ impl Docker {
                 yield line;
             }
             // When a container ends, the engine ends its log, too, and is often faster than the last lines.
-            let rest = OutputRange { since_nanos: newest.from().or(range.since_nanos), follow: false, ..range };
-            let rest = if newest.seen.is_empty() { rest } else { OutputRange { tail: None, ..rest } };
-            let mut skip = newest.seen.len();
+            let (rest, mut known) = newest.rest_of(range);
             let mut rest = match docker.request_output(&id, rest, terminal).await {
                 Err(error) if error.code == "container_not_found" => return,
                 rest => rest?,
             };
             while let Some(line) = rest.try_next().await? {
-                if skip == 0 {
+                if known == 0 {
                     yield line;
                 }
-                skip = skip.saturating_sub(1);
+                known = known.saturating_sub(1);
             }
         }))
     }
@@ -102,13 +100,22 @@ impl Newest {
     fn note(&mut self, line: &OutputLine) {
         self.newest = self.newest.max(line.nanos);
         self.seen.push_back(line.nanos);
-        let oldest = self.newest - SIDE_BY_SIDE_NANOS;
-        self.seen.retain(|at| *at >= oldest);
+        while self.seen.front().is_some_and(|at| *at < self.oldest()) {
+            self.seen.pop_front();
+        }
     }
 
-    /// From when on to read what may be new; the first [`Self::seen`] lines of it are not.
-    fn from(&self) -> Option<i64> {
-        (!self.seen.is_empty()).then(|| self.newest - SIDE_BY_SIDE_NANOS)
+    fn oldest(&self) -> i64 {
+        self.newest - SIDE_BY_SIDE_NANOS
+    }
+
+    /// What is still to be read: with how many lines that were given already it begins.
+    fn rest_of(&self, range: OutputRange) -> (OutputRange, usize) {
+        if self.seen.is_empty() {
+            return (OutputRange { follow: false, ..range }, 0);
+        }
+        let known = self.seen.iter().filter(|at| **at >= self.oldest()).count();
+        (OutputRange { since_nanos: Some(self.oldest()), ..OutputRange::default() }, known)
     }
 }
 

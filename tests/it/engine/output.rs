@@ -27,7 +27,8 @@ async fn both_outputs_come_apart_with_their_times() {
     assert_eq!(texts(&lines), ["one", "two", "\u{FFFD}\u{1}", "no end"]);
     assert_eq!(lines.iter().map(|line| line.stderr).collect::<Vec<_>>(), [false, true, false, false]);
     let started = own.details(&id).await.started_at.expect("it ran").as_millis();
-    assert!(lines[0].nanos / 1_000_000 >= started && lines[0].nanos / 1_000_000 < started + 60_000, "{lines:?}");
+    // The engine notes the start a little after it.
+    assert!((lines[0].nanos / 1_000_000 - started).abs() < 10_000, "{started} {lines:?}");
     assert!(lines.windows(2).all(|pair| pair[0].nanos < pair[1].nanos), "{lines:?}");
 
     let last = OutputRange { tail: Some(2), ..OutputRange::default() };
