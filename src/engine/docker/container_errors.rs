@@ -12,6 +12,8 @@ pub(super) const CONTAINER: &[Rule] = &[
         ErrorKind::Limit,
         &["minimum memory limit allowed", "container init was oom-killed", "memory limit too low"],
     ),
+    rule("workdir_invalid", ErrorKind::User, &["cannot mkdir", "the working directory*is invalid", "oci runtime*chdir to cwd"]),
+    rule("mount_failed", ErrorKind::User, &["oci runtime*error mounting"]),
     rule(
         "command_failed_to_start",
         ErrorKind::User,
@@ -27,7 +29,6 @@ pub(super) const CONTAINER: &[Rule] = &[
             "[fatal tini*exec*failed",
         ],
     ),
-    rule("workdir_invalid", ErrorKind::User, &["cannot mkdir", "the working directory*is invalid", "oci runtime*chdir to cwd"]),
     rule("name_taken", ErrorKind::User, &["the container name*is already in use"]),
     rule("no_free_port", ErrorKind::Limit, &["all ports are allocated"]),
     rule("port_taken", ErrorKind::User, &["port is already allocated", "address already in use", "failed to bind host port"]),
