@@ -1,6 +1,6 @@
 //! Processes in a container, with a terminal and without.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dockwright::engine::containers::{Containers, Exec, ExecRequest, Terminals};
 use dockwright::engine::docker::Docker;
@@ -143,7 +143,10 @@ async fn it_has_no_more_rights_than_its_container() {
 async fn what_cannot_be_executed_is_told() {
     let own = Own::new().await;
     let id = own.shell("sleep 1000").await;
-    let mut exec = own.docker.exec(&id, &request(&["no-such-shell"], true)).await.expect("the engine tells it on the terminal");
+    let asked = ExecRequest { size: Some((80, 24)), ..request(&["no-such-shell"], true) };
+    let began = Instant::now();
+    let mut exec = own.docker.exec(&id, &asked).await.expect("the engine tells it on the terminal");
+    assert!(began.elapsed() < Duration::from_secs(5), "one tries the next shell: {:?}", began.elapsed());
     until(&mut exec, "executable file not found").await;
     assert!(matches!(code(&own.docker, &exec.id).await, 126 | 127));
     own.docker.kill(&id, "SIGKILL").await.expect("ends");
@@ -203,6 +206,23 @@ async fn an_abandoned_terminal_ends_at_an_engine_elsewhere() {
         docker.end(&id, &name).await.expect("ends");
         eventually(5, "both are gone", || processes(&id, &format!(": {token}")) == 0).await;
     }
+}
+
+#[tokio::test]
+async fn a_start_that_is_given_up_leaves_no_process() {
+    let own = Own::new().await;
+    let gate = Gate::engine("/resize", 0).await;
+    let docker = Docker::connect(Some(&format!("tcp://{}", gate.address))).expect("an address");
+    let id = own.shell("sleep 1000").await;
+    let asked = ExecRequest { size: Some((80, 24)), ..request(&["sleep", "1007"], true) };
+    let mut starting = Box::pin(docker.exec(&id, &asked));
+    tokio::select! {
+        done = &mut starting => panic!("{:?}", done.err()),
+        () = gate.reached() => {}
+    }
+    eventually(10, "it runs", || processes(&id, "sleep 1007") == 1).await;
+    drop(starting);
+    eventually(10, "it is gone", || processes(&id, "sleep 1007") == 0).await;
 }
 
 #[tokio::test]
