@@ -278,6 +278,7 @@ fn containers() {
             ("Container a is restarting, wait until the container is running", "container_not_running", None),
             ("Container a is paused, unpause the container before exec", "container_paused", None),
             ("a disk usage operation is already running", "engine_busy", None),
+            ("4 matches found based on name: network a is ambiguous", "engine_busy", None),
         ],
     );
     assert_eq!(sort(Doing::Container, Some(400), "something never heard of").code, "container_invalid");

@@ -47,3 +47,22 @@ async fn members_meet_by_alias_and_strangers_do_not() {
     let error = own.docker.create_network(&foreign, &own.labels()).await.expect_err("is another's");
     assert_eq!(error.code, "name_taken", "{error:?}");
 }
+
+/// Each client is a service of its own to the others.
+#[tokio::test]
+async fn many_who_make_the_same_make_one() {
+    let own = Own::new().await;
+    let name = unique("n");
+    for _ in 0..5 {
+        let clients: Vec<_> = (0..6).map(|_| super::docker()).collect();
+        let labels = own.labels();
+        let made = futures::future::join_all(clients.iter().map(|client| client.create_network(&name, &labels))).await;
+        assert!(made.iter().all(Result::is_ok), "{made:?}");
+        let listed = own.docker.networks((INSTALLATION, &own.token)).await.expect("lists");
+        assert_eq!(listed.len(), 1, "{listed:?}");
+        let removed = futures::future::join_all(clients.iter().map(|client| client.remove_network(&name))).await;
+        assert!(removed.iter().all(Result::is_ok), "{removed:?}");
+        assert!(removed.iter().any(|one| matches!(one, Ok(true))), "{removed:?}");
+        assert_eq!(own.docker.networks((INSTALLATION, &own.token)).await.expect("lists"), []);
+    }
+}
