@@ -138,7 +138,8 @@ pub struct ContainerDetails {
     pub summary: ContainerSummary,
     pub exit_code: i64,
     pub oom_killed: bool,
-    /// The engine's own word about why it could not start; empty when there is none.
+    /// The engine's own word about why it could not start; empty when there is none. A command that is not there or must not be
+    /// run is found out by the engine's init, after the start: `[FATAL tini (8)] exec x failed: No such file or directory`.
     pub error: String,
     /// When its process last started and ended; none when it never did.
     pub started_at: Option<Timestamp>,
@@ -182,7 +183,7 @@ pub struct OutputRange {
     pub since_nanos: Option<i64>,
     /// Only the last lines.
     pub tail: Option<u64>,
-    /// Go on until the container ends.
+    /// Go on until the container ends; all that it wrote is given then.
     pub follow: bool,
 }
 
@@ -236,16 +237,25 @@ pub enum FileChangeKind {
 
 #[async_trait]
 pub trait Containers: Send + Sync {
-    /// Makes a container and answers the engine's id. Nothing runs yet.
+    /// Makes a container and answers the engine's id. Nothing runs yet. A volume that is not there is refused, not made.
+    ///
+    /// # Errors
+    /// `name_taken`, `image_not_found`, `volume_not_found`, `mount_failed`, `memory_too_small`, `cpus_out_of_range`,
+    /// `workdir_invalid`, and `container_invalid` for what else the engine finds wrong with it.
     async fn create(&self, request: CreateContainer) -> Result<String>;
     /// Nothing happens when it runs already.
+    ///
+    /// # Errors
+    /// `port_taken`, `no_free_port` (none of a range), `network_not_found`, `user_not_found`, `command_failed_to_start` (but see
+    /// [`ContainerDetails::error`]). As of every call with an id: `container_not_found`.
     async fn start(&self, id: &str) -> Result<()>;
     /// Asks its process to end, and ends it after `grace`. Nothing happens when it does not run.
     async fn stop(&self, id: &str, grace: Duration) -> Result<()>;
     async fn restart(&self, id: &str, grace: Duration) -> Result<()>;
-    /// Sends a signal by its name (`SIGKILL`).
+    /// Sends a signal by its name (`SIGKILL`); `container_not_running` when there is nobody to send it to.
     async fn kill(&self, id: &str, signal: &str) -> Result<()>;
-    /// Removes it with its anonymous volumes; a running one only by force. False when there was none.
+    /// Removes it with its anonymous volumes; a running one only by force (`container_running`). False when there was none.
+    /// It is gone when this answers, also when somebody else removes it at the same time.
     async fn remove(&self, id: &str, force: bool) -> Result<bool>;
     /// By the engine's id or name. `sizes` costs the engine a walk through its files.
     async fn inspect(&self, id: &str, sizes: bool) -> Result<Option<ContainerDetails>>;
@@ -255,7 +265,7 @@ pub trait Containers: Send + Sync {
     async fn events(&self, since: Option<i64>) -> Result<Told<EngineEvent>>;
     /// Lines of the output, oldest first.
     async fn output(&self, id: &str, range: OutputRange) -> Result<Told<OutputLine>>;
-    /// A sample about every second, until the container ends.
+    /// A sample about every second, until the container ends; none for one that does not run.
     async fn stats(&self, id: &str) -> Result<Told<Stats>>;
     async fn processes(&self, id: &str) -> Result<Processes>;
     async fn changes(&self, id: &str) -> Result<Vec<FileChange>>;
@@ -271,7 +281,8 @@ pub struct ExecRequest {
     pub size: Option<(u16, u16)>,
 }
 
-/// A process in a container, with the ends of its terminal (or of its pipes, in the engine's frames of 8 bytes head each).
+/// A process in a container, with the ends of its terminal (or of its pipes, in the engine's frames: see
+/// [`super::frames::FrameReader`]).
 pub struct Exec {
     /// The engine's id of it.
     pub id: String,
@@ -281,11 +292,17 @@ pub struct Exec {
 
 #[async_trait]
 pub trait Terminals: Send + Sync {
+    /// Starts a process. A command that is not there is told by the engine in the output, and by exit code 126 or 127.
+    ///
+    /// # Errors
+    /// `container_not_running`, `container_paused`, `container_not_found`.
     async fn exec(&self, container: &str, request: &ExecRequest) -> Result<Exec>;
+    /// Nothing happens when it has ended.
     async fn resize(&self, exec: &str, columns: u16, rows: u16) -> Result<()>;
     /// `None` while it runs.
     async fn exit_code(&self, exec: &str) -> Result<Option<i64>>;
-    /// Ends the process: dropping its ends does not.
+    /// Ends the process and what it has started: dropping its ends does not. To be called for each, also when it has ended by
+    /// itself: what it left in the background goes, too. Nothing happens when nothing is left.
     async fn end(&self, container: &str, exec: &str) -> Result<()>;
 }
 
@@ -300,9 +317,10 @@ pub struct EngineVolume {
 
 #[async_trait]
 pub trait Volumes: Send + Sync {
-    /// A volume of the `local` driver, without options. Nothing happens when it is there.
+    /// A volume of the `local` driver, without options. Nothing happens when it is there with these labels; `name_taken` when
+    /// it is there without them.
     async fn create_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<()>;
-    /// False when there was none. A volume in use is refused.
+    /// False when there was none. A volume in use is refused (`volume_in_use`).
     async fn remove_volume(&self, name: &str) -> Result<bool>;
     /// All with our label and this value; with `usage`, which costs the engine a walk through their files.
     async fn volumes(&self, label: (&str, &str), usage: bool) -> Result<Vec<EngineVolume>>;
@@ -320,9 +338,10 @@ pub struct EngineNetwork {
 
 #[async_trait]
 pub trait Networks: Send + Sync {
-    /// A bridge network of its own. Nothing happens when it is there.
+    /// A bridge network of its own. Nothing happens when it is there with these labels; `name_taken` when it is there without
+    /// them; `no_free_subnet` when the engine has given all it has.
     async fn create_network(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<()>;
-    /// False when there was none. A network in use is refused.
+    /// False when there was none. A network that running containers are in is refused (`network_in_use`).
     async fn remove_network(&self, name: &str) -> Result<bool>;
     /// All with our label and this value.
     async fn networks(&self, label: (&str, &str)) -> Result<Vec<EngineNetwork>>;
@@ -352,7 +371,12 @@ pub struct EngineImage {
 
 #[async_trait]
 pub trait Library: Send + Sync {
-    /// Pulls one image by tag or digest. Dropping it stops the pull.
+    /// Pulls one image by tag or digest. Dropping it stops the pull. A slow reader of `progress` gets the newest of each
+    /// layer and holds nothing up. A registry that hangs is not given up by the engine: bring a watch of your own.
+    ///
+    /// # Errors
+    /// `image_not_found`, `image_invalid`, `registry_auth`, `rate_limited`, `registry_unreachable`, `registry_tls`,
+    /// `registry_error`, `platform_not_supported`, `disk_full`.
     async fn pull(&self, reference: &str, credentials: Option<&Credentials>, progress: mpsc::Sender<PullProgress>) -> Result<()>;
     /// By id, tag or `repository@digest`.
     async fn image(&self, reference: &str) -> Result<Option<EngineImage>>;

@@ -131,9 +131,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn where_the_bytes_are_cut_does_not_matter(texts in proptest::collection::vec((1u8..3, proptest::collection::vec(any::<u8>(), 0..30)), 0..9), at in 0usize..300) {
+        fn where_the_bytes_are_cut_does_not_matter(
+            texts in proptest::collection::vec((1u8..3, proptest::collection::vec(any::<u8>(), 0..30)), 0..9),
+            at in 0usize..300,
+        ) {
             let all: Vec<u8> = texts.iter().flat_map(|(source, text)| frame(*source, text)).collect();
-            let said = |which: u8| texts.iter().filter(|(source, _)| *source == which).flat_map(|(_, text)| text.clone()).collect::<Vec<u8>>();
+            let of = |which: u8| texts.iter().filter(move |(source, _)| *source == which);
+            let said = |which: u8| of(which).flat_map(|(_, text)| text.clone()).collect::<Vec<u8>>();
             let frames = texts.iter().filter(|(_, text)| !text.is_empty()).count();
             let at = at.min(all.len());
             prop_assert_eq!(apart(&[&all[..at], &all[at..]]).expect("frames"), (said(1), said(2), frames));

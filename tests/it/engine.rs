@@ -1,9 +1,20 @@
 //! The engine adapter against the real engine.
 
 mod builds;
+mod containers;
+mod defaults;
 mod ends;
+mod events;
 mod images;
+mod library;
+mod networks;
+mod output;
+mod own;
 mod push;
+mod refusals;
+mod stats;
+mod terminals;
+mod volumes;
 
 use std::collections::BTreeMap;
 

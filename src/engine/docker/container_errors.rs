@@ -12,6 +12,8 @@ pub(super) const CONTAINER: &[Rule] = &[
         ErrorKind::Limit,
         &["minimum memory limit allowed", "container init was oom-killed", "memory limit too low"],
     ),
+    rule("workdir_invalid", ErrorKind::User, &["cannot mkdir", "the working directory*is invalid", "oci runtime*chdir to cwd"]),
+    rule("mount_failed", ErrorKind::User, &["oci runtime*error mounting"]),
     rule(
         "command_failed_to_start",
         ErrorKind::User,
@@ -27,7 +29,6 @@ pub(super) const CONTAINER: &[Rule] = &[
             "[fatal tini*exec*failed",
         ],
     ),
-    rule("workdir_invalid", ErrorKind::User, &["cannot mkdir", "the working directory*is invalid", "oci runtime*chdir to cwd"]),
     rule("name_taken", ErrorKind::User, &["the container name*is already in use"]),
     rule("no_free_port", ErrorKind::Limit, &["all ports are allocated"]),
     rule("port_taken", ErrorKind::User, &["port is already allocated", "address already in use", "failed to bind host port"]),
@@ -48,7 +49,8 @@ pub(super) const CONTAINER: &[Rule] = &[
     rule("cpus_out_of_range", ErrorKind::Limit, &["range of cpus is from"]),
     // The engine's own network stumbled; the same call may well succeed a little later.
     passing("engine_error", ErrorKind::Engine, &["failed to create endpoint*on network", "could not find bridge"]),
-    passing("engine_busy", ErrorKind::Engine, &["disk usage operation is already running"]),
+    // The second: two networks of one name, until their maker has removed one.
+    passing("engine_busy", ErrorKind::Engine, &["disk usage operation is already running", "network*is ambiguous"]),
     rule("mount_failed", ErrorKind::User, &["invalid mount", "bind source path does not exist", "mount*duplicate"]),
     rule("network_not_found", ErrorKind::User, &["network*not found"]),
     rule("disk_full", ErrorKind::Infra, &["no space left on device", "disk quota exceeded"]),

@@ -14,8 +14,8 @@ use crate::engine::{EngineError, Result};
 
 /// All that is given back after every capability was taken. Of Docker's usual fourteen:
 ///
-/// - `CHOWN DAC_OVERRIDE FOWNER`: images that begin as root and hand their data to another user (postgres, mysql, redis, rabbitmq);
-/// - `SETGID SETUID`: the same, as they become that user (gosu, su-exec), and servers with workers of another user (nginx, httpd);
+/// - `CHOWN DAC_OVERRIDE FOWNER`: images that begin as root and hand their data to another user (postgres, mysql, redis);
+/// - `SETGID SETUID`: the same, as they become that user (gosu, su-exec), and servers with workers of another user (nginx);
 /// - `KILL`: the root of such a server ends its workers;
 /// - `NET_BIND_SERVICE`: a program whose file has this capability does not even start without it (caddy).
 ///

@@ -35,7 +35,7 @@ pub(super) const MARK: &str = "DOCKWRIGHT_EXEC";
 const GRACE: Duration = Duration::from_millis(500);
 /// How long SIGKILL may take, which a process that starts others all the time can delay.
 const KILLED_WITHIN: Duration = Duration::from_secs(5);
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long the second process in the container may take.
 const INSIDE_WITHIN: Duration = Duration::from_secs(10);
 /// Ends all that carry the mark `$1`: asked first, then killed, twice for what was being started meanwhile.
@@ -88,7 +88,9 @@ impl Docker {
         // With its container the engine forgets it, and it is gone.
         if let Some(state) = self.find::<ExecState>(&format!("/exec/{}/json", part(exec))).await? {
             let here = self.transport.is_unix() && self.is_here(&state.container).await?;
-            let hunted = Hunted { container: state.container, session: Pid::from_raw(state.pid), mark: mark.clone() };
+            // The id of one that has ended may be another's by now.
+            let session = Pid::from_raw(state.pid).filter(|_| state.running);
+            let hunted = Hunted { container: state.container, session, mark: mark.clone() };
             if !here || !hunted.end().await? {
                 self.end_inside(container, exec, mark).await?;
             }
@@ -135,7 +137,7 @@ impl Docker {
 #[derive(Clone)]
 struct Hunted {
     container: String,
-    /// The process's own id, which its session has, too.
+    /// The process's own id, which its session has, too; none when it has ended.
     session: Option<Pid>,
     mark: Option<Mark>,
 }

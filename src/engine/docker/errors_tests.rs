@@ -216,3 +216,102 @@ fn an_empty_answer_is_told_by_its_status() {
     let error = sort(Doing::Image, Some(503), "");
     assert_eq!((error.message.as_str(), error.transient), ("the engine answered with status 503", true));
 }
+
+#[test]
+fn containers() {
+    const OCI: &str =
+        "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: ";
+    let oci = |rest: &str| format!("{OCI}{rest}: unknown");
+    for (rest, code) in [
+        ("exec: \"nosuch\": executable file not found in $PATH", "command_failed_to_start"),
+        ("exec: \"/nosuch\": stat /nosuch: no such file or directory", "command_failed_to_start"),
+        ("exec: \"/etc/passwd\": permission denied", "command_failed_to_start"),
+        ("exec: \"port is already allocated\": executable file not found in $PATH", "command_failed_to_start"),
+        ("chdir to cwd (\"/root/x\") set in config.json failed: permission denied", "workdir_invalid"),
+        ("error during container init: error mounting \"/a\" to rootfs at \"/b\": not a directory", "mount_failed"),
+        ("container init was OOM-killed (memory limit too low?)", "memory_too_small"),
+    ] {
+        check(Doing::Container, &[(&oci(rest), code, None)]);
+    }
+    check(
+        Doing::Container,
+        &[
+            ("[FATAL tini (8)] exec nosuch failed: No such file or directory", "command_failed_to_start", None),
+            ("unable to find user nosuch: no matching entries in passwd file", "user_not_found", None),
+            (
+                "Conflict. The container name \"/a\" is already in use by container \"b\". You have to remove it.",
+                "name_taken",
+                None,
+            ),
+            ("driver failed programming external connectivity on endpoint a (b): all ports are allocated", "no_free_port", None),
+            (
+                "driver failed programming external connectivity on endpoint a (b): Bind for 127.0.0.1:80 failed: port is already allocated",
+                "port_taken",
+                None,
+            ),
+            (
+                "driver failed programming external connectivity on endpoint a (b): Error starting userland proxy: listen tcp4 127.0.0.1:80: bind: address already in use",
+                "port_taken",
+                None,
+            ),
+            (
+                "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network",
+                "no_free_subnet",
+                None,
+            ),
+            ("all predefined address pools have been fully subnetted (later engines)", "no_free_subnet", None),
+            ("error while removing network: network a id b has active endpoints", "network_in_use", None),
+            ("remove a: volume is in use - [b]", "volume_in_use", None),
+            ("network a not found", "network_not_found", None),
+            (
+                "You cannot remove a running container a. Stop the container before attempting removal or force remove",
+                "container_running",
+                None,
+            ),
+            (
+                "cannot remove container \"/a\": container is running: stop the container before removing or force remove (26.1)",
+                "container_running",
+                None,
+            ),
+            ("removal of container a is already in progress", "container_removing", None),
+            ("Cannot kill container: a: Container b is not running", "container_not_running", None),
+            ("Container a is restarting, wait until the container is running", "container_not_running", None),
+            ("Container a is paused, unpause the container before exec", "container_paused", None),
+            ("a disk usage operation is already running", "engine_busy", None),
+            ("4 matches found based on name: network a is ambiguous", "engine_busy", None),
+        ],
+    );
+    assert_eq!(sort(Doing::Container, Some(400), "something never heard of").code, "container_invalid");
+    assert_eq!(sort(Doing::Container, Some(500), "something never heard of").code, "engine_error");
+    let network = "failed to create endpoint a on network bridge: adding interface veth0 to bridge docker0 failed: could not find bridge docker0";
+    assert!(sort(Doing::Container, Some(500), network).transient);
+}
+
+#[test]
+fn pulls() {
+    check(
+        Doing::Pull,
+        &[
+            (
+                "manifest for 127.0.0.1:5000/toomanyrequests:429 not found: manifest unknown: manifest unknown",
+                "image_not_found",
+                None,
+            ),
+            (
+                "pull access denied for a/b, repository does not exist or may require 'docker login': denied: requested access to the resource is denied",
+                "image_not_found",
+                None,
+            ),
+            ("Head \"http://127.0.0.1:5001/v2/a/manifests/1\": no basic auth credentials", "registry_auth", None),
+            ("unauthorized: authentication required", "registry_auth", None),
+            ("denied: requested access to the resource is denied", "registry_auth", None),
+            ("toomanyrequests: You have reached your pull rate limit.", "rate_limited", None),
+            ("error parsing HTTP 429 response body: invalid character 'T' looking for beginning of value", "rate_limited", None),
+            ("Get \"http://127.0.0.1:1/v2/\": dial tcp 127.0.0.1:1: connect: connection refused", "registry_unreachable", None),
+            ("received unexpected HTTP status: 503 Service Unavailable", "registry_error", None),
+            ("Get \"https://r/v2/\": x509: certificate signed by unknown authority", "registry_tls", None),
+            ("no matching manifest for linux/amd64 in the manifest list entries", "platform_not_supported", None),
+            ("failed to register layer: write /x: no space left on device", "disk_full", None),
+        ],
+    );
+}

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::calls::{part, request};
-use super::endings::{MARK, Mark};
+use super::endings::{LOOK_AGAIN, MARK, Mark};
 use super::errors::{Doing, Refused, fault};
 use super::transport::broken;
 use super::{CALL_TIMEOUT, Docker};
@@ -36,7 +36,7 @@ impl Terminals for Docker {
         let unclaimed = Unclaimed { docker: self.clone(), container: container.to_owned(), exec: Some(id.clone()) };
         let exec = self.start_exec(id, request.tty).await?;
         if let Some((columns, rows)) = request.size.filter(|_| request.tty) {
-            self.resize(&exec.id, columns, rows).await?;
+            self.set_first_size(&exec.id, columns, rows).await;
         }
         unclaimed.claim();
         Ok(exec)
@@ -68,6 +68,7 @@ impl Docker {
             "AttachStdout": true,
             "AttachStderr": true,
             "Privileged": false,
+            "DetachKeys": no_detach_keys(mark),
             "Tty": request.tty,
             "Cmd": request.command,
             "Env": [format!("{MARK}={}", mark.value())],
@@ -76,6 +77,20 @@ impl Docker {
             body["User"] = json!(user);
         }
         self.exec_id(container, &body).await
+    }
+
+    /// The engine waits long for one that never starts, so that is looked for meanwhile. A size that could not be set is no reason to
+    /// take the terminal away: its output tells what is wrong.
+    async fn set_first_size(&self, exec: &str, columns: u16, rows: u16) {
+        let ended = async {
+            while let Ok(None) = self.exit_code(exec).await {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        tokio::select! {
+            _ = self.resize(exec, columns, rows) => {}
+            () = ended => {}
+        }
     }
 
     pub(super) async fn exec_id(&self, container: &str, body: &Value) -> Result<String> {
@@ -98,6 +113,12 @@ impl Docker {
         let (output, input) = tokio::io::split(TokioIo::new(upgraded));
         Ok(Exec { id, output: Box::pin(output), input: Box::pin(input) })
     }
+}
+
+/// The keys by which one leaves a terminal, which the engine looks for in what is typed or pasted, and cannot be told not to: so long and
+/// chance a row that it never comes. The first of them alone is held back until the next key; Ctrl-^ is the one that fewest programs know.
+fn no_detach_keys(mark: &Mark) -> String {
+    mark.value().chars().fold("ctrl-^".to_owned(), |keys, key| format!("{keys},{key}"))
 }
 
 /// A process that nobody holds yet: ended when its start is given up.

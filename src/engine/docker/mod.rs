@@ -79,6 +79,8 @@ pub struct Docker {
     removals: Arc<tokio::sync::RwLock<()>>,
     /// Held during a walk through the engine's files, of which it refuses a second.
     walks: Arc<tokio::sync::Mutex<()>>,
+    /// Held while a network is made or removed: the engine itself makes two of the same name when two ask at once.
+    networks: Arc<tokio::sync::Mutex<()>>,
     marks: Arc<endings::Marks>,
 }
 
@@ -98,6 +100,7 @@ impl Docker {
             leftovers: Arc::default(),
             removals: Arc::default(),
             walks: Arc::default(),
+            networks: Arc::default(),
             marks: Arc::default(),
         })
     }

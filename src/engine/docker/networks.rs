@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::Docker;
 use super::calls::{filters, part};
-use super::errors::Refused;
+use super::errors::{Refused, fault};
 use super::summaries::known_labels;
 use crate::domain::ErrorKind;
 use crate::engine::containers::{EngineNetwork, Networks};
@@ -27,6 +27,15 @@ struct Network {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
+struct Named {
+    id: String,
+    name: String,
+    created: String,
+    labels: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
 struct Addresses {
     config: Option<Vec<Value>>,
 }
@@ -34,35 +43,27 @@ struct Addresses {
 #[async_trait]
 impl Networks for Docker {
     async fn create_network(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<()> {
-        let body = json!({
-            "Name": name,
-            "CheckDuplicate": true,
-            "Driver": "bridge",
-            "Internal": false,
-            "Attachable": false,
-            "EnableIPv6": false,
-            "Labels": labels,
-            // Its members talk with each other, whatever the engine's default is; other networks are out of reach.
-            "Options": {"com.docker.network.bridge.enable_icc": "true"},
-        });
-        let made: Result<Value, Refused> = self.post("/networks/create", &body).await;
-        match made {
-            Ok(_) => Ok(()),
-            Err(Refused { status: Some(409), error }) => {
-                let found: Option<Network> = self.find(&format!("/networks/{}", part(name))).await?;
-                let found = found.filter(|found| found.name == name).ok_or(error)?;
-                must_be_ours("network", name, labels, &found.labels.unwrap_or_default())
+        let _one_at_a_time = self.networks.lock().await;
+        let found = self.named(name).await?;
+        if let Some(first) = found.first() {
+            must_be_ours("network", name, labels, first.labels.as_ref())?;
+        } else {
+            match self.make_network(name, labels).await {
+                // Somebody was faster.
+                Err(refused) if refused.status == Some(409) => {}
+                made => made?,
             }
-            Err(refused) => Err(refused.error),
         }
+        self.keep_the_first(name, labels).await
     }
 
     async fn remove_network(&self, name: &str) -> Result<bool> {
-        match self.act(Method::DELETE, &format!("/networks/{}", part(name)), None, Duration::ZERO).await {
-            Ok(()) => Ok(true),
-            Err(Refused { status: Some(404), .. }) => Ok(false),
-            Err(refused) => Err(refused.error),
+        let _one_at_a_time = self.networks.lock().await;
+        let mut removed = false;
+        for network in self.named(name).await? {
+            removed |= self.remove_by_id(&network.id).await?;
         }
+        Ok(removed)
     }
 
     async fn networks(&self, label: (&str, &str)) -> Result<Vec<EngineNetwork>> {
@@ -75,6 +76,51 @@ impl Networks for Docker {
 }
 
 impl Docker {
+    async fn make_network(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<(), Refused> {
+        let body = json!({
+            "Name": name,
+            "CheckDuplicate": true,
+            "Driver": "bridge",
+            "Internal": false,
+            "Attachable": false,
+            "EnableIPv6": false,
+            "Labels": labels,
+            // Its members talk with each other, whatever the engine's default is; other networks are out of reach.
+            "Options": {"com.docker.network.bridge.enable_icc": "true"},
+        });
+        self.post::<Value>("/networks/create", &body).await.map(|_| ())
+    }
+
+    /// The engine looks for a network of the same name before it makes one, and holds nobody up meanwhile: two services that ask at
+    /// once both get one, and the name says nothing any more. All take the oldest for the one, and remove the others of ours.
+    async fn keep_the_first(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<()> {
+        let mut found = self.named(name).await?.into_iter();
+        let first = found.next().ok_or_else(|| fault(format!("the engine lost the network {name:?} that it had just made")))?;
+        must_be_ours("network", name, labels, first.labels.as_ref())?;
+        for other in found.filter(|other| must_be_ours("network", name, labels, other.labels.as_ref()).is_ok()) {
+            self.remove_by_id(&other.id).await?;
+        }
+        Ok(())
+    }
+
+    /// All networks of exactly this name, the oldest first.
+    async fn named(&self, name: &str) -> Result<Vec<Named>> {
+        let query = filters(&json!({"name": [name]}));
+        let mut found: Vec<Named> = self.get(&format!("/networks?{}", query.0)).await?;
+        found.retain(|network| network.name == name);
+        found.sort_by_key(|network| (network.created.parse::<jiff::Timestamp>().ok(), network.id.clone()));
+        Ok(found)
+    }
+
+    /// False when there was none.
+    async fn remove_by_id(&self, id: &str) -> Result<bool> {
+        match self.act(Method::DELETE, &format!("/networks/{}", part(id)), None, Duration::ZERO).await {
+            Ok(()) => Ok(true),
+            Err(Refused { status: Some(404), .. }) => Ok(false),
+            Err(refused) => Err(refused.error),
+        }
+    }
+
     /// Ids of the running containers, by network.
     async fn members(&self) -> Result<BTreeMap<String, Vec<String>>> {
         let running: Vec<Value> = self.get("/containers/json").await?;
@@ -104,9 +150,9 @@ pub(super) fn must_be_ours(
     what: &str,
     name: &str,
     wanted: &BTreeMap<String, String>,
-    found: &BTreeMap<String, String>,
+    found: Option<&BTreeMap<String, String>>,
 ) -> Result<()> {
-    if wanted.iter().all(|(label, value)| found.get(label) == Some(value)) {
+    if wanted.iter().all(|(label, value)| found.and_then(|found| found.get(label)) == Some(value)) {
         return Ok(());
     }
     Err(EngineError {

@@ -1,8 +1,10 @@
 //! `GET /containers/…/logs`, decoded by us: bollard keeps back a last line without newline, and stalls on bytes that look like a head.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::TryStreamExt;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
@@ -17,10 +19,39 @@ use crate::engine::frames::{Demux, Source};
 
 /// How long a line without its end is held back after its last byte.
 const UNFINISHED: Duration = Duration::from_millis(200);
+/// How far the times of the two outputs may be out of order, in nanoseconds.
+const SIDE_BY_SIDE_NANOS: i64 = 20_000_000;
 
 impl Docker {
     pub(super) async fn read_output(&self, id: &str, range: OutputRange) -> Result<Told<OutputLine>> {
         let terminal = self.has_terminal(id).await?;
+        let mut lines = self.request_output(id, range, terminal).await?;
+        if !range.follow {
+            return Ok(lines);
+        }
+        let (docker, id) = (self.clone(), id.to_owned());
+        Ok(Box::pin(async_stream::try_stream! {
+            let mut newest = Newest::default();
+            while let Some(line) = lines.try_next().await? {
+                newest.note(&line);
+                yield line;
+            }
+            // When a container ends, the engine ends its log, too, and is often faster than the last lines.
+            let (rest, mut known) = newest.rest_of(range);
+            let mut rest = match docker.request_output(&id, rest, terminal).await {
+                Err(error) if error.code == "container_not_found" => return,
+                rest => rest?,
+            };
+            while let Some(line) = rest.try_next().await? {
+                if known == 0 {
+                    yield line;
+                }
+                known = known.saturating_sub(1);
+            }
+        }))
+    }
+
+    async fn request_output(&self, id: &str, range: OutputRange, terminal: bool) -> Result<Told<OutputLine>> {
         let mut uri = format!("/containers/{}/logs?stdout=1&stderr=1&timestamps=1&follow={}", part(id), u8::from(range.follow));
         if let Some(nanos) = range.since_nanos {
             uri = format!("{uri}&since={}", moment(nanos));
@@ -35,8 +66,7 @@ impl Docker {
             let mut decoder = Decoder::new(terminal);
             loop {
                 match next(&mut body, decoder.is_holding()).await? {
-                    Next::Bytes(bytes) => {
-                        let mut bytes = bytes;
+                    Next::Bytes(mut bytes) => {
                         while let Some(lines) = decoder.push(&mut bytes)? {
                             for line in lines {
                                 yield line;
@@ -55,6 +85,37 @@ impl Docker {
                 yield line;
             }
         }))
+    }
+}
+
+/// The times of the lines that were given last, to know them again. Both outputs are written side by side, so that times
+/// are not quite in order; the lines themselves always come in the same.
+#[derive(Default)]
+struct Newest {
+    newest: i64,
+    seen: VecDeque<i64>,
+}
+
+impl Newest {
+    fn note(&mut self, line: &OutputLine) {
+        self.newest = self.newest.max(line.nanos);
+        self.seen.push_back(line.nanos);
+        while self.seen.front().is_some_and(|at| *at < self.oldest()) {
+            self.seen.pop_front();
+        }
+    }
+
+    fn oldest(&self) -> i64 {
+        self.newest - SIDE_BY_SIDE_NANOS
+    }
+
+    /// What is still to be read: with how many lines that were given already it begins.
+    fn rest_of(&self, range: OutputRange) -> (OutputRange, usize) {
+        if self.seen.is_empty() {
+            return (OutputRange { follow: false, ..range }, 0);
+        }
+        let known = self.seen.iter().filter(|at| **at >= self.oldest()).count();
+        (OutputRange { since_nanos: Some(self.oldest()), ..OutputRange::default() }, known)
     }
 }
 

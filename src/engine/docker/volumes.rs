@@ -47,7 +47,7 @@ impl Volumes for Docker {
         let body = json!({"Name": name, "Driver": "local", "DriverOpts": {}, "Labels": labels});
         // The engine answers with the one that was there before.
         let made: Result<Volume, Refused> = self.post("/volumes/create", &body).await;
-        must_be_ours("volume", name, labels, &made?.labels.unwrap_or_default())
+        must_be_ours("volume", name, labels, made?.labels.as_ref())
     }
 
     async fn remove_volume(&self, name: &str) -> Result<bool> {
