@@ -6,7 +6,7 @@ use secrecy::SecretString;
 
 use super::FleetSettings;
 use crate::domain::{Digest, EnvValue, ObjectName, Run, SecretEnv};
-use crate::engine::containers::{APP, CreateContainer, EngineMount, INSTALLATION, OWNER, PublishedPort, RUN};
+use crate::engine::containers::{APP, CreateContainer, EngineMount, IMAGE, INSTALLATION, OWNER, PublishedPort, RUN};
 
 /// What the run's names mean on this engine.
 pub(super) struct Found {
@@ -54,6 +54,9 @@ fn labels(run: &Run, settings: &FleetSettings) -> BTreeMap<String, String> {
     labels.insert(INSTALLATION.into(), settings.installation.clone());
     labels.insert(OWNER.into(), run.owner.to_string());
     labels.insert(RUN.into(), run.id.to_string());
+    if let Some(image) = &run.image {
+        labels.insert(IMAGE.into(), image.clone());
+    }
     if let Some(app) = &run.app {
         labels.insert(APP.into(), app.name.to_string());
     }

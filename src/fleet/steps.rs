@@ -96,7 +96,10 @@ impl Fleet {
         match self.choose_image(&run).await? {
             Choice::Here(here) => self.has_image(&run, &here).await,
             Choice::Wait(build) => {
-                book.note(format!("waits for the build {build}"));
+                // Whose own log stands there otherwise.
+                if !run.built_here {
+                    book.note(format!("waits for the build {build}"));
+                }
                 Ok(Next::WaitFor(build))
             }
             Choice::Pull(image) => {
