@@ -171,7 +171,8 @@ impl Run {
         self.state = if self.stop_requested { RunState::Stopped } else { RunState::Exited };
         self.exit_code = Some(how.exit_code);
         self.oom_killed = how.oom_killed;
-        self.finished_at = Some(how.at);
+        // An engine may note the start of a very short process after its end.
+        self.finished_at = Some(how.at).max(self.started_at);
     }
 
     /// Stopped before there was a process, or when nobody can tell how it ended.

@@ -8,11 +8,12 @@ use secrecy::ExposeSecret;
 
 use super::images::{Choice, Here, user_error};
 use super::log::LogBook;
-use super::request::{Found, request};
 use super::{Fleet, seen};
 use crate::domain::{BuildId, Ended, ErrorKind, ImageSource, Run, RunError, RunImage, RunState, Scope, SecretEnv, Timestamp};
 use crate::engine::EngineError;
-use crate::engine::containers::{ContainerDetails, ContainerState, RUN};
+use crate::engine::containers::{ContainerDetails, ContainerState, CreateContainer, IMAGE, RUN};
+use crate::engine::folders::HostFolders;
+use crate::engine::request::{Placement, request};
 use crate::error::Error;
 use crate::store::{StoreError, Topic};
 
@@ -142,8 +143,8 @@ impl Fleet {
         let mut moved = self.store().wakes().subscribe(Topic::Run(run.id));
         loop {
             let state = pull.progress();
-            state.told.iter().for_each(|told| book.note_once(told));
             state.layers.values().for_each(|layer| book.note_layer(layer));
+            state.told.iter().for_each(|told| book.note_once(told));
             book.flush(self).await?;
             match state.ended {
                 Some(Ok(())) => break,
@@ -173,8 +174,7 @@ impl Fleet {
         let (container, is_new) = match self.own_container(&run).await? {
             Some(there) => (there.summary.id, false),
             None => {
-                let request = request(&run, self.find(&run).await?, self.settings());
-                let id = self.engine().create(request).await?;
+                let id = self.engine().create(self.request(&run).await?).await?;
                 book.note(format!("made the container {} from {}", run.name, run.image.as_deref().unwrap_or_default()));
                 (id, true)
             }
@@ -229,14 +229,31 @@ impl Fleet {
         Ok(there.filter(|there| there.summary.labels.get(RUN) == Some(&run.id.to_string())))
     }
 
-    async fn find(&self, run: &Run) -> Result<Found> {
+    async fn request(&self, run: &Run) -> Result<CreateContainer> {
         let image = run.image_id.clone().ok_or_else(|| user_error("image_not_found", "it has no image".into()))?;
-        Ok(Found {
+        let settings = self.settings();
+        let folders = HostFolders { roots: &settings.bind_roots, forbidden: &settings.forbidden_sources };
+        folders.allow_links(&run.spec.admin.binds).map_err(|why| user_error("mount_refused", why))?;
+        let (network, volumes) = (self.network_of(run).await?, self.volumes_of(run).await?);
+        let app = run.app.as_ref().map(|app| &app.name);
+        let place = Placement {
+            name: &run.name,
             image,
-            network: self.network_of(run).await?,
-            volumes: self.volumes_of(run).await?,
-            secrets: self.secrets(run)?,
-        })
+            installation: &settings.installation,
+            owner: &run.owner,
+            run: run.id,
+            app,
+            volumes: &volumes,
+            network: network.as_deref(),
+            aliases: app.iter().map(ToString::to_string).collect(),
+            publish_on: settings.publish_address,
+            host_ports: settings.host_ports.clone(),
+        };
+        let mut request = request(&run.spec, &self.secrets(run)?, place)?;
+        if let Some(image) = &run.image {
+            request.labels.insert(IMAGE.into(), image.clone());
+        }
+        Ok(request)
     }
 
     fn secrets(&self, run: &Run) -> Result<SecretEnv> {
@@ -297,16 +314,29 @@ impl Fleet {
         };
         let why = if how.oom_killed { ", out of memory" } else { "" };
         book.note(format!("ended with exit code {}{why}", how.exit_code));
+        let error = never_ran(&how, book);
         // The log is whole before anybody is told of the end.
         book.flush(self).await?;
         let restarts = details.restarts;
         let ended = |run: &mut Run| {
             run.restarts = restarts;
-            run.ended(&how);
+            match &error {
+                Some(error) => run.failed(error.clone(), how.at),
+                None => run.ended(&how),
+            }
+            run.exit_code = Some(how.exit_code);
             Ok(())
         };
         self.records().change(&Scope::All, run.id, None, ended).await?;
         Ok(Next::Again)
+    }
+
+    /// Ends it at once; one that has ended meanwhile has.
+    async fn kill(&self, id: &str) -> Result<()> {
+        match self.engine().kill(id, "SIGKILL").await {
+            Err(error) if error.code == "container_not_running" => Ok(()),
+            done => Ok(done?),
+        }
     }
 
     /// Somebody wants it to end.
@@ -324,7 +354,11 @@ impl Fleet {
         };
         let id = there.summary.id.clone();
         let grace = run.stop_grace_ms.map_or(self.settings().grace, Duration::from_millis);
-        self.engine().stop(&id, grace).await?;
+        if grace.is_zero() {
+            self.kill(&id).await?;
+        } else {
+            self.engine().stop(&id, grace).await?;
+        }
         match self.engine().inspect(&id, false).await? {
             Some(details) if matches!(details.summary.state, ContainerState::Exited | ContainerState::Dead) => {
                 let known = |run: &mut Run| {
@@ -342,6 +376,13 @@ impl Fleet {
             None => Ok(Next::Again),
         }
     }
+}
+
+/// The program that the engine puts before every other one could not start it: to the engine a process that ended, to everybody else
+/// a command that never ran. Its own word stands at the end of the output (tini, `[FATAL tini (7)] exec x failed: …`).
+fn never_ran(how: &Ended, book: &LogBook) -> Option<RunError> {
+    let word = book.last_saved().filter(|line| matches!(how.exit_code, 126 | 127) && line.starts_with("[FATAL tini"))?;
+    Some(RunError { kind: ErrorKind::User, code: "command_failed_to_start".into(), message: word.to_owned() })
 }
 
 /// A registry that limits pulls says so in its own words; what to do about it stands behind them.
