@@ -96,6 +96,9 @@ pub struct Run {
     pub spec: ContainerSpec,
     /// Base64 of the sealed values of its secret variables.
     pub sealed_env: Option<String>,
+    /// Whether the request that made it also made its build, whose log then stands before its own.
+    #[serde(default)]
+    pub built_here: bool,
     /// Name of stored credentials for pulling; without, those that the owner has stored for the image's registry.
     pub registry: Option<String>,
     /// The container's name, readable and random.

@@ -11,7 +11,7 @@ use super::log::LogBook;
 use super::{Fleet, seen};
 use crate::domain::{BuildId, Ended, ErrorKind, ImageSource, Run, RunError, RunImage, RunState, Scope, SecretEnv, Timestamp};
 use crate::engine::EngineError;
-use crate::engine::containers::{ContainerDetails, ContainerState, CreateContainer, RUN};
+use crate::engine::containers::{ContainerDetails, ContainerState, CreateContainer, IMAGE, RUN};
 use crate::engine::folders::HostFolders;
 use crate::engine::request::{Placement, request};
 use crate::error::Error;
@@ -97,7 +97,10 @@ impl Fleet {
         match self.choose_image(&run).await? {
             Choice::Here(here) => self.has_image(&run, &here).await,
             Choice::Wait(build) => {
-                book.note(format!("waits for the build {build}"));
+                // Whose own log stands there otherwise.
+                if !run.built_here {
+                    book.note(format!("waits for the build {build}"));
+                }
                 Ok(Next::WaitFor(build))
             }
             Choice::Pull(image) => {
@@ -246,7 +249,11 @@ impl Fleet {
             publish_on: settings.publish_address,
             host_ports: settings.host_ports.clone(),
         };
-        Ok(request(&run.spec, &self.secrets(run)?, place)?)
+        let mut request = request(&run.spec, &self.secrets(run)?, place)?;
+        if let Some(image) = &run.image {
+            request.labels.insert(IMAGE.into(), image.clone());
+        }
+        Ok(request)
     }
 
     fn secrets(&self, run: &Run) -> Result<SecretEnv> {

@@ -16,7 +16,7 @@ pub struct BuildPath {
 }
 
 /// The parts of an upload, in any order.
-#[derive(ToSchema)]
+#[derive(Serialize, ToSchema)]
 #[allow(dead_code, reason = "only its schema is used")]
 pub struct Upload {
     /// A Dockerfile alone; beside a context it stands in for the Dockerfile inside.

@@ -4,6 +4,7 @@ pub mod client;
 pub mod cluster;
 pub mod engine;
 pub mod gate;
+pub mod harbor;
 pub mod process;
 pub mod redis;
 pub mod service;
