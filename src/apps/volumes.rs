@@ -1,10 +1,10 @@
 //! An owner's volumes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::Apps;
 use crate::auth::Principal;
-use crate::domain::{ObjectName, Owner, Scope, Volume};
+use crate::domain::{ObjectName, Owner, Run, Scope, Volume};
 use crate::engine::containers::INSTALLATION;
 use crate::error::{Error, Result};
 use crate::fleet::own_id;
@@ -41,6 +41,20 @@ impl Apps {
         let Some(limit) = limit else { return Ok(()) };
         let used = self.count_volumes(owner).await?;
         if used + more > limit { Err(Error::over_quota("volumes", limit, used)) } else { Ok(()) }
+    }
+
+    /// Whether an owner may have those volumes of a run that there are not yet.
+    pub(super) async fn room_for_mounts(&self, run: &Run, limit: Option<u64>) -> Result<()> {
+        if limit.is_none() {
+            return Ok(());
+        }
+        let scope = Scope::Owner(run.owner.clone());
+        let mut more = 0;
+        for name in run.spec.volumes.iter().map(|mount| &mount.volume).collect::<BTreeSet<_>>() {
+            let there = self.store().object::<Volume>(&scope, Kind::Volume, &own_id(&run.owner, name)).await?;
+            more += u64::from(there.is_none());
+        }
+        if more == 0 { Ok(()) } else { self.room_for_volumes(&run.owner, limit, more).await }
     }
 
     /// How many volumes an owner has.

@@ -306,6 +306,8 @@ pub struct RotatedView {
     registries: u64,
     builds: u64,
     answers: u64,
+    /// Apps and runs with secret variables.
+    variables: u64,
 }
 
 /// Make a new key for kept credentials and seal them with it. The old key stays readable for a minute, for other processes.
@@ -318,7 +320,8 @@ pub(super) async fn rotate(State(app): State<App>, Extension(caller): Caller, re
     }
     replay::once(&app, &caller, "POST keys/rotate", &headers, &bytes, |_| async {
         let (resealed, key) = app.accounts.rotate_keys().await?;
-        let view = RotatedView { key, registries: resealed.registries, builds: resealed.builds, answers: resealed.answers };
+        let crate::accounts::Resealed { registries, builds, answers, variables } = resealed;
+        let view = RotatedView { key, registries, builds, answers, variables };
         Ok(Json(view).into_response())
     })
     .await

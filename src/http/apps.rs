@@ -16,7 +16,7 @@ use crate::auth::Principal;
 use crate::domain::{self, AppId};
 use crate::error::{Error, Result};
 use crate::store::objects::Object;
-pub use view::{AppForm, AppPage, AppView, ContainerFields};
+pub use view::{AppForm, AppPage, AppView, ContainerFields, SecretField};
 
 pub fn routes() -> Router<App> {
     Router::new()

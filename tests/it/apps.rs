@@ -1,5 +1,12 @@
 //! Apps, runs and containers, with the real engine.
 
 mod basics;
+mod built;
 mod history;
+mod images;
+mod many;
+mod owners;
 mod places;
+mod quotas;
+mod refused;
+mod streams;

@@ -164,7 +164,7 @@ enum EnvField {
 #[derive(Serialize, ToSchema)]
 #[schema(as = SecretVariable)]
 #[allow(dead_code, reason = "only its schema is used")]
-struct SecretField {
+pub struct SecretField {
     /// The value when it is sent; `true` when it is shown, or is to stay as it is.
     secret: SecretValue,
 }
@@ -172,7 +172,7 @@ struct SecretField {
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 #[allow(dead_code, reason = "only its schema is used")]
-enum SecretValue {
+pub enum SecretValue {
     New(String),
     Kept(bool),
 }

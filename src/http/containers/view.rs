@@ -11,6 +11,7 @@ use crate::apps::engine::{ContainerDetails, ContainerState, Health, OpenPort, Se
 use crate::apps::{PlaceNames, spec};
 use crate::domain::quantity::{Bytes, Cpus};
 use crate::domain::{Protocol, Run, Timestamp};
+use crate::http::apps::SecretField;
 
 /// What the engine calls the states of containers.
 pub const STATES: [(ContainerState, &str); 7] = [
@@ -162,7 +163,7 @@ pub struct DetailsView {
     health_log: Vec<HealthView>,
     tty: bool,
     /// By name: the values that its run gave, `{"secret": true}` for secret ones, and null for those of the image.
-    #[schema(value_type = BTreeMap<String, Option<Value>>)]
+    #[schema(value_type = BTreeMap<String, ShownVariable>)]
     env: Map<String, Value>,
     /// Null for a container that is not Dockwright's.
     limits: Option<LimitsView>,
@@ -171,6 +172,15 @@ pub struct DetailsView {
     addresses: BTreeMap<String, String>,
     /// With `?size=true`.
     size: Option<SizeView>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "only its schema is used")]
+enum ShownVariable {
+    Given(String),
+    Secret(SecretField),
+    OfTheImage,
 }
 
 #[derive(Serialize, ToSchema)]

@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 use super::people::{quiet, send};
 use super::recorder::Recorder;
 use crate::credentials::{assert_not_in_folder, assert_nowhere, forms, login};
+use crate::support::harbor::Swept;
 use crate::support::process::Process;
 use crate::support::redis::RedisServer;
-use crate::support::service::{Backend, Running, dockerfile, id};
+use crate::support::service::{Backend, Running, docker, dockerfile, id};
 use crate::support::{private_registry, unique};
 
 /// A service as a process, spoken to as anybody.
@@ -104,9 +105,58 @@ async fn use_secrets(api: &Spoken, admin: &str) -> Vec<String> {
         assert_eq!(ended["state"], state, "{ended}");
     }
     let cookie = cookie.split_once('=').expect("a value").1.to_owned();
-    let secrets =
-        [(&user, &right), (&user, &kept), (&user, &own), (&token, &token), (&user, &password), (&user, &wrong), (&user, &cookie)];
+    let variables = use_variables(api, &token).await;
+    let mut secrets = vec![
+        (&user, &right),
+        (&user, &kept),
+        (&user, &own),
+        (&token, &token),
+        (&user, &password),
+        (&user, &wrong),
+        (&user, &cookie),
+    ];
+    secrets.extend(variables.iter().map(|variable| (&user, variable)));
     secrets.into_iter().flat_map(|(user, secret)| forms(user, secret)).collect()
+}
+
+/// Secret variables on every way into a container: of an app, changed, run, run once, and sent as a form.
+async fn use_variables(api: &Spoken, token: &str) -> Vec<String> {
+    let values: Vec<String> = ["First", "Second", "Once", "Built"].map(unique).into();
+    let fields =
+        |value: &str| json!({"image": "busybox", "command": ["true"], "network": "none", "env": {"KEY": {"secret": value}}});
+    let to = |method: Method, path: &str| api.to(method, path).bearer_auth(token).header("idempotency-key", unique("key"));
+    let mut app = fields(&values[0]);
+    app["name"] = "one".into();
+    api.done(to(Method::POST, "/api/v1/apps").json(&app)).await;
+    let mut runs = vec![api.done(to(Method::POST, "/api/v1/apps/one/runs")).await];
+    api.done(to(Method::PATCH, "/api/v1/apps/one").json(&json!({"env": {"KEY": {"secret": values[1]}}}))).await;
+    runs.push(api.done(to(Method::POST, "/api/v1/apps/one/runs")).await);
+    runs.push(api.done(to(Method::POST, "/api/v1/containers").json(&fields(&values[2]))).await);
+    let form = dockerfile("FROM busybox\nCMD true\n").text("env", json!({"KEY": {"secret": values[3]}}).to_string());
+    runs.push(api.done(to(Method::POST, "/api/v1/containers").multipart(form.text("network", "none"))).await);
+    // A fault beside it does not tell it either.
+    let mut faulty = fields(&values[2]);
+    faulty["privileged"] = true.into();
+    let (status, told) = send(to(Method::POST, "/api/v1/containers").json(&faulty)).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    let mut all = told.to_string();
+    for (run, value) in runs.iter().zip([&values[0], &values[1], &values[2], &values[3]]) {
+        let run = api.done(to(Method::GET, &format!("/api/v1/runs/{}?wait=60", id(run)))).await;
+        assert_eq!((&run["state"], &run["exit_code"]), (&"exited".into(), &0.into()), "{run}");
+        let container = run["container"].as_str().expect("a container");
+        let env = docker(&["inspect", "-f", "{{.Config.Env}}", container]);
+        assert!(env.contains(&format!("KEY={value}")), "it is really there");
+        for path in [format!("/api/v1/containers/{container}"), format!("/api/v1/runs/{}/logs", id(&run))] {
+            all.push_str(&api.done(to(Method::GET, &path)).await.to_string());
+        }
+    }
+    for list in ["apps", "runs", "containers", "apps/one"] {
+        all.push_str(&api.done(to(Method::GET, &format!("/api/v1/{list}"))).await.to_string());
+    }
+    for value in &values {
+        assert!(!all.contains(value.as_str()), "{value} is told: {all}");
+    }
+    values
 }
 
 async fn leaves_no_trace(store: &[&str], redis: Option<&RedisServer>) {
@@ -117,6 +167,10 @@ async fn leaves_no_trace(store: &[&str], redis: Option<&RedisServer>) {
     let address = tokio::task::block_in_place(|| process.address());
     let admin = std::fs::read_to_string(data.path().join("admin-token")).expect("a token").trim().to_owned();
     let api = Spoken { base: format!("http://{address}"), http: reqwest::Client::new() };
+    let _swept = Swept(match redis {
+        Some(redis) => format!("{} dockwright", redis.url()),
+        None => data.path().display().to_string(),
+    });
     let all = use_secrets(&api, &admin).await;
     for path in ["/api/v1/audit?limit=200", "/api/v1/users", "/api/v1/tokens", "/api/v1/registries", "/api/v1/builds"] {
         let told = api.done(api.to(Method::GET, path).bearer_auth(&admin)).await;

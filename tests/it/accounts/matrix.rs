@@ -1,6 +1,7 @@
 //! Every route of the contract × who calls. The routes are read from the running service, so that none can be forgotten.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use dockwright::domain::{Owner, Permission, Permissions, Role};
 use dockwright::http::access::{Need, RULES, Rule};
@@ -8,8 +9,9 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use super::people::{PASSWORD, log_in, nobody, past, person, queued, quiet, send, token, with_password, without};
+use crate::support::harbor::harbor;
 use crate::support::service::{Backend, Running, dockerfile};
-use crate::support::unique;
+use crate::support::{published_image, unique};
 
 /// What stands in a path's braces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,6 +22,12 @@ enum Object {
     Registry,
     Token,
     User,
+    App,
+    Run,
+    Container,
+    Volume,
+    Network,
+    Image,
 }
 
 /// What is sent along.
@@ -51,15 +59,50 @@ fn case(rule: &Rule) -> (Object, Body) {
         (_, "/api/v1/users/{name}") => (Object::User, Body::Empty),
         ("POST", "/api/v1/session") => (Object::None, Body::Json(json!({"name": "known", "password": PASSWORD}))),
         ("PUT", "/api/v1/me/password") => (Object::None, Body::Json(json!({"new_password": PASSWORD}))),
+        ("POST", "/api/v1/apps") => (Object::None, Body::Json(named(sleeper()))),
+        ("PUT" | "PATCH", "/api/v1/apps/{app}") => (Object::App, Body::Json(sleeper())),
+        (_, "/api/v1/apps/{app}" | "/api/v1/apps/{app}/runs") => (Object::App, Body::Empty),
+        ("POST", "/api/v1/containers") => (Object::None, Body::Json(sleeper())),
+        (_, path) if path.starts_with("/api/v1/runs/{run}") => (Object::Run, Body::Empty),
+        (_, path) if path.starts_with("/api/v1/containers/{container}") => (Object::Container, Body::Empty),
+        ("POST", "/api/v1/volumes" | "/api/v1/networks") => (Object::None, Body::Json(json!({"name": unique("made")}))),
+        (_, "/api/v1/volumes/{volume}") => (Object::Volume, Body::Empty),
+        (_, "/api/v1/networks/{network}") => (Object::Network, Body::Empty),
+        ("POST", "/api/v1/images/pull") => (Object::None, Body::Json(json!({"image": image()}))),
+        ("POST", "/api/v1/images/tag") => (Object::Image, Body::Json(json!({"image": image(), "tag": format!("{}:2", image())}))),
+        ("POST", "/api/v1/images/push") => (Object::Image, Body::Json(json!({"image": image()}))),
+        (_, "/api/v1/images/{reference}") => (Object::Image, Body::Empty),
         ("POST", "/api/v1/keys/rotate") => (Object::None, Body::Empty),
         ("DELETE", "/api/v1/session") => (Object::None, Body::Empty),
         (
             "GET",
             "/healthz" | "/readyz" | "/api/v1/me" | "/api/v1/tokens" | "/api/v1/users" | "/api/v1/audit" | "/api/v1/audit/head"
-            | "/api/v1/registries" | "/api/v1/builds" | "/api/v1/system" | "/api/v1/events" | "/api/openapi.json" | "/api/docs",
+            | "/api/v1/registries" | "/api/v1/builds" | "/api/v1/apps" | "/api/v1/runs" | "/api/v1/containers" | "/api/v1/volumes"
+            | "/api/v1/networks" | "/api/v1/images" | "/api/v1/system" | "/api/v1/events" | "/api/openapi.json" | "/api/docs",
         ) => (Object::None, Body::Empty),
         (method, path) => panic!("{method} {path} is new: say here how it is called, so that it is tried as everybody"),
     }
+}
+
+/// A container that stays until it is told to end.
+fn sleeper() -> Value {
+    json!({"image": "busybox", "command": ["sleep", "600"], "network": "none"})
+}
+
+fn named(mut app: Value) -> Value {
+    app["name"] = unique("app").into();
+    app
+}
+
+/// One image for all, which each owner must pull before it is its own.
+fn image() -> &'static str {
+    static IMAGE: LazyLock<String> = LazyLock::new(|| published_image("matrix"));
+    &IMAGE
+}
+
+/// Routes that need an engine.
+fn is_of_containers(rule: &Rule) -> bool {
+    ["apps", "runs", "containers", "volumes", "networks", "images"].iter().any(|kind| rule.path.split('/').nth(3) == Some(*kind))
 }
 
 /// The operations that the service tells of.
@@ -132,12 +175,49 @@ impl<'a> World<'a> {
                 let made = self.service.request_as(&self.token, Method::POST, "/api/v1/tokens").json(&json!({"name": "x"}));
                 send(made).await.1["id"].as_str().expect("an id").to_owned()
             }
+            Object::App => self.made("apps", named(sleeper()), "id").await,
+            Object::Run => self.made("containers", sleeper(), "id").await,
+            Object::Container => {
+                let run = self.made("containers", sleeper(), "id").await;
+                let path = format!("/api/v1/containers/{run}");
+                let mut look = tokio::time::interval(std::time::Duration::from_millis(20));
+                for _ in 0..1500 {
+                    look.tick().await;
+                    let (_, container) = send(self.service.request_as(&self.token, Method::GET, &path)).await;
+                    if container["state"] == "running" {
+                        return container["id"].as_str().expect("an id").to_owned();
+                    }
+                }
+                panic!("{path} never runs")
+            }
+            Object::Volume => self.made("volumes", json!({"name": unique("vol")}), "name").await,
+            Object::Network => self.made("networks", json!({"name": unique("net")}), "name").await,
+            Object::Image => self.made("images/pull", json!({"image": image()}), "reference").await,
             Object::User => person(self.service, &unique("carl"), Role::User).await.to_string(),
         }
     }
 
+    /// What names a new thing of the first account.
+    async fn made(&self, kind: &str, form: Value, name: &str) -> String {
+        let make = self.service.request_as(&self.token, Method::POST, &format!("/api/v1/{kind}")).json(&form);
+        let (status, made) = send(make).await;
+        assert!(status.is_success(), "{kind}: {status} {made}");
+        made[name].as_str().expect("a name").to_owned()
+    }
+
     fn request(&self, rule: &Rule, id: &str, token: Option<&str>) -> RequestBuilder {
-        let mut path = rule.path.replace("{id}", id).replace("{name}", id);
+        let mut path = match (rule.path.find('{'), rule.path.find('}')) {
+            (Some(open), Some(close)) => format!("{}{id}{}", &rule.path[..open], &rule.path[close + 1..]),
+            _ => rule.path.to_owned(),
+        };
+        let mut query = Vec::new();
+        if rule.method == "DELETE" && matches!(self.object, Object::Container | Object::App) {
+            query.push(("force", "true"));
+        }
+        // An admin says whose names it means.
+        if token == Some(&self.admin) && matches!(self.object, Object::Volume | Object::Network | Object::Image) {
+            query.push(("owner", self.owner.as_str()));
+        }
         if path == "/api/dockerfile-build/" && self.object == Object::Build {
             path = format!("{path}?dockerfile_build_id={id}");
         }
@@ -146,6 +226,7 @@ impl<'a> World<'a> {
             Some(token) => self.service.request_as(token, method, &path),
             None => nobody(self.service, method, &path),
         };
+        let request = if query.is_empty() { request } else { request.query(&query) };
         match case(rule).1 {
             Body::Empty => request,
             Body::Json(json) => request.json(&json),
@@ -162,6 +243,11 @@ impl<'a> World<'a> {
         let owner = [("owner", self.owner.as_str())];
         let named = if self.object == Object::Registry { &owner[..] } else { &[] };
         self.request(rule, id, Some(token)).query(named).send().await.expect("an answer").status().as_u16()
+    }
+
+    /// An image is tagged and pushed by its owner alone.
+    fn admin_may(&self, rule: &Rule) -> bool {
+        !["/api/v1/images/tag", "/api/v1/images/push"].contains(&rule.path)
     }
 
     /// What came of each caller that is not as it must be.
@@ -184,6 +270,15 @@ impl<'a> World<'a> {
             let less = token(self.service, &self.owner, without(role, scope), None).await;
             expect("a token without the scope", "403", self.status(rule, &self.id, Some(&less)).await);
         }
+        if let Need::Either(one, other) = rule.need {
+            for scope in [one, other] {
+                let alone = token(self.service, &self.owner, [scope].into_iter().collect(), None).await;
+                expect("a token with one of the scopes", "2xx", self.status(rule, &self.id, Some(&alone)).await);
+            }
+            let neither = Permissions::of_role(role).iter().filter(|scope| ![one, other].contains(scope)).collect();
+            let less = token(self.service, &self.owner, neither, None).await;
+            expect("a token with neither scope", "403", self.status(rule, &self.id, Some(&less)).await);
+        }
         let foreign = match (rule.need, self.object) {
             (Need::Scope(Permission::Admin), _) => "403",
             (_, Object::None) => "2xx",
@@ -199,7 +294,7 @@ impl<'a> World<'a> {
         }
         expect("its owner", "2xx", self.status(rule, &self.id, Some(&self.token)).await);
         let again = self.fresh().await;
-        expect("an admin", "2xx", self.named_status(rule, &again, &self.admin).await);
+        expect("an admin", if self.admin_may(rule) { "2xx" } else { "404" }, self.named_status(rule, &again, &self.admin).await);
         if self.object == Object::Registry {
             let again = self.fresh().await;
             expect("an admin that names nobody", "404", self.status(rule, &again, Some(&self.admin)).await);
@@ -224,7 +319,7 @@ async fn every_route_as_everybody(backend: Backend) {
     let mut wrong = Vec::new();
     for rule in RULES {
         // Whether this very service is ready is no question of who asks.
-        if rule.path != "/readyz" {
+        if rule.path != "/readyz" && !is_of_containers(rule) {
             wrong.extend(World::new(&service, rule).await.wrong(rule).await);
         }
     }
@@ -239,6 +334,25 @@ async fn every_route_as_everybody_with_the_embedded_store() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_route_as_everybody_with_redis() {
     every_route_as_everybody(Backend::Redis).await;
+}
+
+async fn every_route_of_containers_as_everybody(backend: Backend) {
+    let harbor = harbor(backend).await;
+    let mut wrong = Vec::new();
+    for rule in RULES.iter().filter(|rule| is_of_containers(rule)) {
+        wrong.extend(World::new(&harbor, rule).await.wrong(rule).await);
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_of_containers_as_everybody_with_the_embedded_store() {
+    every_route_of_containers_as_everybody(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_of_containers_as_everybody_with_redis() {
+    every_route_of_containers_as_everybody(Backend::Redis).await;
 }
 
 /// What no table names is not there, and tells nobody without an account so much as that.

@@ -57,7 +57,7 @@ async fn command_entrypoint_user_workdir_and_env_are_what_was_said() {
     let told = harbor.output(&ada, &run).await;
     let lines: Vec<&str> = told.lines().collect();
     assert_eq!(lines[..5], ["1000", "1001", "/var/spool", "as it is", "pst"], "{told}");
-    assert!(told.contains("Read-only file system") && told.ends_with("no\n"), "{told}");
+    assert!(told.contains("Read-only file system") && lines.contains(&"no"), "{told}");
     // A secret goes in, and never comes out again.
     let masked = json!({"PLAIN": "as it is", "HIDDEN": {"secret": true}});
     assert_eq!(over["spec"]["env"], masked);
