@@ -274,11 +274,12 @@ impl Service {
         let builds = self.builds();
         let fleet = self.fleet(&builds);
         let rules = spec_rules(&self.config);
-        let apps = Arc::new(Apps::new(fleet.clone(), rules));
+        let apps = Arc::new(Apps::new(fleet.clone(), rules, self.config.terminal_keep.0));
         let mut audit = None;
         if let Some(listener) = listener {
             let app = self.app(builds, apps, &stop);
             audit = Some(app.accounts.audit.clone());
+            tasks.spawn(Arc::clone(&app.apps).keep_terminals(stop.clone()));
             tasks.spawn(http::serve(listener, http::router(app), ServerLimits::default(), self.tls()?, stop.clone()));
         }
         let node = self.config.role.works().then(|| NodeParts {

@@ -9,7 +9,11 @@ mod output;
 mod removal;
 mod runs;
 pub mod spec;
+mod terminal;
 mod volumes;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::auth::Principal;
 use crate::domain::{Owner, Permission, Usage};
@@ -24,6 +28,7 @@ pub use networks::NetworkInfo;
 pub use output::{Line, Lines, OutputQuery, Source};
 pub use removal::Owned;
 pub use runs::{NewRun, RunFilter};
+pub use terminal::{Attached, Hands, News, Parted, Place, SIZE_MAX, Screen, TerminalRequest, Typed};
 pub use volumes::VolumeInfo;
 
 /// Types of the engine that answers are made of.
@@ -38,12 +43,14 @@ pub mod engine {
 pub struct Apps {
     fleet: Fleet,
     rules: spec::SpecRules,
+    terminals: Arc<terminal::Sessions>,
 }
 
 impl Apps {
+    /// `terminal_keep`: how long the process of a terminal waits for somebody to come back to it.
     #[must_use]
-    pub fn new(fleet: Fleet, rules: spec::SpecRules) -> Self {
-        Self { fleet, rules }
+    pub fn new(fleet: Fleet, rules: spec::SpecRules, terminal_keep: Duration) -> Self {
+        Self { fleet, rules, terminals: Arc::new(terminal::Sessions::new(terminal_keep)) }
     }
 
     #[must_use]

@@ -34,6 +34,7 @@ const fn change(method: &'static str, path: &'static str, need: Need, deed: &'st
 
 const BUILDS_READ: Need = Need::Scope(Permission::BuildsRead);
 const BUILDS_WRITE: Need = Need::Scope(Permission::BuildsWrite);
+const APPS_WRITE: Need = Need::Scope(Permission::AppsWrite);
 const ADMIN: Need = Need::Scope(Permission::Admin);
 
 pub const RULES: &[Rule] = &[
@@ -65,6 +66,7 @@ pub const RULES: &[Rule] = &[
     read("/api/v1/builds/{id}/dockerfile", BUILDS_READ),
     read("/api/v1/builds/{id}/logs", BUILDS_READ),
     change("POST", "/api/v1/builds/{id}/cancel", BUILDS_WRITE, "build.cancel"),
+    change("GET", "/api/v1/containers/{id}/exec", APPS_WRITE, "container.exec"),
     read("/api/dockerfile-build/", BUILDS_READ),
     change("POST", "/api/dockerfile-build/", BUILDS_WRITE, "build.submit"),
     change("DELETE", "/api/dockerfile-build/", BUILDS_WRITE, "build.delete"),

@@ -1,5 +1,6 @@
 //! Answers that go on, as logs and events do: they break off when their reader loses the right to them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_stream::stream;
@@ -19,22 +20,43 @@ const LOOK_AGAIN: Duration = Duration::from_secs(3);
 /// A password takes a good deal of work to look at: beside every change of an account, this often is enough.
 const SELDOM: Duration = Duration::from_secs(60);
 
-/// The same answer, for as long as whoever asked for it could ask for it again. One whose length is known is under way already.
-pub(super) fn while_allowed(
-    response: Response,
-    app: &App,
-    client: &Client,
+/// The right by which a request was let in, to be looked at again while its answer goes on.
+pub(super) struct Right {
+    app: App,
+    client: Client,
     rule: Option<Rule>,
     shown: Option<Presented>,
-) -> Response {
+}
+
+impl Right {
+    pub(super) fn new(app: &App, client: &Client, rule: Option<Rule>, shown: Option<Presented>) -> Self {
+        Self { app: app.clone(), client: client.clone(), rule, shown }
+    }
+
+    /// Comes when the caller would be refused. A store that is away takes no right from anybody.
+    pub(super) async fn lost(&self) {
+        let mut changed = self.app.builds.store().wakes().subscribe(Topic::Accounts);
+        let shown = self.shown.as_ref();
+        let pause = if shown.is_some_and(Presented::is_password) { SELDOM } else { LOOK_AGAIN };
+        loop {
+            changed.sleep(pause).await;
+            let still = self.app.auth.still(shown, self.client.address).await.and_then(|caller| may_use(self.rule, &caller));
+            if let Err(Error::Unauthenticated | Error::Forbidden { .. }) = still {
+                return;
+            }
+        }
+    }
+}
+
+/// The same answer, for as long as whoever asked for it could ask for it again. One whose length is known is under way already.
+pub(super) fn while_allowed(response: Response, right: Arc<Right>) -> Response {
     if response.body().size_hint().exact().is_some() {
         return response;
     }
-    let (app, client) = (app.clone(), client.clone());
     let (parts, body) = response.into_parts();
     let mut frames = body.into_data_stream();
     let body = stream! {
-        let mut lost = std::pin::pin!(lost(&app, &client, rule, shown.as_ref()));
+        let mut lost = std::pin::pin!(right.lost());
         loop {
             tokio::select! {
                 frame = frames.next() => match frame {
@@ -50,17 +72,4 @@ pub(super) fn while_allowed(
         }
     };
     Response::from_parts(parts, Body::from_stream(body))
-}
-
-/// Comes when the caller would be refused. A store that is away takes no right from anybody.
-async fn lost(app: &App, client: &Client, rule: Option<Rule>, shown: Option<&Presented>) {
-    let mut changed = app.builds.store().wakes().subscribe(Topic::Accounts);
-    let pause = if shown.is_some_and(Presented::is_password) { SELDOM } else { LOOK_AGAIN };
-    loop {
-        changed.sleep(pause).await;
-        let still = app.auth.still(shown, client.address).await.and_then(|caller| may_use(rule, &caller));
-        if let Err(Error::Unauthenticated | Error::Forbidden { .. }) = still {
-            return;
-        }
-    }
 }

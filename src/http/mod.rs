@@ -18,6 +18,7 @@ mod replay;
 mod server;
 mod session;
 mod system;
+mod terminal;
 mod tokens;
 mod view;
 
@@ -83,6 +84,7 @@ pub fn router(app: App) -> Router {
         .merge(registries::routes())
         .merge(audit::routes())
         .merge(session::routes())
+        .merge(terminal::routes())
         .merge(system::closed_routes())
         .merge(openapi::routes())
         // Before the routes' own methods are looked at: without an account, nothing is told of what exists.
@@ -118,8 +120,10 @@ async fn authenticate(
         Err(error) => return Problem::from(error).into_response(),
     };
     request.extensions_mut().insert(Arc::clone(&caller));
+    let right = Arc::new(lasting::Right::new(&app, &client, rule, shown));
+    request.extensions_mut().insert(Arc::clone(&right));
     let Some(action) = rule.and_then(|rule| rule.deed) else {
-        return lasting::while_allowed(next.run(request).await, &app, &client, rule, shown);
+        return lasting::while_allowed(next.run(request).await, right);
     };
     let told = Told::of(&request, &client, action);
     let response = next.run(request).await;
