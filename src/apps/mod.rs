@@ -28,7 +28,7 @@ pub use networks::NetworkInfo;
 pub use output::{Line, Lines, OutputQuery, Source};
 pub use removal::Owned;
 pub use runs::{NewRun, RunFilter};
-pub use terminal::{Attached, Hands, News, Parted, Place, SIZE_MAX, Screen, TerminalRequest, Typed};
+pub use terminal::{Attached, Hands, News, Parted, SIZE_MAX, Screen, TerminalPlace, TerminalRequest, Typed};
 pub use volumes::VolumeInfo;
 
 /// Types of the engine that answers are made of.

@@ -1,9 +1,13 @@
 //! The commands of the binary.
 
 mod commands;
+mod container_commands;
+mod containers;
 mod doctor;
 mod remote;
 mod serve;
+mod spec;
+mod terminal;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! `/api/v1/containers/{id}/exec`: a process in a container, over a WebSocket.
+//! `/api/v1/containers/{container}/exec`: a process in a container, over a WebSocket.
 //!
 //! Binary frames are bytes of the process, both ways. Text frames are JSON: from the client `{"resize": {"cols", "rows"}}` and
 //! `{"eof": true}`, from the server `{"session": ID}` at first, `{"stream": "stdout"|"stderr"}` where the source of the bytes changes, and
@@ -49,7 +49,7 @@ mod code {
 }
 
 pub fn routes() -> Router<App> {
-    Router::new().route("/api/v1/containers/{id}/exec", get(exec))
+    Router::new().route("/api/v1/containers/{container}/exec", get(exec))
 }
 
 /// A process in a running container, with a terminal or without: a WebSocket.
@@ -57,8 +57,8 @@ pub fn routes() -> Router<App> {
 /// Binary frames are bytes, both ways. Text frames are JSON: `{"resize": {"cols", "rows"}}` and `{"eof": true}` from the client; `{"session": ID}` (first),
 /// `{"stream": "stderr"}` and `{"exit": CODE}` (last) from the server. Whoever comes back with `session` within a minute finds the process as it
 /// was, and the last 64 KiB of its output; a process that nobody comes back to is ended.
-#[utoipa::path(get, path = "/api/v1/containers/{id}/exec", tag = "containers", operation_id = "exec",
-    params(("id" = String, Path, description = "The engine's id of the container (12 digits are enough), its name, or its run's id."),
+#[utoipa::path(get, path = "/api/v1/containers/{container}/exec", tag = "containers", operation_id = "exec",
+    params(("container" = String, Path, description = "The engine's id of the container (12 digits are enough), its name, or its run's id."),
         ("cmd" = Option<Vec<String>>, Query, explode, description = "The program, then each of its arguments; without any, the first shell that there is. No shell splits them."),
         ("user" = Option<String>, Query, description = "`user[:group]`, by name or number."),
         ("tty" = Option<bool>, Query, description = "`true` if absent."),

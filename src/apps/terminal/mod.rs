@@ -65,7 +65,7 @@ impl TerminalRequest {
 }
 
 /// A container that the caller may have a terminal in.
-pub struct Place {
+pub struct TerminalPlace {
     container: String,
     running: Result<()>,
 }
@@ -193,16 +193,16 @@ impl Apps {
     ///
     /// # Errors
     /// As [`Apps::own_container`].
-    pub async fn terminal_place(&self, caller: &Principal, key: &str) -> Result<Place> {
+    pub async fn terminal_place(&self, caller: &Principal, key: &str) -> Result<TerminalPlace> {
         let (seen, _) = self.own_container(caller, key).await?;
-        Ok(Place { container: seen.summary.id.clone(), running: containers::running(&seen) })
+        Ok(TerminalPlace { container: seen.summary.id.clone(), running: containers::running(&seen) })
     }
 
     /// Starts a process in the container.
     ///
     /// # Errors
     /// [`Error::Conflict`] `not_running`; bad input; [`Error::TooMany`] `too_many_terminals`; or the engine's own words.
-    pub async fn open_terminal(&self, caller: &Principal, place: Place, wanted: TerminalRequest) -> Result<Attached> {
+    pub async fn open_terminal(&self, caller: &Principal, place: TerminalPlace, wanted: TerminalRequest) -> Result<Attached> {
         wanted.check()?;
         place.running?;
         let sessions = &self.terminals;
@@ -229,11 +229,11 @@ impl Apps {
     ///
     /// # Errors
     /// [`Error::NotFound`] when it has ended, or is another account's or another container's.
-    pub async fn return_to_terminal(&self, caller: &Principal, place: &Place, session: Uuid) -> Result<Attached> {
+    pub async fn return_to_terminal(&self, caller: &Principal, place: &TerminalPlace, session: Uuid) -> Result<Attached> {
         self.attach(caller, session, Some(place)).await
     }
 
-    async fn attach(&self, caller: &Principal, session: Uuid, place: Option<&Place>) -> Result<Attached> {
+    async fn attach(&self, caller: &Principal, session: Uuid, place: Option<&TerminalPlace>) -> Result<Attached> {
         let none = || Error::NotFound("terminal");
         let (newcomers, typed, end) = {
             let all = self.terminals.lock();
