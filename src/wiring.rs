@@ -43,6 +43,13 @@ pub struct Service {
     pub admin: FirstAdmin,
 }
 
+/// What can be done with builds and containers.
+pub struct UseCases {
+    pub builds: Arc<Builds>,
+    pub fleet: Fleet,
+    pub apps: Arc<Apps>,
+}
+
 /// How long an end waits for the audit's last entries.
 const AUDIT_FLUSH: std::time::Duration = std::time::Duration::from_secs(5);
 /// How long a container has to end when it is asked to (Docker's own default).
@@ -128,28 +135,6 @@ pub fn open_vault(config: &Config) -> anyhow::Result<Vault> {
     }
 }
 
-/// What containers may be, by the settings.
-#[must_use]
-pub fn spec_rules(config: &Config) -> SpecRules {
-    let usual = SpecRules::default();
-    let engine = config.engine.as_deref().unwrap_or(crate::engine::docker::DEFAULT_ADDRESS);
-    let socket = engine.strip_prefix("unix://").map(Path::new);
-    let private = [Some(&*config.data_dir), Some(&*config.key_file), config.tls_key.as_deref(), socket];
-    // As it is written, and where it leads: a request may name either.
-    let forms = |path: &Path| [std::path::absolute(path).ok(), path.canonicalize().ok()].into_iter().flatten();
-    SpecRules {
-        host_ports: config.host_ports.ports(),
-        default_memory: config.container_memory,
-        max_memory: config.max_container_memory,
-        default_cpus: config.container_cpus,
-        max_cpus: config.max_container_cpus,
-        default_pids: usual.default_pids.min(config.max_container_pids),
-        max_pids: config.max_container_pids,
-        bind_roots: config.bind_roots.clone(),
-        forbidden_sources: private.into_iter().flatten().flat_map(forms).collect(),
-    }
-}
-
 impl Service {
     /// # Errors
     /// When a part of it cannot be opened. An engine that is away is no error: accepted builds wait for it.
@@ -191,6 +176,15 @@ impl Service {
         http::tls(cert, key).map(Some)
     }
 
+    /// The use-cases, over the parts of this service.
+    #[must_use]
+    pub fn use_cases(&self) -> UseCases {
+        let builds = self.builds();
+        let fleet = self.fleet(&builds);
+        let apps = Arc::new(Apps::new(fleet.clone(), spec_rules(&self.config), self.config.terminal_keep.0));
+        UseCases { builds, fleet, apps }
+    }
+
     fn builds(&self) -> Arc<Builds> {
         let c = &self.config;
         let policy = Policy {
@@ -209,10 +203,12 @@ impl Service {
 
     fn fleet(&self, builds: &Arc<Builds>) -> Fleet {
         let c = &self.config;
-        let ports = c.host_ports.ports();
+        let rules = spec_rules(c);
         let settings = FleetSettings {
             publish_address: c.publish_address,
-            host_ports: (*ports.start(), *ports.end()),
+            host_ports: rules.host_ports,
+            bind_roots: rules.bind_roots,
+            forbidden_sources: rules.forbidden_sources,
             grace: GRACE,
             installation: c.installation(),
         };
@@ -271,10 +267,7 @@ impl Service {
     pub async fn run(self, listener: Option<TcpListener>, stop: CancellationToken) -> anyhow::Result<()> {
         let tasks = TaskTracker::new();
         let ledger = Ledger::open(self.config.data_dir.join("ledger")).context("cannot open the ledger")?;
-        let builds = self.builds();
-        let fleet = self.fleet(&builds);
-        let rules = spec_rules(&self.config);
-        let apps = Arc::new(Apps::new(fleet.clone(), rules, self.config.terminal_keep.0));
+        let UseCases { builds, fleet, apps } = self.use_cases();
         let mut audit = None;
         if let Some(listener) = listener {
             let app = self.app(builds, apps, &stop);

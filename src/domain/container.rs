@@ -339,7 +339,7 @@ mod tests {
             let image: RunImage = name.parse().expect(name);
             assert_eq!(image.written().parse(), Ok(image), "{name}");
         }
-        for bad in ["", "a@sha256:1", "a@", "dockwright.local/build:x", "A/b"] {
+        for bad in ["", "a@sha256:1", "a@", "dockwright.local/build:x", "a/B"] {
             assert!(read(bad).is_err(), "{bad:?}");
         }
     }

@@ -33,7 +33,8 @@ impl SecretEnv {
         self.0.keys().map(String::as_str)
     }
 
-    /// Everything that `spec` calls secret: what is new from here, what was kept from `before`. Whatever it does not name is left out.
+    /// Everything that `spec` calls secret: what is new from here, what was kept from `before`. Whatever it does not name is left
+    /// out.
     #[must_use]
     pub fn completed(mut self, spec: &ContainerSpec, before: &Self) -> Self {
         let secret = |name: &String| spec.env.get(name) == Some(&EnvValue::Secret);

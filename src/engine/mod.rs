@@ -6,6 +6,7 @@
 pub mod containers;
 #[allow(clippy::disallowed_types, reason = "the home of bollard")]
 pub mod docker;
+pub mod folders;
 pub mod frames;
 mod ledger;
 pub mod request;

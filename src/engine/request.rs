@@ -15,7 +15,7 @@ const HOSTNAME_BYTES: usize = 63;
 
 /// What a spec does not say of one container that is made from it.
 pub struct Placement<'a> {
-    /// The container's name; its host name too.
+    /// The container's name; its host name too, unless it is an app's.
     pub name: &'a str,
     /// The image's id, looked up on the engine.
     pub image: Digest,
@@ -38,10 +38,12 @@ pub struct Placement<'a> {
 /// What the engine is to be asked for.
 ///
 /// # Errors
-/// [`Error::Internal`] when a secret value, or the engine's name of a volume or of the network, was not handed in: nothing is left out silently.
+/// [`Error::Internal`] when a secret value, or the engine's name of a volume or of the network, was not handed in: nothing is left
+/// out silently.
 pub fn request(spec: &ContainerSpec, secrets: &SecretEnv, place: Placement<'_>) -> Result<CreateContainer> {
     let network = network(spec, &place)?;
-    let hostname: String = place.name.chars().take(HOSTNAME_BYTES).collect();
+    let hostname = place.app.map_or(place.name, ObjectName::as_str);
+    let hostname: String = hostname.chars().take(HOSTNAME_BYTES).collect();
     Ok(CreateContainer {
         env: env(spec, secrets)?,
         labels: labels(spec, &place),
@@ -118,4 +120,126 @@ fn network(spec: &ContainerSpec, place: &Placement<'_>) -> Result<Option<String>
         NetworkChoice::Named(name) => name.as_str(),
     };
     place.network.map(|name| Some(name.to_owned())).ok_or_else(|| missing("the engine's name of the network", wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+    use crate::domain::{AdminOnly, Bind, BuildId, Healthcheck, ImageSource, Port, Protocol, RestartPolicy, VolumeMount};
+
+    fn spec() -> ContainerSpec {
+        ContainerSpec {
+            image: ImageSource::Build(BuildId::new()),
+            command: vec!["httpd".into(), "-f".into()],
+            entrypoint: vec!["/init".into()],
+            env: [("MODE".into(), EnvValue::Plain("test".into())), ("TOKEN".into(), EnvValue::Secret)].into(),
+            ports: vec![
+                Port { container: 80, protocol: Protocol::Tcp, host: Some(20_080) },
+                Port { container: 53, protocol: Protocol::Udp, host: None },
+            ],
+            volumes: vec![VolumeMount { volume: "data".parse().expect("a name"), path: "/data".into(), read_only: true }],
+            network: NetworkChoice::Default,
+            memory_bytes: 64 << 20,
+            milli_cpus: 500,
+            pids: 99,
+            restart: RestartPolicy::OnFailure(3),
+            user: Some("1000".into()),
+            workdir: Some("/srv".into()),
+            read_only: true,
+            tty: true,
+            healthcheck: Some(Healthcheck {
+                test: vec!["CMD".into(), "true".into()],
+                interval_ms: Some(5000),
+                timeout_ms: None,
+                start_period_ms: None,
+                retries: Some(2),
+            }),
+            // A record of an older version may hold what would be refused now.
+            labels: [("team".into(), "blue".into()), (OWNER.into(), "root".into()), (RUN.into(), "x".into())].into(),
+            admin: AdminOnly::default(),
+        }
+    }
+
+    fn made(
+        spec: &ContainerSpec,
+        secrets: &SecretEnv,
+        volumes: &[(&str, &str)],
+        network: Option<&str>,
+    ) -> Result<CreateContainer> {
+        let volumes = volumes.iter().map(|(name, engine)| (name.parse().expect("a name"), (*engine).to_owned())).collect();
+        let (owner, app) = ("ada".parse().expect("an owner"), "web".parse().expect("a name"));
+        let place = Placement {
+            name: "brave-otter",
+            image: format!("sha256:{}", "a".repeat(64)).parse().expect("a digest"),
+            installation: "here",
+            owner: &owner,
+            run: RunId::new(),
+            app: Some(&app),
+            volumes: &volumes,
+            network,
+            aliases: vec!["web".into()],
+            publish_on: IpAddr::from([127, 0, 0, 1]),
+            host_ports: 20_000..=29_999,
+        };
+        request(spec, secrets, place)
+    }
+
+    fn secrets() -> SecretEnv {
+        let mut secrets = SecretEnv::default();
+        secrets.insert("TOKEN", SecretString::from("s3cret"));
+        secrets.insert("OTHER", SecretString::from("not asked for"));
+        secrets
+    }
+
+    const VOLUMES: [(&str, &str); 2] = [("data", "engine-data"), ("unused", "engine-unused")];
+
+    #[test]
+    fn each_field_of_a_spec_has_its_place_in_the_request() {
+        let wanted = spec();
+        let made = made(&wanted, &secrets(), &VOLUMES, Some("engine-net")).expect("complete");
+        assert_eq!((made.command, made.entrypoint), (wanted.command, wanted.entrypoint));
+        let env: Vec<(&str, &str)> = made.env.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).collect();
+        assert_eq!(env, [("MODE", "test"), ("TOKEN", "s3cret")]);
+        let loopback = IpAddr::from([127, 0, 0, 1]);
+        let ports: Vec<_> = made.ports.iter().map(|p| (p.container, p.protocol, p.address, p.host)).collect();
+        let free = (20_000, 29_999);
+        assert_eq!(ports, [(80, Protocol::Tcp, loopback, (20_080, 20_080)), (53, Protocol::Udp, loopback, free)]);
+        let volume = EngineMount::Volume { name: "engine-data".into(), path: "/data".into(), read_only: true };
+        assert_eq!(made.mounts, [volume]);
+        assert_eq!((made.network.as_deref(), made.aliases), (Some("engine-net"), vec!["web".to_owned()]));
+        assert_eq!((made.memory_bytes, made.milli_cpus, made.pids), (64 << 20, 500, 99));
+        assert_eq!((made.restart, made.healthcheck), (wanted.restart, wanted.healthcheck));
+        assert_eq!((made.user, made.workdir, made.read_only, made.tty), (wanted.user, wanted.workdir, true, true));
+        assert_eq!((made.name.as_str(), made.hostname.as_str()), ("brave-otter", "web"));
+    }
+
+    #[test]
+    fn the_reserved_labels_are_ours_whatever_a_spec_says() {
+        let labels = made(&spec(), &secrets(), &VOLUMES, Some("net")).expect("complete").labels;
+        let told: Vec<&str> = ["team", OWNER, INSTALLATION, APP].iter().map(|key| labels[*key].as_str()).collect();
+        assert_eq!(told, ["blue", "ada", "here", "web"]);
+        assert!(labels[RUN].parse::<RunId>().is_ok() && labels.len() == 5, "{labels:?}");
+    }
+
+    #[test]
+    fn nothing_that_was_asked_for_is_left_out_silently() {
+        assert!(made(&spec(), &SecretEnv::default(), &VOLUMES, Some("net")).is_err(), "a secret's value");
+        assert!(made(&spec(), &secrets(), &[], Some("net")).is_err(), "a volume");
+        assert!(made(&spec(), &secrets(), &VOLUMES, None).is_err(), "the network");
+        let alone = ContainerSpec { network: NetworkChoice::None, ports: Vec::new(), ..spec() };
+        let alone = made(&alone, &secrets(), &VOLUMES, Some("net")).expect("complete");
+        assert_eq!((alone.network, alone.aliases.len()), (None, 0), "no network was wanted, whatever there is");
+    }
+
+    #[test]
+    fn what_admins_ask_for_is_passed_on() {
+        let bind = Bind { source: "/srv/x".into(), path: "/x".into(), read_only: false };
+        let publish_on = Some(IpAddr::from([0, 0, 0, 0]));
+        let given = ContainerSpec { admin: AdminOnly { binds: vec![bind], publish_on }, ..spec() };
+        let made = made(&given, &secrets(), &VOLUMES, Some("net")).expect("complete");
+        assert_eq!(made.mounts[1], EngineMount::Bind { source: "/srv/x".into(), path: "/x".into(), read_only: false });
+        assert!(made.ports.iter().all(|port| Some(port.address) == publish_on));
+    }
 }

@@ -19,12 +19,13 @@ mod names;
 mod places;
 mod pulls;
 mod records;
-mod request;
 mod seen;
 mod steps;
 mod sweep;
 
 use core::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -50,7 +51,11 @@ pub struct FleetSettings {
     /// Where ports are published.
     pub publish_address: IpAddr,
     /// Ports of the host that may be published.
-    pub host_ports: (u16, u16),
+    pub host_ports: RangeInclusive<u16>,
+    /// Folders of the host that admins may mount.
+    pub bind_roots: Vec<PathBuf>,
+    /// What nobody may mount.
+    pub forbidden_sources: Vec<PathBuf>,
     /// How long a container has to end when it is asked to.
     pub grace: Duration,
     /// What tells our containers from those of another installation on the same engine.

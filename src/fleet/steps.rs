@@ -8,11 +8,12 @@ use secrecy::ExposeSecret;
 
 use super::images::{Choice, Here, user_error};
 use super::log::LogBook;
-use super::request::{Found, request};
 use super::{Fleet, seen};
 use crate::domain::{BuildId, Ended, ErrorKind, ImageSource, Run, RunError, RunImage, RunState, Scope, SecretEnv, Timestamp};
 use crate::engine::EngineError;
-use crate::engine::containers::{ContainerDetails, ContainerState, RUN};
+use crate::engine::containers::{ContainerDetails, ContainerState, CreateContainer, RUN};
+use crate::engine::folders::HostFolders;
+use crate::engine::request::{Placement, request};
 use crate::error::Error;
 use crate::store::{StoreError, Topic};
 
@@ -170,8 +171,7 @@ impl Fleet {
         let (container, is_new) = match self.own_container(&run).await? {
             Some(there) => (there.summary.id, false),
             None => {
-                let request = request(&run, self.find(&run).await?, self.settings());
-                let id = self.engine().create(request).await?;
+                let id = self.engine().create(self.request(&run).await?).await?;
                 book.note(format!("made the container {} from {}", run.name, run.image.as_deref().unwrap_or_default()));
                 (id, true)
             }
@@ -226,14 +226,27 @@ impl Fleet {
         Ok(there.filter(|there| there.summary.labels.get(RUN) == Some(&run.id.to_string())))
     }
 
-    async fn find(&self, run: &Run) -> Result<Found> {
+    async fn request(&self, run: &Run) -> Result<CreateContainer> {
         let image = run.image_id.clone().ok_or_else(|| user_error("image_not_found", "it has no image".into()))?;
-        Ok(Found {
+        let settings = self.settings();
+        let folders = HostFolders { roots: &settings.bind_roots, forbidden: &settings.forbidden_sources };
+        folders.allow_links(&run.spec.admin.binds).map_err(|why| user_error("mount_refused", why))?;
+        let (network, volumes) = (self.network_of(run).await?, self.volumes_of(run).await?);
+        let app = run.app.as_ref().map(|app| &app.name);
+        let place = Placement {
+            name: &run.name,
             image,
-            network: self.network_of(run).await?,
-            volumes: self.volumes_of(run).await?,
-            secrets: self.secrets(run)?,
-        })
+            installation: &settings.installation,
+            owner: &run.owner,
+            run: run.id,
+            app,
+            volumes: &volumes,
+            network: network.as_deref(),
+            aliases: app.iter().map(ToString::to_string).collect(),
+            publish_on: settings.publish_address,
+            host_ports: settings.host_ports.clone(),
+        };
+        Ok(request(&run.spec, &self.secrets(run)?, place)?)
     }
 
     fn secrets(&self, run: &Run) -> Result<SecretEnv> {

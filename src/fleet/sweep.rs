@@ -8,20 +8,17 @@ use crate::domain::{Network, Scope, Timestamp, Volume};
 use crate::engine::containers::INSTALLATION;
 use crate::store::objects::Kind;
 
-/// A container of this age without a record will never have one: its record is written before it is made.
-const SETTLED: Duration = Duration::from_secs(120);
-
-/// Removes containers, networks and volumes of this installation that have no record. Those of others are never touched.
+/// Removes containers (older than `settled`) and networks of this installation that have no record. Those of others are never touched.
 ///
 /// # Errors
 /// When the engine or the store is away; the next pass goes on.
-pub async fn sweep_once(fleet: &Fleet) -> anyhow::Result<()> {
+pub async fn sweep_once(fleet: &Fleet, settled: Duration) -> anyhow::Result<()> {
     if !fleet.is_whole() {
         return Ok(());
     }
     for seen in fleet.containers(&Scope::All)? {
         let age = Timestamp::now().since(seen.summary.created_at);
-        if seen.whose == Whose::Orphan && age > SETTLED {
+        if seen.whose == Whose::Orphan && age > settled {
             // Its record may be there by now.
             fleet.look_at(&seen.summary.id).await?;
             let still =

@@ -3,6 +3,7 @@
 //! What holds of every route (the request's id, how to sign in, the form of a refusal) is said once, in [`everywhere`].
 
 mod everywhere;
+pub mod spec;
 
 use axum::Router;
 use everywhere::{Authentication, EveryRoute, Examples};

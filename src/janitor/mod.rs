@@ -28,11 +28,13 @@ pub struct OrphanAges {
     pub kept: Duration,
     /// Of an unfinished upload since anything was written to it.
     pub unfinished: Duration,
+    /// Of a container of ours without a record.
+    pub containers: Duration,
 }
 
 impl Default for OrphanAges {
     fn default() -> Self {
-        Self { kept: Duration::from_secs(15 * 60), unfinished: Duration::from_secs(3600) }
+        Self { kept: Duration::from_secs(15 * 60), unfinished: Duration::from_secs(3600), containers: Duration::from_secs(120) }
     }
 }
 
@@ -151,7 +153,7 @@ impl Janitor {
     /// When the engine or the store is away.
     pub async fn fleet_once(&self) -> anyhow::Result<()> {
         match &self.node {
-            Some(node) => fleet::sweep_once(&node.fleet).await,
+            Some(node) => fleet::sweep_once(&node.fleet, self.ages.containers).await,
             None => Ok(()),
         }
     }

@@ -13,7 +13,8 @@ use crate::error::{Error, FieldError, Result};
 /// Reads one JSON object.
 ///
 /// # Errors
-/// [`Error::Invalid`] `invalid_json` when it is none, is nested deeper than [`limits::JSON_DEPTH`], or holds a key twice, at any depth.
+/// [`Error::Invalid`] `invalid_json` when it is none, is nested deeper than [`limits::JSON_DEPTH`], or holds a key twice, at any
+/// depth.
 pub fn object(bytes: &[u8]) -> Result<Map<String, Value>> {
     let fault = RefCell::new(None);
     let mut reader = Deserializer::from_slice(bytes);

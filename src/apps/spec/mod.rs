@@ -2,12 +2,13 @@
 //! [`ContainerSpec`], which can hold only what is allowed. `docs/apps.md` says what that is.
 //!
 //! ```text
-//! bytes ──object──▶ JSON, no key twice ──read | replace | patch──▶ ContainerSpec + SecretEnv ──engine::request──▶ the engine's request
-//!                                             show ◀──────────────────────┘
+//! bytes ──object──▶ JSON, no key twice ──read | replace | patch──▶ ContainerSpec + SecretEnv
+//!                                             show ◀──────────────────────┤
+//!                                             engine::request ◀───────────┘
 //! ```
 //!
-//! It is an allow-list: an unknown field is refused by its name, at every depth, and so is what the engine could take to mean something
-//! else. All faults of a request are told together. Values of variables and arguments are never quoted: they may be secret.
+//! It is an allow-list: an unknown field is refused by its name, at every depth, and so is what the engine could take to mean
+//! something else. All faults of a request are told together. Values of variables and arguments are never quoted: they may be secret.
 
 mod env;
 mod fields;
@@ -25,7 +26,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fields::{At, Faults, Fields};
 pub use json::object;
-pub use mounts::check_links;
 pub use names::FIELDS;
 pub use rules::{Rights, SpecRules};
 use secrecy::ExposeSecret;
@@ -45,8 +45,8 @@ pub fn read(input: &Map<String, Value>, rules: &SpecRules, rights: Rights) -> Re
     checked(input, None, rules, rights)
 }
 
-/// Reads a container that takes the place of `current`: `{"secret": true}` keeps the value of a secret variable that `current` has. The answer
-/// holds the new values alone; [`SecretEnv::completed`] adds the kept ones.
+/// Reads a container that takes the place of `current`: `{"secret": true}` keeps the value of a secret variable that `current`
+/// has. The answer holds the new values alone; [`SecretEnv::completed`] adds the kept ones.
 ///
 /// # Errors
 /// As [`read`].
@@ -59,8 +59,8 @@ pub fn replace(
     checked(input, Some(current), rules, rights)
 }
 
-/// Changes some fields of `current` (RFC 7396): absent ones stay, `null` ones go back to their default, objects are merged, lists are
-/// replaced. What comes out is checked as a whole, with the rules and rights of now.
+/// Changes some fields of `current` (RFC 7396): absent ones stay, `null` ones go back to their default, objects are merged, lists
+/// are replaced. What comes out is checked as a whole, with the rules and rights of now.
 ///
 /// # Errors
 /// As [`read`].
@@ -119,8 +119,8 @@ fn merge(target: &mut Map<String, Value>, change: &Map<String, Value>) {
     }
 }
 
-/// The fields in which a container of `after` differs from one of `before`: a running one follows none of these changes before it is made anew.
-/// `new_secrets` are the values that came with the change, which no spec shows.
+/// The fields in which a container of `after` differs from one of `before`: a running one follows none of these changes before it is
+/// made anew. `new_secrets` are the values that came with the change, which no spec shows.
 #[must_use]
 pub fn needs_restart(before: &ContainerSpec, after: &ContainerSpec, new_secrets: &SecretEnv) -> Vec<&'static str> {
     let (before, after) = (show(before), show(after));

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use crate::domain::quantity::{Bytes, Cpus, Span};
 use crate::domain::{Bind, ContainerSpec, EnvValue, Healthcheck, ImageSource, NetworkChoice, Port, VolumeMount};
 
-/// The fields of the contract, with defaults filled in; secret values as `{"secret": true}`, admins' fields only where they are used.
-/// What is shown reads as the same spec ([`super::replace`]).
+/// The fields of the contract, with defaults filled in; secret values as `{"secret": true}`, admins' fields only where they are
+/// used. What is shown reads as the same spec ([`super::replace`]).
 #[must_use]
 pub fn show(spec: &ContainerSpec) -> Map<String, Value> {
     let mut shown = Map::new();

@@ -58,3 +58,25 @@ pub async fn watch(what: &str, mut holds: impl FnMut() -> bool) {
     }
     panic!("never: {what}");
 }
+
+/// An image of its own at the registry, and no longer on the engine.
+pub fn published_image(name: &str) -> String {
+    let image = format!("{}/{}:1", registry(), unique(name));
+    let dockerfile = format!("FROM busybox\nRUN echo {image} >/made-of\n");
+    let docker = |args: &[&str], input: &str| {
+        use std::io::Write;
+        let mut child = std::process::Command::new("docker")
+            .args(args)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("the docker client");
+        child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("takes it");
+        assert!(child.wait().expect("ends").success(), "docker {args:?}");
+    };
+    docker(&["build", "-t", &image, "-"], &dockerfile);
+    docker(&["push", &image], "");
+    docker(&["rmi", &image], "");
+    image
+}
