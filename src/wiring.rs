@@ -320,3 +320,25 @@ impl RemoteTags for Registries {
         RemoteRemoval { image: image.to_string(), outcome: outcome.to_owned(), error }
     }
 }
+
+/// What containers may be, by the settings.
+#[must_use]
+pub fn spec_rules(config: &Config) -> SpecRules {
+    let usual = SpecRules::default();
+    let engine = config.engine.as_deref().unwrap_or(crate::engine::docker::DEFAULT_ADDRESS);
+    let socket = engine.strip_prefix("unix://").map(Path::new);
+    let private = [Some(&*config.data_dir), Some(&*config.key_file), config.tls_key.as_deref(), socket];
+    // As it is written, and where it leads: a request may name either.
+    let forms = |path: &Path| [std::path::absolute(path).ok(), path.canonicalize().ok()].into_iter().flatten();
+    SpecRules {
+        host_ports: config.host_ports.ports(),
+        default_memory: config.container_memory,
+        max_memory: config.max_container_memory,
+        default_cpus: config.container_cpus,
+        max_cpus: config.max_container_cpus,
+        default_pids: usual.default_pids.min(config.max_container_pids),
+        max_pids: config.max_container_pids,
+        bind_roots: config.bind_roots.clone(),
+        forbidden_sources: private.into_iter().flatten().flat_map(forms).collect(),
+    }
+}

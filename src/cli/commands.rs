@@ -179,9 +179,19 @@ pub(super) enum Command {
     /// Start a container again
     Start { container: String },
     /// Ask a container to end, and end it when it does not
-    Stop { container: String },
+    Stop {
+        container: String,
+        /// How long it may take to end by itself, such as 30s
+        #[arg(long, short, value_name = "TIME")]
+        grace: Option<String>,
+    },
     /// Stop a container and start it again
-    Restart { container: String },
+    Restart {
+        container: String,
+        /// How long it may take to end by itself, such as 30s
+        #[arg(long, short, value_name = "TIME")]
+        grace: Option<String>,
+    },
     /// Send a signal to a container
     Kill {
         container: String,

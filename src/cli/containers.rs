@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use reqwest::Method;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::commands::Remote;
 use super::container_commands::{App, Image, Logs, Network, Run, Start, Volume};
@@ -153,7 +153,7 @@ fn show_sample(remote: &Remote, sample: &Value, head: bool) {
     say(&format!("{}\n", line(&|field| text(&sample[field])).trim_end()));
 }
 
-/// `start`, `stop`, `restart` or `kill`.
+/// `start`, `stop`, `restart` or `kill`, with the parameters that are said.
 pub(super) async fn act(
     client: &Client,
     remote: &Remote,
@@ -161,11 +161,9 @@ pub(super) async fn act(
     deed: &str,
     with: &[(&str, Option<String>)],
 ) -> anyhow::Result<ExitCode> {
-    let body: Map<String, Value> =
-        with.iter().filter_map(|(name, value)| Some(((*name).to_owned(), value.clone()?.into()))).collect();
-    let body = (!body.is_empty()).then(|| Value::Object(body));
-    let container = client.call(Method::POST, &format!("{}/{deed}", path("containers", name)?), body.as_ref()).await?;
-    show(remote, &container, &CONTAINER);
+    let said: Vec<(&str, &String)> = with.iter().filter_map(|(name, value)| Some((*name, value.as_ref()?))).collect();
+    let path = format!("{}/{deed}?{}", path("containers", name)?, serde_urlencoded::to_string(said)?);
+    show(remote, &client.call(Method::POST, &path, None).await?, &CONTAINER);
     Ok(ExitCode::SUCCESS)
 }
 

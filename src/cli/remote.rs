@@ -35,8 +35,10 @@ pub(super) fn run(remote: &Remote, command: Command) -> anyhow::Result<ExitCode>
                 containers::logs(&client, "containers", &container, &logs).await.map(|()| ExitCode::SUCCESS)
             }
             Command::Start { container } => containers::act(&client, remote, &container, "start", &[]).await,
-            Command::Stop { container } => containers::act(&client, remote, &container, "stop", &[]).await,
-            Command::Restart { container } => containers::act(&client, remote, &container, "restart", &[]).await,
+            Command::Stop { container, grace } => containers::act(&client, remote, &container, "stop", &[("grace", grace)]).await,
+            Command::Restart { container, grace } => {
+                containers::act(&client, remote, &container, "restart", &[("grace", grace)]).await
+            }
             Command::Kill { container, signal } => {
                 containers::act(&client, remote, &container, "kill", &[("signal", signal)]).await
             }

@@ -5,7 +5,7 @@ mod guessing;
 mod keys;
 mod matrix;
 mod origins;
-mod people;
+pub mod people;
 mod recorder;
 mod registries;
 mod replays;
