@@ -44,6 +44,7 @@ mod code {
     pub const FAULT: u16 = 1011;
     pub const BAD_FRAME: u16 = 4400;
     pub const RIGHT_ENDED: u16 = 4401;
+    pub const GONE: u16 = 4404;
     pub const SILENT: u16 = 4408;
     pub const TAKEN_OVER: u16 = 4409;
 }
@@ -169,10 +170,7 @@ async fn serve(socket: WebSocket, attached: Attached, right: std::sync::Arc<Righ
     let heard = Heard::new();
     let end = tokio::select! {
         biased;
-        parted = hands.parted() => match parted {
-            Parted::TakenOver => farewell(code::TAKEN_OVER, "the terminal was taken over from elsewhere"),
-            Parted::Stopped => farewell(code::AWAY, "the service stops"),
-        },
+        parted = hands.parted() => sent_away(parted),
         () = right.lost() => {
             hands.end();
             farewell(code::RIGHT_ENDED, "the right to this terminal has ended")
@@ -181,9 +179,18 @@ async fn serve(socket: WebSocket, attached: Attached, right: std::sync::Arc<Righ
         end = listen(&mut stream, &hands, &heard) => end,
         () = heard.silence() => farewell(code::SILENT, "nothing was heard for too long"),
     };
+    // Being sent away ends the news, which may be seen first.
+    let end = if end.code == code::GONE { hands.why().map_or(end, sent_away) } else { end };
     // A client that does not take its end is left.
     let _ = timeout(CLOSE_WITHIN, close(sink, stream, end)).await;
     drop(hands);
+}
+
+const fn sent_away(why: Parted) -> Farewell {
+    match why {
+        Parted::TakenOver => farewell(code::TAKEN_OVER, "the terminal was taken over from elsewhere"),
+        Parted::Stopped => farewell(code::AWAY, "the service stops"),
+    }
 }
 
 /// Tells what the process writes, until it ends.
@@ -207,8 +214,7 @@ async fn tell(sink: &mut SplitSink<WebSocket, Message>, session: Uuid, mut scree
                 }
                 Some(News::Ended(exit @ Some(_))) => return Farewell { exit: Some(exit), ..farewell(code::NORMAL, "") },
                 Some(News::Ended(None)) => return Farewell { exit: Some(None), ..farewell(code::FAULT, "the engine cannot say how it ended") },
-                // What sends them away says why.
-                None => std::future::pending().await,
+                None => return farewell(code::GONE, "there is no such terminal any more"),
             },
             _ = ping.tick() => Message::Ping(bytes::Bytes::new()),
         };

@@ -171,11 +171,15 @@ impl Hands {
         let _ = self.typed.send(typed).await;
     }
 
+    /// Why somebody was sent away, if that has come.
+    pub fn why(&self) -> Option<Parted> {
+        *self.parted.borrow()
+    }
+
     /// Comes when somebody is sent away.
     pub async fn parted(&self) -> Parted {
         let mut parted = self.parted.clone();
-        let why = parted.wait_for(Option::is_some).await.ok().and_then(|why| *why);
-        match why {
+        match parted.wait_for(Option::is_some).await.ok().and_then(|why| *why) {
             Some(why) => why,
             // The process has ended, and nobody is sent away any more.
             None => std::future::pending().await,
@@ -210,7 +214,14 @@ impl Apps {
         let command = if wanted.command.is_empty() { SHELL.map(str::to_owned).to_vec() } else { wanted.command };
         let request = ExecRequest { command, user: wanted.user, tty: wanted.tty, size: wanted.size };
         let engine = Arc::clone(self.fleet.engine());
-        let exec = engine.exec(&place.container, &request).await?;
+        let exec = match engine.exec(&place.container, &request).await {
+            Ok(exec) => exec,
+            Err(error) if error.code == "container_not_running" => {
+                self.fleet.look_at(&place.container).await?;
+                return Err(Error::Conflict { code: "not_running", detail: error.message });
+            }
+            Err(error) => return Err(error.into()),
+        };
         let (session, input) = Session::new(engine, place.container.clone(), exec, request.tty, sessions.keep);
         let (newcomers, come) = mpsc::channel(1);
         let (typed, taps) = mpsc::channel(TYPED);

@@ -23,6 +23,8 @@ const READ_BYTES: usize = 16 * 1024;
 const WAITING: usize = 8;
 /// How often the engine is asked how a process ended whose output has: at first, and after a while.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// An output that was silent for so long may be held open by something else than its process, or by the engine.
+const QUIET: Duration = Duration::from_secs(10);
 /// Answers that the engine may owe in a row before it is taken to know no more of the process.
 const UNANSWERED: u32 = 10;
 
@@ -107,6 +109,8 @@ pub(super) struct Session {
     output: Output,
     /// Whether more may come of it.
     open: bool,
+    /// When something came of it last.
+    heard: Instant,
     here: Option<Newcomer>,
     /// What whoever is here must take before anything else is read.
     waiting: Option<News>,
@@ -142,6 +146,7 @@ impl Session {
             keep,
             output,
             open: true,
+            heard: Instant::now(),
             here: None,
             waiting: None,
             screen: Screen::default(),
@@ -160,9 +165,12 @@ impl Session {
             () = self.tell(&mut inlets.newcomers, &stop) => {}
             () = types => {}
         }
+        // Who comes now is told that there is no such terminal any more.
+        drop(inlets.newcomers);
         if let (Some(here), true) = (&self.here, stop.is_cancelled()) {
             here.parted.send_replace(Some(Parted::Stopped));
         }
+        self.here = None;
         // Also one that has ended: what it has started goes with it.
         if let Err(error) = engine.end(&self.container, &exec).await {
             tracing::warn!(container = self.container, %error, "a terminal's process may be left");
@@ -183,10 +191,8 @@ impl Session {
                     }
                 }
                 read = self.output.next(), if self.open && self.waiting.is_none() => self.take(read),
-                code = exit_code(&*self.engine, &self.exec), if !self.open && self.ended.is_none() => {
-                    self.ended = Some(News::Ended(code));
-                    self.waiting = self.ended.clone();
-                }
+                code = exit_code(&*self.engine, &self.exec), if !self.open && self.ended.is_none() => self.end(code),
+                code = silent_end(&*self.engine, &self.exec, self.heard), if self.open && self.waiting.is_none() => self.end(Some(code)),
             }
         }
     }
@@ -211,7 +217,14 @@ impl Session {
         self.abandoned = Instant::now() + self.keep;
     }
 
+    fn end(&mut self, code: Option<i64>) {
+        self.open = false;
+        self.ended = Some(News::Ended(code));
+        self.waiting = self.ended.clone();
+    }
+
     fn take(&mut self, read: io::Result<Option<(bool, Bytes)>>) {
+        self.heard = Instant::now();
         match read {
             Ok(Some((stderr, bytes))) => {
                 self.screen.push(&bytes);
@@ -265,6 +278,17 @@ async fn exit_code(engine: &dyn Runtime, exec: &str) -> Option<i64> {
         }
         tokio::time::sleep(pause).await;
         pause = (2 * pause).min(longest);
+    }
+}
+
+/// Comes when a process has ended although its output has not.
+async fn silent_end(engine: &dyn Runtime, exec: &str, heard: Instant) -> i64 {
+    let mut look = tokio::time::interval_at(heard + QUIET, QUIET);
+    loop {
+        look.tick().await;
+        if let Ok(Some(code)) = engine.exit_code(exec).await {
+            return code;
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::ada_with;
 use super::socket::{open_as, try_as};
-use crate::support::unique;
+use crate::support::{unique, watch};
 
 /// A query that runs this shell script.
 fn script(text: &str) -> String {
@@ -61,12 +61,12 @@ async fn every_byte_passes_and_a_large_paste_is_whole() {
 async fn control_c_interrupts() {
     let (service, container, ada) = ada_with("60s").await;
     let mut terminal = open_as(&service, &ada, &format!("{}/exec?cmd=sh", container.name)).await;
-    terminal.send("sleep 10000; echo ended with $?\n").await;
-    terminal.until("sleep 10000").await;
+    terminal.send("sleep 12345; echo ended\n").await;
+    watch("it sleeps", || container.processes("sleep 12345") == 1).await;
     terminal.send(b"\x03").await;
     terminal.send("echo then $((40 + 2))\n").await;
     terminal.until("then 42").await;
-    assert_eq!(container.processes("sleep 10000"), 0);
+    assert_eq!(container.processes("sleep 12345"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

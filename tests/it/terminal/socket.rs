@@ -113,7 +113,7 @@ impl Terminal {
     pub async fn take(&mut self, count: usize) -> Vec<u8> {
         while self.seen.len() < count {
             let more = within(30, "all of the bytes", self.read()).await;
-            assert!(more, "only {} of {count} bytes", self.seen.len());
+            assert!(more, "only {} of {count} bytes: {:?} {:?}", self.seen.len(), self.said, self.closed);
         }
         self.seen.drain(..count).collect()
     }
