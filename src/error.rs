@@ -31,6 +31,9 @@ pub enum Error {
     /// The object's state does not allow it.
     #[error("{detail}")]
     Conflict { code: &'static str, detail: String },
+    /// It is not any more as the caller has seen it (RFC 9110, 13.1.1).
+    #[error("{0}")]
+    Changed(String),
     /// The engine refused; its own words.
     #[error("{message}")]
     Engine { kind: ErrorKind, code: String, message: String },

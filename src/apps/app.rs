@@ -48,15 +48,15 @@ pub struct AppState {
 type Reading = fn(&ContainerSpec, &Map<String, Value>, &spec::SpecRules, spec::Rights) -> Result<(ContainerSpec, SecretEnv)>;
 
 impl Apps {
-    /// Makes an app.
+    /// Makes an app with this id. One that has it already is the answer: it was asked for before, and its answer was lost.
     ///
     /// # Errors
     /// Bad input; [`Error::Conflict`] `name_taken`.
-    pub async fn make_app(&self, caller: &Principal, input: NamedApp) -> Result<App> {
+    pub async fn make_app(&self, caller: &Principal, id: AppId, input: NamedApp) -> Result<App> {
         let name = input.name.ok_or_else(|| Error::invalid("invalid_spec", "name", "is missing"))?;
         let (spec, secrets) = spec::read(&input.fields, &self.rules, Self::rights(caller))?;
-        self.check_build(caller, &spec).await?;
-        let (id, now) = (AppId::new(), Timestamp::now());
+        self.check_build(&caller.owner, &spec).await?;
+        let now = Timestamp::now();
         let app = App {
             id,
             owner: caller.owner.clone(),
@@ -71,14 +71,19 @@ impl Apps {
             Write::put(Kind::AppName, own_id(&app.owner, &app.name), &app.owner, Expect::Absent, &app.id),
             Write::put(Kind::App, app.id.to_string(), &app.owner, Expect::Absent, &app),
         ];
-        self.store().commit(&writes).await.map_err(|error| taken(error, &app.name))?;
-        Ok(app)
+        match self.store().commit(&writes).await {
+            Ok(()) => Ok(app),
+            Err(error) => {
+                let made = self.store().object::<App>(&Scope::Owner(app.owner.clone()), Kind::App, &id.to_string()).await?;
+                made.map(|made| made.body).ok_or_else(|| taken(error, &app.name))
+            }
+        }
     }
 
     /// A build that an app is made of must be its owner's.
-    pub(super) async fn check_build(&self, caller: &Principal, spec: &ContainerSpec) -> Result<()> {
+    pub(super) async fn check_build(&self, owner: &Owner, spec: &ContainerSpec) -> Result<()> {
         let ImageSource::Build(id) = spec.image else { return Ok(()) };
-        match self.store().get(&Scope::Owner(caller.owner.clone()), id).await? {
+        match self.store().get(&Scope::Owner(owner.clone()), id).await? {
             Some(_) => Ok(()),
             None => Err(Error::invalid("invalid_spec", "build", no_build(id))),
         }
@@ -148,31 +153,23 @@ impl Apps {
     ///
     /// # Errors
     /// As [`Apps::make_app`].
-    pub async fn replace_app(&self, caller: &Principal, key: &str, owner: Option<&Owner>, input: NamedApp) -> Result<App> {
-        self.change_app(caller, key, owner, input, spec::replace).await
+    pub async fn replace_app(&self, caller: &Principal, app: Object<App>, input: NamedApp) -> Result<App> {
+        self.change_app(caller, app, input, spec::replace).await
     }
 
     /// Changes some fields of an app (RFC 7396).
     ///
     /// # Errors
     /// As [`Apps::make_app`].
-    pub async fn patch_app(&self, caller: &Principal, key: &str, owner: Option<&Owner>, input: NamedApp) -> Result<App> {
-        self.change_app(caller, key, owner, input, spec::patch).await
+    pub async fn patch_app(&self, caller: &Principal, app: Object<App>, input: NamedApp) -> Result<App> {
+        self.change_app(caller, app, input, spec::patch).await
     }
 
-    async fn change_app(
-        &self,
-        caller: &Principal,
-        key: &str,
-        owner: Option<&Owner>,
-        input: NamedApp,
-        read: Reading,
-    ) -> Result<App> {
-        let current = self.app(caller, key, owner).await?;
+    async fn change_app(&self, caller: &Principal, current: Object<App>, input: NamedApp, read: Reading) -> Result<App> {
         let (before, revision) = (current.body, current.revision);
         let (spec, fresh) = read(&before.spec, &input.fields, &self.rules, Self::rights(caller))?;
         if spec.image != before.spec.image {
-            self.check_build(caller, &spec).await?;
+            self.check_build(&before.owner, &spec).await?;
         }
         let name = input.name.unwrap_or_else(|| before.name.clone());
         let purpose = App::purpose(&before.owner, before.id);

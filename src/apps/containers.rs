@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Apps;
 use super::engine::{ContainerDetails, ContainerState, FileChange, Processes, Seen, Stats, Whose};
 use crate::auth::Principal;
-use crate::domain::{Owner, Quota, Role, Run, RunId, RunState, Scope, User};
+use crate::domain::{Owner, Quota, Role, Run, RunId, RunState, Scope, Timestamp, User};
 use crate::engine::containers::Told;
 use crate::error::{Error, Result};
 use crate::store::objects::{Kind, Object};
@@ -26,8 +26,8 @@ pub struct ContainerFilter {
     pub app: Option<String>,
     /// Part of the name or image.
     pub search: Option<String>,
-    /// Only those behind this one in the list, by the engine's id.
-    pub after: Option<String>,
+    /// Only those behind this place in the list.
+    pub after: Option<(Timestamp, String)>,
     pub limit: usize,
 }
 
@@ -55,12 +55,10 @@ impl Apps {
     /// While the engine is away nobody knows.
     pub fn containers(&self, caller: &Principal, filter: &ContainerFilter) -> Result<(Vec<Arc<Seen>>, bool)> {
         let all = self.fleet.containers(&caller.scope())?;
-        let from = match &filter.after {
-            Some(after) => all.iter().position(|seen| seen.summary.id == *after).map_or(0, |at| at + 1),
-            None => 0,
-        };
+        let behind =
+            |seen: &Seen| filter.after.as_ref().is_none_or(|(at, id)| (seen.summary.created_at, &seen.summary.id) < (*at, id));
         let mut page: Vec<Arc<Seen>> =
-            all[from..].iter().filter(|seen| matches(seen, filter)).take(filter.limit + 1).cloned().collect();
+            all.into_iter().filter(|seen| behind(seen) && matches(seen, filter)).take(filter.limit + 1).collect();
         let more = page.len() > filter.limit;
         page.truncate(filter.limit);
         Ok((page, more))
@@ -182,7 +180,7 @@ impl Apps {
                 let detail = "the container runs; stop it first, or say ?force=true".into();
                 return Err(Error::Conflict { code: "container_runs", detail });
             }
-            self.stop_run(caller, run.id).await?;
+            self.end_run(caller, run.id, None).await?;
         }
         self.fleet.engine().remove(&seen.summary.id, true).await?;
         self.fleet.look_at(&seen.summary.id).await?;
@@ -234,12 +232,10 @@ impl Apps {
 }
 
 fn matches(seen: &Seen, filter: &ContainerFilter) -> bool {
-    let owner = if let Whose::Run(_, owner) = &seen.whose { Some(owner) } else { None };
-    let app = seen.summary.labels.get(crate::engine::containers::APP);
-    filter.owner.as_ref().is_none_or(|wanted| owner == Some(wanted))
+    filter.owner.as_ref().is_none_or(|wanted| seen.owner() == Some(wanted))
         && filter.state.is_none_or(|state| seen.summary.state == state)
-        && filter.app.as_ref().is_none_or(|wanted| app == Some(wanted))
-        && filter.search.as_ref().is_none_or(|part| seen.summary.name.contains(part) || seen.summary.image.contains(part))
+        && filter.app.as_deref().is_none_or(|wanted| seen.app() == Some(wanted))
+        && filter.search.as_ref().is_none_or(|part| seen.summary.name.contains(part) || seen.image().contains(part))
 }
 
 pub(super) fn running(seen: &Seen) -> Result<()> {

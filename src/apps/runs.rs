@@ -24,6 +24,8 @@ pub struct NewRun {
     pub id: Option<RunId>,
     /// Name of stored credentials for pulling.
     pub registry: Option<String>,
+    /// Whether its build is made by the same request.
+    pub built_here: bool,
 }
 
 /// Which runs.
@@ -54,10 +56,19 @@ impl Apps {
     /// Bad input; and as [`Apps::run_app`].
     pub async fn run_once(&self, caller: &Principal, fields: &Map<String, Value>, new: NewRun) -> Result<Run> {
         let (spec, secrets) = spec::read(fields, &self.rules, Self::rights(caller))?;
-        self.check_build(caller, &spec).await?;
+        self.check_build(&caller.owner, &spec).await?;
         let id = new.id.unwrap_or_else(RunId::new);
         let sealed = self.seal_env(&Run::purpose(&caller.owner, id), &secrets);
-        self.accept(caller, self.fresh(id, caller.owner.clone(), spec, sealed, new.registry)).await
+        let run = Run { built_here: new.built_here, ..self.fresh(id, caller.owner.clone(), spec, sealed, new.registry) };
+        self.accept(caller, run).await
+    }
+
+    /// Whether [`Apps::run_once`] would take this description, but for the quota and for a build that there is not yet.
+    ///
+    /// # Errors
+    /// Bad input.
+    pub fn check_spec(&self, caller: &Principal, fields: &Map<String, Value>) -> Result<()> {
+        spec::read(fields, &self.rules, Self::rights(caller)).map(drop)
     }
 
     fn fresh(
@@ -75,6 +86,7 @@ impl Apps {
             spec,
             sealed_env,
             registry,
+            built_here: false,
             name: container_name(),
             state: RunState::Pending,
             // Containers live where their volumes and their owner's network are.

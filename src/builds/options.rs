@@ -21,6 +21,8 @@ pub enum PartKind {
     File,
     Context,
     Text(TextPart),
+    /// A text that the route reads itself.
+    Own,
     /// Known by name, but not served by this version.
     NotYet,
     Unknown,

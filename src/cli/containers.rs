@@ -176,7 +176,7 @@ pub(super) async fn remove(client: &Client, name: &str, force: bool) -> anyhow::
 
 const VOLUME: [&str; 4] = ["name", "size_bytes", "used_by", "created_at"];
 const NETWORK: [&str; 4] = ["name", "subnet", "used_by", "created_at"];
-const IMAGE: [&str; 5] = ["id", "tags", "size_bytes", "used_by", "created_at"];
+const IMAGE: [&str; 5] = ["reference", "image_id", "size_bytes", "used_by.containers", "pulled_at"];
 
 pub(super) async fn volume(client: &Client, remote: &Remote, command: Volume) -> anyhow::Result<ExitCode> {
     match command {
@@ -219,7 +219,7 @@ pub(super) async fn image(client: &Client, remote: &Remote, command: Image) -> a
         }
         Image::Pull { image, registry } => ("pull", named(image, registry)),
         Image::Push { image, registry } => ("push", named(image, registry)),
-        Image::Tag { image, to } => ("tag", json!({"image": image, "to": to})),
+        Image::Tag { image, to } => ("tag", json!({"image": image, "tag": to})),
         Image::Rm { image } => {
             drop_one(client, &format!("/api/v1/images/{}", one_part(&image))).await?;
             return Ok(ExitCode::SUCCESS);

@@ -96,6 +96,9 @@ pub struct Run {
     pub spec: ContainerSpec,
     /// Base64 of the sealed values of its secret variables.
     pub sealed_env: Option<String>,
+    /// Whether the request that made it also made its build, whose log then stands before its own.
+    #[serde(default)]
+    pub built_here: bool,
     /// Name of stored credentials for pulling; without, those that the owner has stored for the image's registry.
     pub registry: Option<String>,
     /// The container's name, readable and random.
@@ -168,7 +171,8 @@ impl Run {
         self.state = if self.stop_requested { RunState::Stopped } else { RunState::Exited };
         self.exit_code = Some(how.exit_code);
         self.oom_killed = how.oom_killed;
-        self.finished_at = Some(how.at);
+        // An engine may note the start of a very short process after its end.
+        self.finished_at = Some(how.at).max(self.started_at);
     }
 
     /// Stopped before there was a process, or when nobody can tell how it ended.

@@ -139,6 +139,19 @@ uuid_id! {
     RunId, "a run's id (a UUID in lower case, with hyphens)"
 }
 
+/// What one request makes may be known by one id: a repeated request then makes the same thing.
+impl From<BuildId> for AppId {
+    fn from(id: BuildId) -> Self {
+        Self(id.0)
+    }
+}
+
+impl From<BuildId> for RunId {
+    fn from(id: BuildId) -> Self {
+        Self(id.0)
+    }
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -26,6 +26,9 @@ pub const RUN: &str = "dockwright.run";
 /// Label of a container: its app, by name, for people.
 pub const APP: &str = "dockwright.app";
 
+/// Label of a container: what its image is called, for people; it is made from the image's id.
+pub const IMAGE: &str = "dockwright.image";
+
 /// A stream of what an engine tells, ended by dropping it.
 pub type Told<T> = Pin<Box<dyn Stream<Item = Result<T>> + Send>>;
 

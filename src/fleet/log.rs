@@ -62,6 +62,11 @@ impl LogBook {
         }
     }
 
+    /// The end of the output, once it is saved.
+    pub(super) fn last_saved(&self) -> Option<&str> {
+        self.log.saved.last().map(|line| line.text.as_str())
+    }
+
     fn save(&mut self, lines: Vec<SavedLine>, clipped: bool) {
         self.log.saved = lines;
         self.log.clipped = clipped;

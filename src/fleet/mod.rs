@@ -76,6 +76,8 @@ struct Inner {
     settings: FleetSettings,
     seen: seen::Cache,
     pulls: pulls::Pulls,
+    /// Held while a network is made: the engine makes two of one name when it is asked twice at once.
+    making: tokio::sync::Mutex<()>,
     node: Mutex<Option<NodeId>>,
 }
 
@@ -91,6 +93,7 @@ impl Fleet {
             settings,
             seen: seen::Cache::default(),
             pulls: pulls::Pulls::default(),
+            making: tokio::sync::Mutex::default(),
             node: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::domain::{Network, NetworkChoice, ObjectName, Owner, Run, Scope, Timestamp, Volume};
+use crate::engine::EngineError;
 use crate::engine::containers::{INSTALLATION, OWNER};
 use crate::store::StoreError;
 use crate::store::objects::{Expect, Kind, Object, Write};
@@ -30,7 +31,7 @@ impl Fleet {
             None => return Err(user_error("no_such_network", format!("there is no network {name}"))),
         };
         // Also when there is a record: an engine that was set up anew has lost it.
-        self.engine().create_network(&network.engine_name, &self.labels(&network.owner, &network.name)).await?;
+        self.have_network(&network).await?;
         Ok(Some(network.engine_name))
     }
 
@@ -40,12 +41,16 @@ impl Fleet {
     /// [`StoreError::Conflict`] when there is one of that name.
     pub async fn make_network(&self, owner: &Owner, name: &ObjectName) -> Result<Network> {
         let network = self.record_network(owner, name).await?;
-        let made = self.engine().create_network(&network.engine_name, &self.labels(owner, name)).await;
-        if let Err(error) = made {
+        if let Err(error) = self.have_network(&network).await {
             self.store().commit(&[Write::remove(Kind::Network, own_id(owner, name), Expect::Anything)]).await?;
             return Err(error.into());
         }
         Ok(network)
+    }
+
+    async fn have_network(&self, network: &Network) -> Result<(), EngineError> {
+        let _one_at_a_time = self.inner.making.lock().await;
+        self.engine().create_network(&network.engine_name, &self.labels(&network.owner, &network.name)).await
     }
 
     async fn record_network(&self, owner: &Owner, name: &ObjectName) -> Result<Network> {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Fleet;
 use crate::domain::{Owner, Run, RunId, Scope};
-use crate::engine::containers::{ContainerSummary, EventKind, INSTALLATION, RUN};
+use crate::engine::containers::{APP, ContainerSummary, EventKind, IMAGE, INSTALLATION, RUN};
 use crate::engine::{EngineError, Result};
 use crate::store::objects::Kind;
 use crate::store::{StoreError, Topic};
@@ -37,6 +37,31 @@ pub struct Seen {
     pub whose: Whose,
 }
 
+impl Seen {
+    /// Its run, when there is a record of it.
+    #[must_use]
+    pub fn run(&self) -> Option<RunId> {
+        if let Whose::Run(run, _) = &self.whose { Some(*run) } else { None }
+    }
+
+    #[must_use]
+    pub fn owner(&self) -> Option<&Owner> {
+        if let Whose::Run(_, owner) = &self.whose { Some(owner) } else { None }
+    }
+
+    /// What its image is called.
+    #[must_use]
+    pub fn image(&self) -> &str {
+        self.run().and_then(|_| self.summary.labels.get(IMAGE)).unwrap_or(&self.summary.image)
+    }
+
+    /// The name of its app, as it was when the container was made.
+    #[must_use]
+    pub fn app(&self) -> Option<&str> {
+        self.run().and_then(|_| self.summary.labels.get(APP)).map(String::as_str)
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Cache {
     // A std mutex, for it is never held across an await.
@@ -59,7 +84,7 @@ impl Cache {
     /// The run whose readers are to be told, if any.
     fn put(&self, seen: Seen) -> Option<RunId> {
         let mut all = self.lock();
-        let run = if let Whose::Run(run, _) = &seen.whose { Some(*run) } else { None };
+        let run = seen.run();
         if let Some(run) = run {
             all.by_run.insert(run, seen.summary.id.clone());
         }

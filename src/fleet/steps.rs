@@ -11,7 +11,7 @@ use super::log::LogBook;
 use super::{Fleet, seen};
 use crate::domain::{BuildId, Ended, ErrorKind, ImageSource, Run, RunError, RunImage, RunState, Scope, SecretEnv, Timestamp};
 use crate::engine::EngineError;
-use crate::engine::containers::{ContainerDetails, ContainerState, CreateContainer, RUN};
+use crate::engine::containers::{ContainerDetails, ContainerState, CreateContainer, IMAGE, RUN};
 use crate::engine::folders::HostFolders;
 use crate::engine::request::{Placement, request};
 use crate::error::Error;
@@ -97,7 +97,10 @@ impl Fleet {
         match self.choose_image(&run).await? {
             Choice::Here(here) => self.has_image(&run, &here).await,
             Choice::Wait(build) => {
-                book.note(format!("waits for the build {build}"));
+                // Whose own log stands there otherwise.
+                if !run.built_here {
+                    book.note(format!("waits for the build {build}"));
+                }
                 Ok(Next::WaitFor(build))
             }
             Choice::Pull(image) => {
@@ -140,8 +143,8 @@ impl Fleet {
         let mut moved = self.store().wakes().subscribe(Topic::Run(run.id));
         loop {
             let state = pull.progress();
-            state.told.iter().for_each(|told| book.note_once(told));
             state.layers.values().for_each(|layer| book.note_layer(layer));
+            state.told.iter().for_each(|told| book.note_once(told));
             book.flush(self).await?;
             match state.ended {
                 Some(Ok(())) => break,
@@ -246,7 +249,11 @@ impl Fleet {
             publish_on: settings.publish_address,
             host_ports: settings.host_ports.clone(),
         };
-        Ok(request(&run.spec, &self.secrets(run)?, place)?)
+        let mut request = request(&run.spec, &self.secrets(run)?, place)?;
+        if let Some(image) = &run.image {
+            request.labels.insert(IMAGE.into(), image.clone());
+        }
+        Ok(request)
     }
 
     fn secrets(&self, run: &Run) -> Result<SecretEnv> {
@@ -307,16 +314,29 @@ impl Fleet {
         };
         let why = if how.oom_killed { ", out of memory" } else { "" };
         book.note(format!("ended with exit code {}{why}", how.exit_code));
+        let error = never_ran(&how, book);
         // The log is whole before anybody is told of the end.
         book.flush(self).await?;
         let restarts = details.restarts;
         let ended = |run: &mut Run| {
             run.restarts = restarts;
-            run.ended(&how);
+            match &error {
+                Some(error) => run.failed(error.clone(), how.at),
+                None => run.ended(&how),
+            }
+            run.exit_code = Some(how.exit_code);
             Ok(())
         };
         self.records().change(&Scope::All, run.id, None, ended).await?;
         Ok(Next::Again)
+    }
+
+    /// Ends it at once; one that has ended meanwhile has.
+    async fn kill(&self, id: &str) -> Result<()> {
+        match self.engine().kill(id, "SIGKILL").await {
+            Err(error) if error.code == "container_not_running" => Ok(()),
+            done => Ok(done?),
+        }
     }
 
     /// Somebody wants it to end.
@@ -334,7 +354,11 @@ impl Fleet {
         };
         let id = there.summary.id.clone();
         let grace = run.stop_grace_ms.map_or(self.settings().grace, Duration::from_millis);
-        self.engine().stop(&id, grace).await?;
+        if grace.is_zero() {
+            self.kill(&id).await?;
+        } else {
+            self.engine().stop(&id, grace).await?;
+        }
         match self.engine().inspect(&id, false).await? {
             Some(details) if matches!(details.summary.state, ContainerState::Exited | ContainerState::Dead) => {
                 let known = |run: &mut Run| {
@@ -352,6 +376,13 @@ impl Fleet {
             None => Ok(Next::Again),
         }
     }
+}
+
+/// The program that the engine puts before every other one could not start it: to the engine a process that ended, to everybody else
+/// a command that never ran. Its own word stands at the end of the output (tini, `[FATAL tini (7)] exec x failed: …`).
+fn never_ran(how: &Ended, book: &LogBook) -> Option<RunError> {
+    let word = book.last_saved().filter(|line| matches!(how.exit_code, 126 | 127) && line.starts_with("[FATAL tini"))?;
+    Some(RunError { kind: ErrorKind::User, code: "command_failed_to_start".into(), message: word.to_owned() })
 }
 
 /// A registry that limits pulls says so in its own words; what to do about it stands behind them.

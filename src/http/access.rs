@@ -2,7 +2,9 @@
 
 use axum::http::Method;
 
+use crate::auth::Principal;
 use crate::domain::Permission;
+use crate::error::Result;
 
 /// What a caller needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +14,20 @@ pub enum Need {
     /// Any account.
     Account,
     Scope(Permission),
+    /// Either of two scopes; each shows its own part.
+    Either(Permission, Permission),
+}
+
+impl Need {
+    /// # Errors
+    /// [`Error::Forbidden`] that names what is missing.
+    pub fn of(self, caller: &Principal) -> Result<()> {
+        match self {
+            Self::Nothing | Self::Account => Ok(()),
+            Self::Scope(scope) => caller.must_have(scope),
+            Self::Either(one, other) => caller.must_have(one).or_else(|_| caller.must_have(other)),
+        }
+    }
 }
 
 /// A route of the contract.
@@ -34,6 +50,7 @@ const fn change(method: &'static str, path: &'static str, need: Need, deed: &'st
 
 const BUILDS_READ: Need = Need::Scope(Permission::BuildsRead);
 const BUILDS_WRITE: Need = Need::Scope(Permission::BuildsWrite);
+const APPS_READ: Need = Need::Scope(Permission::AppsRead);
 const APPS_WRITE: Need = Need::Scope(Permission::AppsWrite);
 const ADMIN: Need = Need::Scope(Permission::Admin);
 
@@ -71,7 +88,47 @@ pub const RULES: &[Rule] = &[
     change("POST", "/api/dockerfile-build/", BUILDS_WRITE, "build.submit"),
     change("DELETE", "/api/dockerfile-build/", BUILDS_WRITE, "build.delete"),
     read("/api/v1/system", Need::Account),
-    read("/api/v1/events", BUILDS_READ),
+    read("/api/v1/events", Need::Either(Permission::BuildsRead, Permission::AppsRead)),
+    read("/api/v1/apps", APPS_READ),
+    change("POST", "/api/v1/apps", APPS_WRITE, "app.make"),
+    read("/api/v1/apps/{app}", APPS_READ),
+    change("PUT", "/api/v1/apps/{app}", APPS_WRITE, "app.replace"),
+    change("PATCH", "/api/v1/apps/{app}", APPS_WRITE, "app.change"),
+    change("DELETE", "/api/v1/apps/{app}", APPS_WRITE, "app.remove"),
+    read("/api/v1/apps/{app}/runs", APPS_READ),
+    change("POST", "/api/v1/apps/{app}/runs", APPS_WRITE, "app.run"),
+    read("/api/v1/runs", APPS_READ),
+    read("/api/v1/runs/{run}", APPS_READ),
+    change("DELETE", "/api/v1/runs/{run}", APPS_WRITE, "run.remove"),
+    read("/api/v1/runs/{run}/logs", APPS_READ),
+    change("POST", "/api/v1/runs/{run}/stop", APPS_WRITE, "run.stop"),
+    read("/api/v1/containers", APPS_READ),
+    // With a Dockerfile it is a build too, and needs `builds:write` beside.
+    change("POST", "/api/v1/containers", APPS_WRITE, "container.run"),
+    read("/api/v1/containers/{container}", APPS_READ),
+    change("DELETE", "/api/v1/containers/{container}", APPS_WRITE, "container.remove"),
+    change("POST", "/api/v1/containers/{container}/start", APPS_WRITE, "container.start"),
+    change("POST", "/api/v1/containers/{container}/stop", APPS_WRITE, "container.stop"),
+    change("POST", "/api/v1/containers/{container}/restart", APPS_WRITE, "container.restart"),
+    change("POST", "/api/v1/containers/{container}/kill", APPS_WRITE, "container.kill"),
+    read("/api/v1/containers/{container}/logs", APPS_READ),
+    read("/api/v1/containers/{container}/stats", APPS_READ),
+    read("/api/v1/containers/{container}/top", APPS_READ),
+    read("/api/v1/containers/{container}/changes", APPS_READ),
+    read("/api/v1/volumes", APPS_READ),
+    change("POST", "/api/v1/volumes", APPS_WRITE, "volume.make"),
+    read("/api/v1/volumes/{volume}", APPS_READ),
+    change("DELETE", "/api/v1/volumes/{volume}", APPS_WRITE, "volume.remove"),
+    read("/api/v1/networks", APPS_READ),
+    change("POST", "/api/v1/networks", APPS_WRITE, "network.make"),
+    read("/api/v1/networks/{network}", APPS_READ),
+    change("DELETE", "/api/v1/networks/{network}", APPS_WRITE, "network.remove"),
+    read("/api/v1/images", APPS_READ),
+    change("POST", "/api/v1/images/pull", APPS_WRITE, "image.pull"),
+    change("POST", "/api/v1/images/tag", APPS_WRITE, "image.tag"),
+    change("POST", "/api/v1/images/push", APPS_WRITE, "image.push"),
+    read("/api/v1/images/{reference}", APPS_READ),
+    change("DELETE", "/api/v1/images/{reference}", APPS_WRITE, "image.remove"),
     read("/api/openapi.json", Need::Account),
     read("/api/docs", Need::Account),
 ];
@@ -82,6 +139,8 @@ pub const RULES: &[Rule] = &[
 pub fn rule(method: &Method, path: &str) -> Option<Rule> {
     let path = if path == "/api/dockerfile-build" { "/api/dockerfile-build/" } else { path };
     let path = if path.starts_with("/api/docs") { "/api/docs" } else { path };
+    // The router's own sign for a parameter that may hold slashes.
+    let path = &*path.replace("{*", "{");
     let method = if method == Method::HEAD { "GET" } else { method.as_str() };
     let mut known = false;
     for rule in RULES.iter().filter(|rule| rule.path == path) {

@@ -118,7 +118,7 @@ pub struct UserView {
 impl UserView {
     async fn of(app: &App, user: User) -> Result<Self> {
         Ok(Self {
-            usage: app.builds.usage(&user.name).await?,
+            usage: app.apps.usage(&user.name, app.builds.usage(&user.name).await?).await?,
             name: user.name,
             role: user.role,
             disabled: user.disabled,

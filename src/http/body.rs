@@ -14,16 +14,31 @@ use crate::error::{Error, Result};
 /// Longest JSON body, in bytes.
 const LONGEST: usize = 64 * 1024;
 
+/// The same of one that describes a container.
+const LONGEST_SPEC: usize = 2 * 1024 * 1024;
+
 /// The whole body of a request that sends JSON, or nothing.
 ///
 /// # Errors
 /// [`Error::UnsupportedMediaType`], [`Error::TooLarge`], [`Error::ClientTimeout`].
 pub async fn read(request: Request) -> Result<(HeaderMap, Bytes)> {
+    read_within(request, LONGEST).await
+}
+
+/// As [`read`], with the room that a description of a container needs.
+///
+/// # Errors
+/// As [`read`].
+pub async fn read_spec(request: Request) -> Result<(HeaderMap, Bytes)> {
+    read_within(request, LONGEST_SPEC).await
+}
+
+async fn read_within(request: Request, most: usize) -> Result<(HeaderMap, Bytes)> {
     let (parts, body) = request.into_parts();
-    let bytes = match tokio::time::timeout(BODY_STALL, Limited::new(body, LONGEST).collect()).await {
+    let bytes = match tokio::time::timeout(BODY_STALL, Limited::new(body, most).collect()).await {
         Ok(Ok(collected)) => collected.to_bytes(),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            return Err(Error::TooLarge { code: "body_too_large", detail: format!("the body may have at most {LONGEST} bytes") });
+            return Err(Error::TooLarge { code: "body_too_large", detail: format!("the body may have at most {most} bytes") });
         }
         Ok(Err(error)) => return Err(Error::invalid("invalid_body", "body", format!("it was cut short: {error}"))),
         Err(_) => return Err(Error::ClientTimeout(format!("the body did not come within {} s", Duration::as_secs(&BODY_STALL)))),
@@ -33,6 +48,14 @@ pub async fn read(request: Request) -> Result<(HeaderMap, Bytes)> {
         return Err(Error::UnsupportedMediaType("send application/json".into()));
     }
     Ok((parts.headers, bytes))
+}
+
+/// As [`parse`]; no body at all is an object without fields.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_or_empty<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    parse(if bytes.is_empty() { b"{}" } else { bytes })
 }
 
 /// # Errors

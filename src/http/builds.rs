@@ -132,7 +132,7 @@ pub(super) async fn one(
 }
 
 /// Whether an `If-None-Match` names this tag (RFC 9110, 13.1.2: weak comparison, a list, or `*`).
-fn names(header: &HeaderValue, tag: &str) -> bool {
+pub(super) fn names(header: &HeaderValue, tag: &str) -> bool {
     header
         .to_str()
         .unwrap_or_default()

@@ -24,11 +24,11 @@ use crate::domain::{BuildId, Event, EventBody, Scope};
 use crate::error::Result;
 
 /// A silent stream says this often that it is alive.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Highest `?after=`: both stores count with 63 bits.
 const SEQ_MAX: u64 = u64::MAX >> 1;
 /// Longest `?tail=`.
-const TAIL_LINES: u64 = 100_000;
+pub(super) const TAIL_LINES: u64 = 100_000;
 
 pub fn routes() -> Router<App> {
     Router::new().route("/api/v1/builds/{id}/logs", get(logs))
@@ -55,8 +55,7 @@ pub(super) async fn logs(
     query.end()?;
     app.builds.get(&caller, id).await?;
     let scope = caller.scope();
-    let events =
-        headers.get(header::ACCEPT).is_some_and(|accept| accept.to_str().unwrap_or_default().contains("text/event-stream"));
+    let events = wants_events(&headers);
     let resumed = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.trim().parse::<u64>().ok());
     let start = match tail {
         Some(lines) => tail_start(&app.builds, &scope, id, lines).await?,
@@ -64,6 +63,11 @@ pub(super) async fn logs(
     };
     let after = start.max(after.unwrap_or(0)).max(resumed.filter(|_| events).unwrap_or(0));
     Ok(if events { sse(app, scope, id, after) } else { text(app, scope, id, LogRange { after, follow }) })
+}
+
+/// Whether a client asks for server-sent events.
+pub(super) fn wants_events(headers: &HeaderMap) -> bool {
+    headers.get(header::ACCEPT).is_some_and(|accept| accept.to_str().unwrap_or_default().contains("text/event-stream"))
 }
 
 fn text(app: App, scope: Scope, id: BuildId, range: LogRange) -> Response {

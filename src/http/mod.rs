@@ -2,25 +2,33 @@
 
 pub mod access;
 mod accounts;
+mod apps;
 mod audit;
 mod body;
 mod builds;
+mod containers;
+mod events;
 mod guard;
+mod images;
 mod lasting;
 mod legacy;
 mod logs;
 mod multipart;
+mod networks;
 mod openapi;
+mod output;
 mod problem;
 mod query;
 mod registries;
 mod replay;
+mod runs;
 mod server;
 mod session;
 mod system;
 mod terminal;
 mod tokens;
 mod view;
+mod volumes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,6 +94,13 @@ pub fn router(app: App) -> Router {
         .merge(session::routes())
         .merge(terminal::routes())
         .merge(system::closed_routes())
+        .merge(events::routes())
+        .merge(apps::routes())
+        .merge(runs::routes())
+        .merge(containers::routes())
+        .merge(volumes::routes())
+        .merge(networks::routes())
+        .merge(images::routes())
         .merge(openapi::routes())
         // Before the routes' own methods are looked at: without an account, nothing is told of what exists.
         .fallback(|| async { Problem::from(Error::NotFound("route")) })
@@ -149,10 +164,7 @@ async fn admit(app: &App, client: &Client, rule: Option<Rule>, shown: Option<&Pr
 }
 
 fn may_use(rule: Option<Rule>, caller: &Principal) -> Result<()> {
-    match rule.map(|rule| rule.need) {
-        Some(Need::Scope(permission)) => caller.must_have(permission),
-        _ => Ok(()),
-    }
+    rule.map_or(Ok(()), |rule| rule.need.of(caller))
 }
 
 /// What the audit is told of a request, before its answer is known.

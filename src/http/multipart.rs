@@ -9,7 +9,7 @@ use secrecy::SecretString;
 
 use super::BODY_STALL;
 use crate::auth::Principal;
-use crate::builds::{Builds, Draft, PartKind, TextPart};
+use crate::builds::{Builds, Draft, PartKind};
 use crate::domain::{Quota, limits};
 use crate::error::{Error, Result};
 
@@ -19,6 +19,8 @@ const DRAINED: usize = 16 << 20;
 /// What one route takes for the names of its parts.
 pub trait Parts: Send + Sync {
     fn kind(&self, name: &str) -> PartKind;
+    /// A part of kind [`PartKind::Own`].
+    fn own(&mut self, _name: &str, _text: SecretString) {}
     /// The name of the uploaded file, where the route wants to know it.
     fn file_name(&mut self, _name: Option<&str>) {}
 }
@@ -87,7 +89,16 @@ async fn read_parts(builds: &Builds, quota: &Quota, form: &mut Multipart, parts:
                 }
             }
             PartKind::Context => context(builds, quota, field, &mut draft).await?,
-            PartKind::Text(part) => text(field, part, &mut draft).await?,
+            PartKind::Text(part) => {
+                if let Some(text) = text(field, &name, &mut draft).await? {
+                    draft.text(part, text);
+                }
+            }
+            PartKind::Own => {
+                if let Some(text) = text(field, &name, &mut draft).await? {
+                    parts.own(&name, text);
+                }
+            }
             PartKind::NotYet => {
                 draft.fault("not_available", &name, "is not available in this version");
                 skip(field).await?;
@@ -120,16 +131,16 @@ async fn context(builds: &Builds, quota: &Quota, mut field: Field<'_>, draft: &m
     Ok(())
 }
 
-async fn text(field: Field<'_>, part: TextPart, draft: &mut Draft) -> Result<()> {
+async fn text(field: Field<'_>, name: &str, draft: &mut Draft) -> Result<Option<SecretString>> {
     match small(field, limits::TEXT_PART_BYTES).await? {
-        None => draft.fault("text_too_long", part.name(), format!("may have at most {} bytes", limits::TEXT_PART_BYTES)),
+        None => draft.fault("text_too_long", name, format!("may have at most {} bytes", limits::TEXT_PART_BYTES)),
         Some(bytes) => match String::from_utf8(bytes) {
-            Ok(text) if text.contains('\0') => draft.fault("invalid_text", part.name(), "holds a NUL character"),
-            Ok(text) => draft.text(part, SecretString::from(text)),
-            Err(_) => draft.fault("invalid_text", part.name(), "is not UTF-8"),
+            Ok(text) if text.contains('\0') => draft.fault("invalid_text", name, "holds a NUL character"),
+            Ok(text) => return Ok(Some(SecretString::from(text))),
+            Err(_) => draft.fault("invalid_text", name, "is not UTF-8"),
         },
     }
-    Ok(())
+    Ok(None)
 }
 
 /// The whole part, or `None` (with the rest read and thrown away) when it is longer than `most`.

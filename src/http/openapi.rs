@@ -32,12 +32,21 @@ use super::view::NetworkView;
         super::registries::list, super::registries::one, super::registries::put, super::registries::remove, super::registries::check,
         super::terminal::exec,
         super::logs::logs, super::legacy::submit, super::legacy::read, super::legacy::remove,
-        super::system::healthz, super::system::readyz, super::system::system, super::system::events,
+        super::system::healthz, super::system::readyz, super::system::system, super::events::events,
+        super::apps::list, super::apps::make, super::apps::one, super::apps::replace, super::apps::patch, super::apps::remove,
+        super::runs::start, super::runs::of_app, super::runs::list, super::runs::one, super::runs::logs, super::runs::stop, super::runs::remove,
+        super::containers::list, super::containers::from::run, super::containers::one, super::containers::deeds::remove,
+        super::containers::deeds::start, super::containers::deeds::stop, super::containers::deeds::restart, super::containers::deeds::kill,
+        super::containers::logs, super::containers::stats, super::containers::top, super::containers::changes,
+        super::volumes::list, super::volumes::make, super::volumes::one, super::volumes::remove,
+        super::networks::list, super::networks::make, super::networks::one, super::networks::remove,
+        super::images::list, super::images::one, super::images::pull, super::images::tag, super::images::push, super::images::remove,
     ),
     components(schemas(Problem)),
     tags(
         (name = "builds", description = "Send what is to be built, follow it, end it, remove it."),
-        (name = "containers", description = "What runs, and a terminal in it."),
+        (name = "apps", description = "Containers that are described once and run many times, and each of their runs."),
+        (name = "containers", description = "What runs now, terminals in it, its volumes, networks and images."),
         (name = "accounts", description = "Who you are, your tokens and sessions; for admins: accounts and the audit."),
         (name = "registries", description = "Credentials that you keep for registries."),
         (name = "system", description = "The service itself."),
@@ -64,7 +73,7 @@ pub struct BuildPath {
 }
 
 /// The parts of an upload, in any order.
-#[derive(ToSchema)]
+#[derive(Serialize, ToSchema)]
 #[allow(dead_code, reason = "only its schema is used")]
 pub struct Upload {
     /// A Dockerfile alone; beside a context it stands in for the Dockerfile inside.

@@ -52,6 +52,7 @@ impl From<Error> for Problem {
             Error::Invalid { code, fields } => Self { errors: fields, ..Self::new(StatusCode::BAD_REQUEST, code, detail) },
             Error::NotFound(_) => Self::new(StatusCode::NOT_FOUND, "not_found", detail),
             Error::Conflict { code, .. } => Self::new(StatusCode::CONFLICT, code, detail),
+            Error::Changed(_) => Self::new(StatusCode::PRECONDITION_FAILED, "changed_meanwhile", detail),
             Error::Engine { kind, code, .. } => {
                 let ours = matches!(kind, ErrorKind::User | ErrorKind::Limit | ErrorKind::Auth);
                 Self::new(if ours { StatusCode::CONFLICT } else { StatusCode::BAD_GATEWAY }, &code, detail)

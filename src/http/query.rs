@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use axum::http::Uri;
 
-use crate::domain::{BuildId, limits};
+use crate::domain::{BuildId, Owner, limits};
 use crate::error::{Error, FieldError, Result};
 
 /// The parameters of one request.
@@ -90,6 +90,11 @@ impl Query {
     /// `?cursor=` of lists in the order of making.
     pub fn order(&mut self) -> Option<u64> {
         self.parse("cursor", "a cursor of this list; take the next_cursor of an answer")
+    }
+
+    /// `?owner=`
+    pub fn owner(&mut self) -> Option<Owner> {
+        self.read("owner", |text| text.parse::<Owner>().map_err(|e| e.to_string()))
     }
 
     /// # Errors

@@ -1,38 +1,30 @@
-//! The service itself: is it alive, is it ready, what does it run, and what is changing.
+//! The service itself: is it alive, is it ready, and what does it run.
 
-use std::collections::{BTreeMap, HashMap};
-use std::convert::Infallible;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use async_stream::stream;
-use axum::extract::{Extension, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
-use axum::response::sse::{Event as Sse, KeepAlive};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 use serde_json::json;
-use tokio::sync::broadcast::error::RecvError;
 
+use super::App;
 use super::openapi::Health;
-use super::view::BuildView;
-use super::{App, Caller};
-use crate::domain::{BuildId, Scope};
 use crate::error::Result;
-use crate::store::{Moved, WorkerInfo};
+use crate::store::WorkerInfo;
 
 /// A worker that has not said for this long that it is alive does not count.
 const WORKER_SEEN: Duration = Duration::from_secs(10);
-/// Builds that one reader of the event stream is remembered to have seen.
-const REMEMBERED: usize = 10_000;
 
 pub fn open_routes() -> Router<App> {
     Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz))
 }
 
 pub fn closed_routes() -> Router<App> {
-    Router::new().route("/api/v1/system", get(system)).route("/api/v1/events", get(events))
+    Router::new().route("/api/v1/system", get(system))
 }
 
 /// Is the process alive?
@@ -72,7 +64,7 @@ pub struct Readiness {
 pub(super) async fn readyz(State(app): State<App>) -> Response {
     let store = app.builds.store().ping().await.map(|()| "answers".to_owned()).map_err(|e| e.to_string());
     let engine = match app.builds.store().workers(WORKER_SEEN).await {
-        Ok(workers) => engine_check(&workers),
+        Ok(workers) => engine_check(&workers).and_then(|told| fleet_check(&app).map(|()| told)),
         Err(_) => Err("not known while the store does not answer".into()),
     };
     let checks =
@@ -90,6 +82,15 @@ fn engine_check(workers: &[WorkerInfo]) -> std::result::Result<String, String> {
         (0, all) => Err(format!("the engine of none of {all} workers answers: accepted builds wait")),
         (ready, all) => Ok(format!("{ready} of {all} workers have an engine that answers")),
     }
+}
+
+/// A process that has reached an engine of its own knows its containers, or says so.
+fn fleet_check(app: &App) -> std::result::Result<(), String> {
+    let fleet = app.apps.fleet();
+    if fleet.node().is_none() || fleet.is_whole() {
+        return Ok(());
+    }
+    Err("the engine does not tell of its containers now: they cannot be listed or started".into())
 }
 
 fn disk_check(app: &App) -> std::result::Result<String, String> {
@@ -156,54 +157,4 @@ pub(super) async fn system(State(app): State<App>) -> Result<Json<System>> {
         queue: Queue { queued: stats.queued, running: stats.running },
         disk: Disk { free_bytes: app.builds.contexts().free_bytes()?, floor_bytes: app.builds.policy.min_free_disk.0 },
     }))
-}
-
-/// Server-sent events of all builds that the caller may see: `build` with the build as it is now, `deleted` with its id, and `resync` when
-/// something may have been missed and lists must be read again. What happened before the connection is not told.
-#[utoipa::path(get, path = "/api/v1/events", tag = "system", operation_id = "get_events",
-    responses((status = 200, description = "A stream without end.", body = String, content_type = "text/event-stream")))]
-pub(super) async fn events(State(app): State<App>, Extension(caller): Caller) -> Response {
-    let mut moved = app.builds.store().wakes().moved();
-    let stop = app.stop.clone();
-    let told = stream! {
-        let mut seen: HashMap<BuildId, u64> = HashMap::new();
-        loop {
-            let id = tokio::select! { id = moved.recv() => id, () = stop.cancelled() => return };
-            let event = match id {
-                Ok(Moved::Build(id)) => change(&app, &caller.scope(), id, &mut seen).await,
-                Ok(_) => None,
-                Err(RecvError::Lagged(_)) => Some(Sse::default().event("resync").data("{}")),
-                Err(RecvError::Closed) => return,
-            };
-            if let Some(event) = event {
-                yield Ok::<_, Infallible>(event);
-            }
-        }
-    };
-    let stream = axum::response::Sse::new(told).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)).text("alive"));
-    ([(header::CACHE_CONTROL, "no-cache")], stream).into_response()
-}
-
-/// What to tell of a build that has moved: nothing when only its log has grown.
-async fn change(app: &App, scope: &Scope, id: BuildId, seen: &mut HashMap<BuildId, u64>) -> Option<Sse> {
-    match app.builds.store().get(scope, id).await {
-        Ok(Some(stored)) => {
-            if seen.len() >= REMEMBERED {
-                seen.clear();
-            }
-            if seen.insert(id, stored.revision) == Some(stored.revision) {
-                return None;
-            }
-            let position = app.builds.position(&stored).await.ok().flatten();
-            Some(
-                Sse::default()
-                    .event("build")
-                    .json_data(BuildView::of(&stored, position))
-                    .expect("serialises, because it holds only text and numbers"),
-            )
-        }
-        // Only of builds that this reader has seen: others' do not exist for it.
-        Ok(None) => seen.remove(&id).map(|_| Sse::default().event("deleted").data(json!({"id": id}).to_string())),
-        Err(_) => Some(Sse::default().event("resync").data("{}")),
-    }
 }

@@ -3,7 +3,6 @@
 mod cut_off;
 mod life;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -151,9 +150,4 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, mut is_so: impl Fn
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     panic!("not within a minute: {what}");
-}
-
-/// Labels of a container that somebody else makes in our name.
-pub fn labels(of: &[(&str, &str)]) -> BTreeMap<String, String> {
-    of.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "tests make small, known numbers")]
 
 mod accounts;
+mod apps;
 mod bad_input;
 mod builds;
 mod cli;

@@ -107,6 +107,11 @@ fn tell_need(need: Need, operation: &mut Operation) {
     let told = match need {
         Need::Nothing => "Needs no account.".to_owned(),
         Need::Account => "Needs an account, whatever the scopes.".to_owned(),
+        Need::Either(one, other) => {
+            let why = format!("The token or account has neither of the scopes `{one}` and `{other}` (`missing_scope`).");
+            operation.responses.responses.insert("403".into(), RefOr::T(Response::new(why)));
+            format!("Needs the scope `{one}` or `{other}`.")
+        }
         Need::Scope(scope) => {
             let why = format!("The token or account has not the scope `{scope}` (`missing_scope`).");
             operation.responses.responses.insert("403".into(), RefOr::T(Response::new(why)));

@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod container;
 pub mod engine;
 pub mod gate;
+pub mod harbor;
 pub mod process;
 pub mod redis;
 pub mod service;

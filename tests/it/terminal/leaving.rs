@@ -90,7 +90,7 @@ async fn an_abandoned_process_is_ended_with_its_children() {
 async fn an_account_has_a_number_of_terminals_and_gets_back_those_it_left() {
     let (service, container, ada) = ada_with("1s").await;
     let bob = service.user("bob").await;
-    let bobs = crate::support::container::Container::of(&service, "bob", super::IDLE).await;
+    let bobs = crate::support::container::Container::of(&service, &bob, super::IDLE).await;
     let path = format!("{}/exec?cmd=cat", container.name);
     let mut open = Vec::new();
     for _ in 0..16 {
@@ -120,7 +120,7 @@ async fn a_service_that_stops_says_so_and_leaves_no_process() {
     let mut terminal = open_as(&service, &ada, &path(&here)).await;
     open_as(&service, &ada, &path(&gone)).await.break_off();
     watch("both run", || container.processes(&here) == 1 && container.processes(&gone) == 1).await;
-    let (stopped, end) = tokio::join!(service.stop(), terminal.end());
+    let (stopped, end) = tokio::join!(service.service.stop(), terminal.end());
     drop(stopped);
     assert_eq!((end.1, end.2.as_str()), (1001, "the service stops"));
     assert_eq!((container.processes(&here), container.processes(&gone)), (0, 0));

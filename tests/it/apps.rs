@@ -1,0 +1,5 @@
+//! Apps, runs and containers, with the real engine.
+
+mod basics;
+mod history;
+mod places;
