@@ -1,23 +1,31 @@
 //! The service's interface for the operator's commands: typed where they need it, JSON where they only show it.
 
+mod socket;
+
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, Response, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
+
+pub use socket::{Frame, Said, Sayer, Teller};
 
 /// Where the service is when nothing else is said.
 pub const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 /// The first admin's token of a service that was started in this folder.
 const FIRST_TOKEN: &str = "dockwright-data/admin-token";
 const TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a connection may take to come about; what is then told over it may take any time.
+const CONNECT: Duration = Duration::from_secs(30);
 
 /// Speaks to one service as one account.
 pub struct Client {
     http: reqwest::Client,
+    /// For answers that go on. Sockets need HTTP/1.1.
+    lasting: reqwest::Client,
     url: String,
     token: SecretString,
 }
@@ -41,11 +49,13 @@ impl Client {
             (None, Err(_)) if Path::new(FIRST_TOKEN).exists() => read_token(Path::new(FIRST_TOKEN))?,
             (None, Err(_)) => bail!("no token: set DOCKWRIGHT_TOKEN, or name a file with --token-file"),
         };
-        let mut http = reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
-        for certificate in ca_file.map(read_certificates).transpose()?.into_iter().flatten() {
-            http = http.add_root_certificate(certificate);
-        }
-        Ok(Self { http: http.build()?, url: url.trim_end_matches('/').to_owned(), token })
+        let certificates = ca_file.map(read_certificates).transpose()?.unwrap_or_default();
+        let builder = || {
+            let plain = reqwest::Client::builder().connect_timeout(CONNECT).redirect(reqwest::redirect::Policy::none());
+            certificates.iter().cloned().fold(plain, reqwest::ClientBuilder::add_root_certificate)
+        };
+        let (http, lasting) = (builder().timeout(TIMEOUT).build()?, builder().http1_only().build()?);
+        Ok(Self { http, lasting, url: url.trim_end_matches('/').to_owned(), token })
     }
 
     /// One request; the answer's JSON, `null` when it has none.
@@ -53,11 +63,11 @@ impl Client {
     /// # Errors
     /// When the service cannot be reached, or refuses: then with its own words.
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
-        let mut request = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(self.token.expose_secret());
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
         if let Some(body) = body {
             request = request.json(body);
         }
-        let answer = request.send().await.with_context(|| format!("cannot reach {}", self.url))?;
+        let answer = self.send(request).await?;
         let status = answer.status();
         let bytes = answer.bytes().await?;
         if status.is_success() {
@@ -67,10 +77,36 @@ impl Client {
                 serde_json::from_slice(&bytes).context("the service's answer is no JSON")
             };
         }
-        match serde_json::from_slice::<Problem>(&bytes) {
-            Ok(Problem { code, detail }) => bail!("{detail} ({code}, {})", status.as_u16()),
-            Err(_) => bail!("the service answered {status}"),
+        Err(refused(status, &bytes))
+    }
+
+    /// The JSON of what may not be there.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn find(&self, path: &str) -> anyhow::Result<Option<Value>> {
+        let answer = self.send(self.http.get(format!("{}{path}", self.url))).await?;
+        let (status, bytes) = (answer.status(), answer.bytes().await?);
+        match status {
+            StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => serde_json::from_slice(&bytes).map(Some).context("the service's answer is no JSON"),
+            status => Err(refused(status, &bytes)),
         }
+    }
+
+    /// An answer that goes on, as it comes.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn follow(&self, path: &str, accept: &str) -> anyhow::Result<Response> {
+        let request = self.lasting.get(format!("{}{path}", self.url)).header(header::ACCEPT, accept);
+        let answer = self.send(request).await?;
+        if answer.status().is_success() { Ok(answer) } else { Err(refused(answer.status(), &answer.bytes().await?)) }
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Response> {
+        let request = request.bearer_auth(self.token.expose_secret());
+        request.send().await.with_context(|| format!("cannot reach {}", self.url))
     }
 
     /// All items of a list, page by page.
@@ -98,6 +134,13 @@ impl Client {
         let mut page = self.call(Method::GET, &format!("{path}{joint}limit=200{from}"), None).await?;
         let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) else { bail!("the service's answer is no list") };
         Ok((items, page["next_cursor"].as_str().map(str::to_owned)))
+    }
+}
+
+fn refused(status: StatusCode, body: &[u8]) -> anyhow::Error {
+    match serde_json::from_slice::<Problem>(body) {
+        Ok(Problem { code, detail }) => anyhow::anyhow!("{detail} ({code}, {})", status.as_u16()),
+        Err(_) => anyhow::anyhow!("the service answered {status}"),
     }
 }
 

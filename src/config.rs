@@ -123,6 +123,9 @@ pub struct Settings {
     /// Folders of the host below which admins may mount into containers [default: none]
     #[arg(long = "bind-root", env = "DOCKWRIGHT_BIND_ROOTS", value_name = "DIR", value_delimiter = ',')]
     pub bind_roots: Option<Vec<PathBuf>>,
+    /// How long a terminal's process waits for somebody to come back to it [default: 60s]
+    #[arg(long, env = "DOCKWRIGHT_TERMINAL_KEEP", value_name = "TIME")]
+    pub terminal_keep: Option<Span>,
     /// How long the log of an ended build stays in the store before its archive alone serves it [default: 10m]
     #[arg(long, env = "DOCKWRIGHT_KEEP_HOT_LOG", value_name = "TIME")]
     pub keep_hot_log: Option<Span>,
@@ -206,6 +209,7 @@ pub struct Config {
     pub max_container_cpus: Cpus,
     pub max_container_pids: u64,
     pub bind_roots: Vec<PathBuf>,
+    pub terminal_keep: Span,
     pub keep_hot_log: Span,
     pub log_format: LogFormat,
     pub log_level: String,
@@ -266,6 +270,7 @@ impl Settings {
             max_container_cpus,
             max_container_pids: pick!(max_container_pids, 4096),
             bind_roots: pick!(bind_roots, Vec::new()),
+            terminal_keep: pick!(terminal_keep, Span(Duration::from_secs(60))),
             keep_hot_log: pick!(keep_hot_log, Span(Duration::from_secs(600))),
             log_format: pick!(log_format, LogFormat::Text),
             log_level: pick!(log_level, "info".into()),

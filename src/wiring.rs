@@ -181,7 +181,7 @@ impl Service {
     pub fn use_cases(&self) -> UseCases {
         let builds = self.builds();
         let fleet = self.fleet(&builds);
-        let apps = Arc::new(Apps::new(fleet.clone(), spec_rules(&self.config)));
+        let apps = Arc::new(Apps::new(fleet.clone(), spec_rules(&self.config), self.config.terminal_keep.0));
         UseCases { builds, fleet, apps }
     }
 
@@ -278,6 +278,7 @@ impl Service {
         if let Some(listener) = listener {
             let app = self.app(builds, apps, &stop);
             audit = Some(app.accounts.audit.clone());
+            tasks.spawn(Arc::clone(&app.apps).keep_terminals(stop.clone()));
             tasks.spawn(http::serve(listener, http::router(app), ServerLimits::default(), self.tls()?, stop.clone()));
         }
         let node = self.config.role.works().then(|| NodeParts {

@@ -11,7 +11,11 @@ mod place;
 mod removal;
 mod runs;
 pub mod spec;
+mod terminal;
 mod volumes;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::auth::Principal;
 use crate::domain::{Owner, Permission, Usage};
@@ -28,6 +32,7 @@ pub use output::{Line, Lines, OutputQuery};
 pub use place::Place;
 pub use removal::Owned;
 pub use runs::{NewRun, RunFilter};
+pub use terminal::{Attached, Hands, News, Parted, SIZE_MAX, Screen, TerminalPlace, TerminalRequest, Typed};
 pub use volumes::VolumeInfo;
 
 /// Types of the engine that answers are made of.
@@ -42,12 +47,14 @@ pub mod engine {
 pub struct Apps {
     fleet: Fleet,
     rules: spec::SpecRules,
+    terminals: Arc<terminal::Sessions>,
 }
 
 impl Apps {
+    /// `terminal_keep`: how long the process of a terminal waits for somebody to come back to it.
     #[must_use]
-    pub fn new(fleet: Fleet, rules: spec::SpecRules) -> Self {
-        Self { fleet, rules }
+    pub fn new(fleet: Fleet, rules: spec::SpecRules, terminal_keep: Duration) -> Self {
+        Self { fleet, rules, terminals: Arc::new(terminal::Sessions::new(terminal_keep)) }
     }
 
     #[must_use]

@@ -1,7 +1,8 @@
-//! The operator's commands as they are written: `dockwright user|token|registry|audit|keys …`.
+//! The commands that speak to a service, as they are written: `dockwright user|token|registry|audit|keys|app|run|ps|…`.
 
 use std::path::PathBuf;
 
+use super::container_commands::{App, Exec, Image, Logs, Network, Run, Volume};
 use crate::client::DEFAULT_URL;
 
 /// Where in the help it stands how the service is reached.
@@ -175,6 +176,72 @@ pub(super) enum Command {
     /// The keys of kept credentials (for admins)
     #[command(subcommand)]
     Keys(Keys),
+    /// Apps: containers that are described once and run many times
+    #[command(subcommand)]
+    App(App),
+    /// Runs: each life of a container, also when it is over
+    #[command(subcommand)]
+    Run(Run),
+    /// Containers that run
+    Ps {
+        /// Also those that do not
+        #[arg(long, short)]
+        all: bool,
+    },
+    /// What a container puts out
+    Logs {
+        container: String,
+        #[command(flatten)]
+        logs: Logs,
+    },
+    /// Start a container again
+    Start { container: String },
+    /// Ask a container to end, and end it when it does not
+    Stop {
+        container: String,
+        /// How long it may take to end by itself, such as 30s
+        #[arg(long, short, value_name = "TIME")]
+        grace: Option<String>,
+    },
+    /// Stop a container and start it again
+    Restart {
+        container: String,
+        /// How long it may take to end by itself, such as 30s
+        #[arg(long, short, value_name = "TIME")]
+        grace: Option<String>,
+    },
+    /// Send a signal to a container
+    Kill {
+        container: String,
+        /// Such as SIGHUP; without it: SIGKILL
+        #[arg(long, short, value_name = "NAME")]
+        signal: Option<String>,
+    },
+    /// Remove a container; its run stays in the history
+    Rm {
+        container: String,
+        /// Also one that runs
+        #[arg(long, short)]
+        force: bool,
+    },
+    /// What a container uses, a line a second
+    Stats {
+        container: String,
+        /// The first sample alone
+        #[arg(long)]
+        once: bool,
+    },
+    /// Volumes
+    #[command(subcommand)]
+    Volume(Volume),
+    /// Networks
+    #[command(subcommand)]
+    Network(Network),
+    /// Images on the engine
+    #[command(subcommand)]
+    Image(Image),
+    /// A command in a running container
+    Exec(Exec),
 }
 
 /// `KEY=NUMBER`; the service knows the keys.

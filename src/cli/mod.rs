@@ -2,9 +2,13 @@
 
 mod audit;
 mod commands;
+mod container_commands;
+mod containers;
 mod doctor;
 mod remote;
 mod serve;
+mod spec;
+mod terminal;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::commands::{Audit, Command, Keys, Registry, Remote, Token, User};
-use super::{audit, complain, say};
+use super::{audit, complain, containers, say, terminal};
 use crate::client::Client;
 
 /// Runs one command. Exit code 1 also when a check says no.
@@ -27,6 +27,26 @@ pub(super) fn run(remote: &Remote, command: Command) -> anyhow::Result<ExitCode>
                 show(remote, &done, &["key", "registries", "builds", "answers"]);
                 Ok(ExitCode::SUCCESS)
             }
+            Command::App(command) => containers::app(&client, remote, command).await,
+            Command::Run(command) => containers::run(&client, remote, command).await,
+            Command::Ps { all } => containers::list(&client, remote, all).await,
+            Command::Logs { container, logs } => {
+                containers::logs(&client, "containers", &container, &logs).await.map(|()| ExitCode::SUCCESS)
+            }
+            Command::Start { container } => containers::act(&client, remote, &container, "start", &[]).await,
+            Command::Stop { container, grace } => containers::act(&client, remote, &container, "stop", &[("grace", grace)]).await,
+            Command::Restart { container, grace } => {
+                containers::act(&client, remote, &container, "restart", &[("grace", grace)]).await
+            }
+            Command::Kill { container, signal } => {
+                containers::act(&client, remote, &container, "kill", &[("signal", signal)]).await
+            }
+            Command::Rm { container, force } => containers::remove(&client, &container, force).await,
+            Command::Stats { container, once } => containers::stats(&client, remote, &container, once).await,
+            Command::Volume(command) => containers::volume(&client, remote, command).await,
+            Command::Network(command) => containers::network(&client, remote, command).await,
+            Command::Image(command) => containers::image(&client, remote, command).await,
+            Command::Exec(wanted) => terminal::exec(&client, wanted).await,
         }
     })
 }
@@ -148,7 +168,7 @@ async fn registry(client: &Client, remote: &Remote, command: Registry) -> anyhow
 }
 
 /// A name of a path, which must be one part of it.
-fn path(kind: &str, name: &str) -> anyhow::Result<String> {
+pub(super) fn path(kind: &str, name: &str) -> anyhow::Result<String> {
     checked(name)?;
     Ok(format!("/api/v1/{kind}/{name}"))
 }
@@ -175,7 +195,7 @@ fn read_secret() -> anyhow::Result<String> {
     Ok(text.to_owned())
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => "-".into(),
@@ -184,13 +204,19 @@ fn text(value: &Value) -> String {
     }
 }
 
+/// A field, or one of a field's own: `app.name`.
+fn at<'a>(value: &'a Value, field: &str) -> &'a Value {
+    field.split('.').fold(value, |value, part| &value[part])
+}
+
 /// One object, a line a field.
-fn show(remote: &Remote, value: &Value, fields: &[&str]) {
+pub(super) fn show(remote: &Remote, value: &Value, fields: &[&str]) {
     if remote.json {
         return say(&format!("{value}\n"));
     }
+    let width = fields.iter().map(|field| field.len() + 2).max().unwrap_or(0).max(14);
     for field in fields {
-        say(&format!("{field:<14}{}\n", text(&value[*field])));
+        say(&format!("{field:<width$}{}\n", text(at(value, field))));
     }
 }
 
@@ -200,8 +226,9 @@ pub(super) fn show_all(remote: &Remote, items: Vec<Value>, fields: &[&str]) {
         return say(&format!("{}\n", Value::Array(items)));
     }
     let head: Vec<String> = fields.iter().map(|field| field.to_uppercase()).collect();
-    let rows: Vec<Vec<String>> =
-        std::iter::once(head).chain(items.iter().map(|item| fields.iter().map(|f| text(&item[*f])).collect())).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(head)
+        .chain(items.iter().map(|item| fields.iter().map(|field| text(at(item, field))).collect()))
+        .collect();
     let widths: Vec<usize> =
         (0..fields.len()).map(|i| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0)).collect();
     for row in rows {

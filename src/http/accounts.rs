@@ -308,6 +308,8 @@ pub struct RotatedView {
     answers: u64,
     /// Apps and runs with secret variables.
     variables: u64,
+    /// Whether the audit's head was.
+    audit: bool,
 }
 
 /// Make a new key for kept credentials and seal them with it. The old key stays readable for a minute, for other processes.
@@ -320,8 +322,8 @@ pub(super) async fn rotate(State(app): State<App>, Extension(caller): Caller, re
     }
     replay::once(&app, &caller, "POST keys/rotate", &headers, &bytes, |_| async {
         let (resealed, key) = app.accounts.rotate_keys().await?;
-        let crate::accounts::Resealed { registries, builds, answers, variables } = resealed;
-        let view = RotatedView { key, registries, builds, answers, variables };
+        let crate::accounts::Resealed { registries, builds, answers, variables, audit } = resealed;
+        let view = RotatedView { key, registries, builds, answers, variables, audit };
         Ok(Json(view).into_response())
     })
     .await

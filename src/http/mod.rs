@@ -25,6 +25,7 @@ mod runs;
 mod server;
 mod session;
 mod system;
+mod terminal;
 mod tokens;
 mod view;
 mod volumes;
@@ -91,6 +92,7 @@ pub fn router(app: App) -> Router {
         .merge(registries::routes())
         .merge(audit::routes())
         .merge(session::routes())
+        .merge(terminal::routes())
         .merge(system::closed_routes())
         .merge(events::routes())
         .merge(apps::routes())
@@ -143,10 +145,12 @@ async fn authenticate(
     };
     let told = rule.and_then(|rule| rule.deed).map(|action| Told::of(&request, &client, action));
     request.extensions_mut().insert(Arc::clone(&caller));
+    let right = Arc::new(lasting::Right::new(&app, &client, rule, shown, caller.until));
+    request.extensions_mut().insert(Arc::clone(&right));
     let response = match (may_use(rule, &caller), told.is_some()) {
         (Err(error), _) => Problem::from(error).into_response(),
         (Ok(()), true) => next.run(request).await,
-        (Ok(()), false) => lasting::while_allowed(next.run(request).await, &app, &client, rule, shown, caller.until),
+        (Ok(()), false) => lasting::while_allowed(next.run(request).await, right),
     };
     if let Some(told) = told {
         told.record(&app, Some(&caller), &response).await;

@@ -28,6 +28,7 @@ use super::problem::Problem;
         super::accounts::make, super::accounts::one, super::accounts::change, super::accounts::remove, super::accounts::rotate,
         super::tokens::list, super::tokens::make, super::tokens::revoke, super::audit::list, super::audit::kept_head,
         super::registries::list, super::registries::one, super::registries::put, super::registries::remove, super::registries::check,
+        super::terminal::exec,
         super::logs::logs, super::legacy::submit, super::legacy::read, super::legacy::remove,
         super::system::healthz, super::system::readyz, super::system::system, super::events::events,
         super::apps::list, super::apps::make, super::apps::one, super::apps::replace, super::apps::patch, super::apps::remove,
@@ -43,7 +44,7 @@ use super::problem::Problem;
     tags(
         (name = "builds", description = "Send what is to be built, follow it, end it, remove it."),
         (name = "apps", description = "Containers that are described once and run many times, and each of their runs."),
-        (name = "containers", description = "What runs now, with its volumes, networks and images."),
+        (name = "containers", description = "What runs now, terminals in it, its volumes, networks and images."),
         (name = "accounts", description = "Who you are, your tokens and sessions; for admins: accounts and the audit."),
         (name = "registries", description = "Credentials that you keep for registries."),
         (name = "system", description = "The service itself."),

@@ -17,12 +17,19 @@ impl Query {
     /// Takes the parameters apart; those that are not in `known` are refused at [`Query::end`].
     #[must_use]
     pub fn of(uri: &Uri, known: &[&str]) -> Self {
+        Self::with_many(uri, known, &[])
+    }
+
+    /// The same; of these `known` ones each may be given often.
+    #[must_use]
+    pub fn with_many(uri: &Uri, known: &[&str], many: &[&str]) -> Self {
         let pairs: Vec<(String, String)> = form(uri.query().unwrap_or_default());
         let mut faults: Vec<FieldError> = Vec::new();
         for (at, (name, _)) in pairs.iter().enumerate() {
             let earlier = pairs[..at].iter().filter(|(n, _)| n == name).count();
             match (known.contains(&name.as_str()), earlier) {
                 (true, 0) => {}
+                (true, _) if many.contains(&name.as_str()) => {}
                 (true, 1) => faults.push(FieldError::new(name.clone(), "may be given only once")),
                 (false, 0) => {
                     let why = format!("is not known here; known are: {}", known.join(", "));
@@ -36,6 +43,10 @@ impl Query {
 
     pub fn text(&self, name: &str) -> Option<&str> {
         self.pairs.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn texts(&self, name: &str) -> Vec<String> {
+        self.pairs.iter().filter(|(n, _)| n == name).map(|(_, value)| value.clone()).collect()
     }
 
     pub fn read<T>(&mut self, name: &str, read: impl FnOnce(&str) -> std::result::Result<T, String>) -> Option<T> {

@@ -24,3 +24,4 @@ mod specs;
 mod store_contract;
 mod store_model;
 mod support;
+mod terminal;

@@ -31,6 +31,7 @@ pub use rules::{Rights, SpecRules};
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value};
 pub use show::show;
+pub use values::{USER_FORM, is_user};
 
 use crate::domain::quantity::Bytes;
 use crate::domain::{AdminOnly, ContainerSpec, EnvValue, NetworkChoice, SecretEnv, limits};

@@ -98,15 +98,20 @@ pub fn restart(at: &At<'_>) -> Result<RestartPolicy, FieldError> {
 /// `user[:group]`, each by name or number.
 pub fn user(at: &At<'_>) -> Result<String, FieldError> {
     let text = at.word(2 * USER_BYTES)?;
+    if is_user(text) { Ok(text.to_owned()) } else { Err(at.fault(USER_FORM)) }
+}
+
+/// What [`is_user`] wants.
+pub const USER_FORM: &str = "must be a user or user:group, each a name of letters, digits, _ . - or a number";
+
+/// Whether it is `user[:group]`.
+pub fn is_user(text: &str) -> bool {
     let plain = |part: &str| {
         let inside = part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
         (1..=USER_BYTES).contains(&part.len()) && !part.starts_with('-') && inside
     };
     let (name, group) = text.split_once(':').map_or((text, None), |(name, group)| (name, Some(group)));
-    if plain(name) && group.is_none_or(plain) {
-        return Ok(text.to_owned());
-    }
-    Err(at.fault("must be a user or user:group, each a name of letters, digits, _ . - or a number"))
+    plain(name) && group.is_none_or(plain)
 }
 
 /// An address of the host.

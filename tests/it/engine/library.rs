@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use dockwright::domain::{Credentials, ErrorKind, ImageRef};
 use dockwright::engine::containers::{Library, PullProgress};
-use dockwright::engine::{EngineError, Images};
+use dockwright::engine::{EngineError, Images, Pass};
 use secrecy::SecretString;
 use tokio::sync::mpsc;
 
@@ -38,7 +38,8 @@ async fn published(host: &str, credentials: Option<&Credentials>) -> (ImageRef, 
     import(&image);
     let (lines, mut told) = mpsc::channel(64);
     let docker = docker();
-    let (digest, ()) = tokio::join!(docker.push(&image, credentials, lines), async { while told.recv().await.is_some() {} });
+    let pass = credentials.cloned().map(Pass::Password);
+    let (digest, ()) = tokio::join!(docker.push(&image, pass.as_ref(), lines), async { while told.recv().await.is_some() {} });
     docker.untag(&image.to_string()).await.expect("goes");
     (image, digest.expect("pushes").to_string())
 }

@@ -164,7 +164,7 @@ impl Harbor {
     }
 
     /// Where a browser finds a run's container.
-    pub async fn url(&self, token: &str, run: &Value) -> String {
+    pub async fn link(&self, token: &str, run: &Value) -> String {
         let container = self.read(token, &format!("/api/v1/containers/{}", id(run))).await;
         word(&container["ports"][0]["url"]).to_owned()
     }

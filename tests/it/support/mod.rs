@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod cluster;
+pub mod container;
 pub mod engine;
 pub mod gate;
 pub mod harbor;
