@@ -13,13 +13,13 @@ pub(in crate::cli) enum App {
         /// 1 to 63 of a-z 0-9 -
         name: String,
         #[command(flatten)]
-        spec: Spec,
+        spec: Box<Spec>,
     },
     /// Change some of an app; what runs of it stays as it is until it is started again
     Set {
         name: String,
         #[command(flatten)]
-        spec: Spec,
+        spec: Box<Spec>,
     },
     /// Remove an app with its history and containers
     Rm {

@@ -76,10 +76,11 @@ impl Teller {
             match self.0.next().await.context("the connection has ended")?.context("the connection broke off")? {
                 Message::Binary(bytes) => return Ok(Frame::Bytes(bytes)),
                 // What a later service says may be unknown here.
-                Message::Text(text) => match serde_json::from_str(&text) {
-                    Ok(said) => return Ok(Frame::Said(said)),
-                    Err(_) => {}
-                },
+                Message::Text(text) => {
+                    if let Ok(said) = serde_json::from_str(&text) {
+                        return Ok(Frame::Said(said));
+                    }
+                }
                 Message::Close(Some(frame)) => return Ok(Frame::Closed(frame.code.into(), frame.reason.to_string())),
                 Message::Close(None) => return Ok(Frame::Closed(1005, String::new())),
                 // Pings are answered below us.

@@ -133,7 +133,7 @@ impl Reader<'_> {
         let mut told = VecDeque::new();
         match &found {
             Some(object) if self.is_new(Moved::Run(id), object.revision) => {
-                told.push_back(event("run", RunView::of(&object.body)))
+                told.push_back(event("run", RunView::of(&object.body)));
             }
             Some(_) => {}
             None => told.extend(self.gone(Moved::Run(id), "run", &id.to_string())),

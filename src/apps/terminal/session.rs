@@ -314,5 +314,5 @@ async fn type_in(
             tracing::debug!(exec, %error, "a terminal's input was not taken");
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }

@@ -132,7 +132,7 @@ async fn from_upload(app: &App, caller: &Principal, request: Request) -> Result<
     }
     replay::once(app, caller, "POST containers", &headers, &content, |id| async move {
         let mut fields = parts.fields()?;
-        for named in ["image", "build"].into_iter().filter(|name| fields.contains_key(*name)) {
+        if let Some(named) = ["image", "build"].into_iter().find(|name| fields.contains_key(*name)) {
             return Err(Error::invalid("invalid_spec", named, "is what is built here; leave it out"));
         }
         fields.insert("build".into(), id.to_string().into());

@@ -105,7 +105,7 @@ async fn two_runs_of_one_app_live_at_once() {
     let (one, two) = tokio::join!(harbor.start_app(&ada, "web"), harbor.start_app(&ada, "web"));
     let (one, two) = (harbor.runs(&ada, &one).await, harbor.runs(&ada, &two).await);
     assert_ne!(one["container"], two["container"]);
-    let (first, second) = (harbor.link(&ada, &one).await, harbor.url(&ada, &two).await);
+    let (first, second) = (harbor.link(&ada, &one).await, harbor.link(&ada, &two).await);
     assert_ne!(first, second);
     assert_eq!((fetched(&first).await, fetched(&second).await), ("one\n".to_owned(), "one\n".to_owned()));
     // A change is followed by new runs alone.
