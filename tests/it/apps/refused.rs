@@ -73,7 +73,10 @@ async fn the_corpus_is_refused_by_field_through_every_door() {
                 }
             }
         }
-        assert_eq!(harbor.read(token, "/api/v1/apps/kept").await, app, "nothing has changed");
+        let (_, after) = harbor.call(token, Method::GET, "/api/v1/apps/kept", Value::Null).await;
+        if after != app {
+            wrong.push(format!("the app has changed: {after}"));
+        }
     }
     assert!(wrong.is_empty(), "{} are wrong: {:#?}", wrong.len(), &wrong[..wrong.len().min(20)]);
     nothing_was_made(&harbor).await;
