@@ -69,7 +69,7 @@ async fn apps_of_one_owner_reach_each_other_and_nobody_elses() {
     let address = word(&shown["addresses"]["default"]).to_owned();
     let fetch = |host: &str| {
         let script =
-            format!("for i in 1 2 3 4 5 6 7 8 9 10; do wget -T 2 -q -O - http://{host}:8080/ && exit 0; done; echo nothing");
+            format!("for i in 1 2 3 4 5 6 7 8 9 10; do timeout 2 wget -q -O - http://{host}:8080/ && exit 0; done; echo nothing");
         json!({"command": ["sh", "-c", script]})
     };
     assert_eq!(harbor.prints(&ada, fetch("web")).await, "hers\n", "by its app's name");
@@ -98,7 +98,7 @@ async fn a_network_of_ones_own_keeps_its_containers_together() {
     let db = harbor.start_app(&ada, "db").await;
     harbor.runs(&ada, &db).await;
     let ask = |network: &str| {
-        let script = "for i in 1 2 3 4 5; do wget -T 2 -q -O - http://db:8080/ && exit 0; done; echo nothing";
+        let script = "for i in 1 2 3 4 5; do timeout 2 wget -q -O - http://db:8080/ && exit 0; done; echo nothing";
         json!({"command": ["sh", "-c", script], "network": network})
     };
     assert_eq!(harbor.prints(&ada, ask("back")).await, "behind\n");

@@ -40,6 +40,13 @@ fn with_name(body: &[u8]) -> Vec<u8> {
     [b"{\"name\": \"fresh\"", comma, rest].concat()
 }
 
+fn names_image(body: &[u8]) -> bool {
+    String::from_utf8_lossy(body).contains("\"image\"")
+}
+
+const DOORS: [(&str, &str); 4] =
+    [("POST", "/api/v1/containers"), ("POST", "/api/v1/apps"), ("PUT", "/api/v1/apps/kept"), ("PATCH", "/api/v1/apps/kept")];
+
 fn names(answer: &Value, field: &str) -> bool {
     let errors = answer["errors"].as_array().cloned().unwrap_or_default();
     let at = |named: &str| named.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
@@ -51,23 +58,20 @@ async fn the_corpus_is_refused_by_field_through_every_door() {
     let harbor = harbor(Backend::Sqlite).await;
     let ada = harbor.user("ada").await;
     let mut wrong = Vec::new();
-    for token in [&ada, &harbor.token] {
+    // An admin may do more, but nothing of this; its one door shows that.
+    for (token, doors) in [(&ada, &DOORS[..]), (&harbor.token, &DOORS[..1])] {
         let app = harbor.app(token, "kept", json!({})).await;
         for (name, body, field) in corpus() {
-            for (method, path) in [
-                (Method::POST, "/api/v1/containers"),
-                (Method::POST, "/api/v1/apps"),
-                (Method::PUT, "/api/v1/apps/kept"),
-                (Method::PATCH, "/api/v1/apps/kept"),
-            ] {
-                let sent = if path.ends_with("apps") { with_name(&body) } else { body.clone() };
-                // What is missing in a change is as it was before.
-                let missing =
-                    method == Method::PATCH && field == "image" && !String::from_utf8_lossy(&body).contains("\"image\"");
-                if missing {
+            for (method, path) in doors {
+                // An app has a name, and a change may leave out what is needed or take away what is there.
+                let as_app = path.starts_with("/api/v1/apps") && field == "name";
+                let taken_away = ["env-null", "labels-null"].contains(&name.as_str());
+                let as_change = *method == "PATCH" && (taken_away || !names_image(&body) && field == "image");
+                if as_app || as_change {
                     continue;
                 }
-                let (status, told) = send(&harbor, token, method.clone(), path, sent).await;
+                let sent = if path.ends_with("apps") { with_name(&body) } else { body.clone() };
+                let (status, told) = send(&harbor, token, method.parse().expect("a method"), path, sent).await;
                 if status != StatusCode::BAD_REQUEST || !names(&told, &field) {
                     wrong.push(format!("{method} {path} {name}, to be refused for {field}: {status} {told}"));
                 }
