@@ -13,7 +13,7 @@ use crate::accounts::Accounts;
 use crate::apps::Apps;
 use crate::apps::spec::SpecRules;
 use crate::audit::Audit;
-use crate::auth::{Authenticator, FirstAdmin, ensure_admin};
+use crate::auth::{Authenticator, FirstAdmin, ensure_admin, ensure_installation};
 use crate::builds::{Builds, Policy, RemoteRemoval, RemoteTags};
 use crate::config::{Config, StoreUrl};
 use crate::context::storage::ContextStorage;
@@ -39,6 +39,7 @@ pub struct Service {
     vault: Arc<Vault>,
     engine: Arc<Docker>,
     registry: Arc<RegistryClient>,
+    installation: String,
     /// What the first start made.
     pub admin: FirstAdmin,
 }
@@ -151,12 +152,13 @@ impl Service {
         let vault = Arc::new(open_vault(&config)?);
         let engine = Arc::new(Docker::connect(config.engine.as_deref())?);
         let admin = ensure_admin(&store, &config.data_dir).await?;
+        let installation = ensure_installation(&store).await?;
         // A registry that hangs is given up as early when it is asked as when it is pushed to.
         let usual = Timeouts::default();
         let timeouts =
             Timeouts { connect: usual.connect.min(config.push_stall.0), request: usual.request.min(config.push_stall.0) };
         let registry = Arc::new(RegistryClient::new(timeouts));
-        Ok(Self { config, store, contexts, vault, engine, registry, admin })
+        Ok(Self { config, store, contexts, vault, engine, registry, installation, admin })
     }
 
     #[must_use]
@@ -164,10 +166,16 @@ impl Service {
         &self.store
     }
 
+    /// What marks as ours whatever we make on an engine: the same for all processes that share a store, and for no others.
+    #[must_use]
+    pub fn installation(&self) -> &str {
+        &self.installation
+    }
+
     fn publisher(&self) -> Publisher<dyn ContainerEngine> {
         let engine: Arc<dyn ContainerEngine> = self.engine.clone();
         let policy = PushPolicy { silence: self.config.push_stall.0, ..PushPolicy::default() };
-        Publisher::new(engine, Arc::clone(&self.registry), policy, &self.config.installation())
+        Publisher::new(engine, Arc::clone(&self.registry), policy, &self.installation)
     }
 
     /// Reads the certificate anew at each start.
@@ -210,7 +218,7 @@ impl Service {
             bind_roots: rules.bind_roots,
             forbidden_sources: rules.forbidden_sources,
             grace: GRACE,
-            installation: c.installation(),
+            installation: self.installation.clone(),
         };
         Fleet::new(
             Arc::clone(&self.engine) as _,

@@ -1,6 +1,7 @@
 //! Every container of the engine, as it was last seen. One list fills it, one stream of events keeps it true.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use crate::store::{StoreError, Topic};
 
 /// Between two tries to reach the engine.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long a look waits for a container that the engine is busy with.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Events that come so close together are answered with one look.
 const BURST: usize = 256;
 
@@ -66,14 +69,15 @@ impl Seen {
 pub(super) struct Cache {
     // A std mutex, for it is never held across an await.
     all: Mutex<All>,
-    /// One look at a time: of two at once, the one that saw less could be noted last.
-    looks: tokio::sync::Mutex<()>,
+    looks: AtomicU64,
 }
 
 #[derive(Default)]
 struct All {
     by_id: HashMap<String, Arc<Seen>>,
     by_run: HashMap<RunId, String>,
+    /// The look that is known of each: of two at once, the earlier one may be noted last, and has seen less.
+    looks: HashMap<String, u64>,
     /// Whether a list was read since the stream of events began, and the stream goes on.
     whole: bool,
 }
@@ -84,8 +88,13 @@ impl Cache {
     }
 
     /// The run whose readers are to be told, if any.
-    fn put(&self, seen: Seen) -> Option<RunId> {
+    fn put(&self, seen: Seen, look: u64) -> Option<RunId> {
         let mut all = self.lock();
+        let last = all.looks.entry(seen.summary.id.clone()).or_default();
+        if *last > look {
+            return None;
+        }
+        *last = look;
         let run = seen.run();
         if let Some(run) = run {
             all.by_run.insert(run, seen.summary.id.clone());
@@ -94,8 +103,13 @@ impl Cache {
         run.filter(|_| before.is_none_or(|before| *before != seen))
     }
 
+    fn begin_look(&self) -> u64 {
+        self.looks.fetch_add(1, Ordering::Relaxed)
+    }
+
     fn drop_one(&self, id: &str) -> Option<RunId> {
         let mut all = self.lock();
+        all.looks.remove(id);
         let gone = all.by_id.remove(id)?;
         let Whose::Run(run, _) = gone.whose else { return None };
         all.by_run.remove(&run);
@@ -164,13 +178,14 @@ impl Fleet {
         self.set_node(info.node);
         // Begun before the list is read, so that nothing between the two is missed.
         let mut events = self.engine().events(None).await?.ready_chunks(BURST);
+        let look = self.seen_cache().begin_look();
         let listed = self.engine().containers(None).await?;
         let gone: Vec<String> = {
             let there: BTreeSet<String> = listed.iter().map(|summary| summary.id.clone()).collect();
             self.seen_cache().ids().difference(&there).cloned().collect()
         };
         for summary in listed {
-            self.note(summary).await?;
+            self.note(summary, look).await?;
         }
         for id in gone {
             self.forget(&id);
@@ -197,11 +212,15 @@ impl Fleet {
     /// # Errors
     /// When the engine is away.
     pub async fn look_at(&self, id: &str) -> Result<()> {
-        let _alone = self.seen_cache().looks.lock().await;
-        // The engine tells of an end before its list shows it. This question waits for the container's own lock, behind which it does.
-        self.engine().inspect(id, false).await?;
-        match self.engine().containers(Some(id)).await?.into_iter().next() {
-            Some(summary) => self.note(summary).await?,
+        let look = self.seen_cache().begin_look();
+        // The engine tells of an end before its list shows it. `inspect` waits for the container's own lock, behind which the list does.
+        let summary = match tokio::time::timeout(PATIENCE, self.engine().inspect(id, false)).await {
+            Ok(details) => details?.map(|details| details.summary),
+            // One whose lock is held for long keeps no other waiting.
+            Err(_) => self.engine().containers(Some(id)).await?.pop(),
+        };
+        match summary {
+            Some(summary) => self.note(summary, look).await?,
             None => self.forget(id),
         }
         Ok(())
@@ -213,12 +232,12 @@ impl Fleet {
         }
     }
 
-    async fn note(&self, summary: ContainerSummary) -> Result<()> {
+    async fn note(&self, summary: ContainerSummary, look: u64) -> Result<()> {
         let whose = self.whose(&summary).await.map_err(|error| EngineError {
             message: format!("the store does not tell whose the container is: {error}"),
             ..away()
         })?;
-        if let Some(run) = self.seen_cache().put(Seen { summary, whose }) {
+        if let Some(run) = self.seen_cache().put(Seen { summary, whose }, look) {
             self.store().wakes().wake(Topic::Run(run));
         }
         Ok(())
@@ -229,7 +248,8 @@ impl Fleet {
         if summary.labels.get(INSTALLATION) != Some(&self.settings().installation) {
             return Ok(Whose::Foreign);
         }
-        let Some(run) = summary.labels.get(RUN).and_then(|id| id.parse::<RunId>().ok()) else { return Ok(Whose::Orphan) };
+        // Without a run's id it was not made by us, whatever else it says.
+        let Some(run) = summary.labels.get(RUN).and_then(|id| id.parse::<RunId>().ok()) else { return Ok(Whose::Foreign) };
         let record = self.store().object::<Run>(&Scope::All, Kind::Run, &run.to_string()).await?;
         // Before its id is written into the record, the name that the record chose is the proof.
         let agrees = |run: &Run| run.container.as_ref().map_or(run.name == summary.name, |id| *id == summary.id);

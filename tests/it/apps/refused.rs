@@ -93,7 +93,7 @@ async fn the_corpus_is_refused_by_field_through_every_door() {
 
 async fn nothing_was_made(harbor: &Harbor) {
     assert_eq!(harbor.read(&harbor.token, "/api/v1/runs").await["items"], json!([]));
-    let ours = format!("label=dockwright.installation={}", harbor.config.installation());
+    let ours = format!("label=dockwright.installation={}", harbor.installation);
     assert_eq!(docker(&["ps", "-aq", "--filter", &ours]), "");
 }
 

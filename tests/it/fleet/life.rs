@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dockwright::apps::Deed;
-use dockwright::domain::{Quota, RunState};
+use dockwright::domain::{Quota, RunId, RunState};
 use dockwright::engine::containers::Containers;
 use dockwright::error::Error;
 use dockwright::fleet::{Whose, sweep_once};
@@ -150,7 +150,8 @@ async fn a_container_of_ours_without_a_record_goes() {
     let run = node.run(json!({"command": ["sleep", "300"]})).await;
     let run = node.comes_to(run.id, RunState::Running).await;
     let stranger = std::process::Command::new("docker")
-        .args(["run", "-d", "--label", &format!("dockwright.installation={}", node.installation()), "busybox", "sleep", "300"])
+        .args(["run", "-d", "--label", &format!("dockwright.installation={}", node.installation())])
+        .args(["--label", &format!("dockwright.run={}", RunId::new()), "busybox", "sleep", "300"])
         .output()
         .expect("the docker client");
     let stranger = String::from_utf8(stranger.stdout).expect("text").trim().to_owned();
