@@ -55,6 +55,8 @@ pub struct UseCases {
 const AUDIT_FLUSH: std::time::Duration = std::time::Duration::from_secs(5);
 /// How long a container has to end when it is asked to (Docker's own default).
 const GRACE: std::time::Duration = std::time::Duration::from_secs(10);
+/// Between two tries to end the terminals that were left.
+const LEFT_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 /// The file of the embedded store, in the data folder.
 const DATABASE: &str = "dockwright.db";
 
@@ -150,7 +152,8 @@ impl Service {
         let contexts = ContextStorage::open(&config.data_dir, config.min_free_disk.0)
             .map_err(|e| anyhow::anyhow!("cannot open the data folder: {e:?}"))?;
         let vault = Arc::new(open_vault(&config)?);
-        let engine = Arc::new(Docker::connect(config.engine.as_deref())?);
+        let engine = Docker::connect(config.engine.as_deref())?;
+        let engine = Arc::new(engine.with_marks_in(config.data_dir.join("terminals")).context("cannot open the data folder")?);
         let admin = ensure_admin(&store, &config.data_dir).await?;
         let installation = ensure_installation(&store).await?;
         // A registry that hangs is given up as early when it is asked as when it is pushed to.
@@ -286,6 +289,7 @@ impl Service {
         if let Some(listener) = listener {
             let app = self.app(builds, apps, &stop);
             audit = Some(app.accounts.audit.clone());
+            tasks.spawn(end_left_terminals(Arc::clone(&self.engine), stop.clone()));
             tasks.spawn(Arc::clone(&app.apps).keep_terminals(stop.clone()));
             tasks.spawn(http::serve(listener, http::router(app), ServerLimits::default(), self.tls()?, stop.clone()));
         }
@@ -314,6 +318,14 @@ impl Service {
             let _ = tokio::time::timeout(AUDIT_FLUSH, audit.flush()).await;
         }
         Ok(())
+    }
+}
+
+/// What a service before this one has left, as soon as the engine is there.
+async fn end_left_terminals(engine: Arc<Docker>, stop: CancellationToken) {
+    while let Err(error) = engine.end_left().await {
+        tracing::debug!(%error, "the processes of terminals that were left are not ended yet");
+        tokio::select! { () = tokio::time::sleep(LEFT_AGAIN) => {} () = stop.cancelled() => return }
     }
 }
 

@@ -66,7 +66,7 @@ async fn what_somebody_does_at_the_engine_is_told() {
     let node = Node::start(Backend::Sqlite).await;
     let run = node.run(json!({"command": ["sleep", "300"]})).await;
     let container = node.comes_to(run.id, RunState::Running).await.container.expect("it has a container");
-    docker().stop(&container, Duration::ZERO).await.expect("stopped");
+    docker().stop(&container, Duration::from_secs(10)).await.expect("stopped");
     let ended = node.comes_to(run.id, RunState::Exited).await;
     assert_eq!(ended.exit_code, Some(143), "SIGTERM");
     docker().start(&container).await.expect("started");
