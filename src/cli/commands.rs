@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::container_commands::{App, Exec, Image, Logs, Network, Run, Volume};
+use super::container_commands::{App, Exec, Image, Logs, Network, Owner, Run, Volume};
 use crate::client::DEFAULT_URL;
 
 /// Where in the help it stands how the service is reached.
@@ -182,22 +182,38 @@ pub(super) enum Command {
     /// Runs: each life of a container, also when it is over
     #[command(subcommand)]
     Run(Run),
-    /// Containers that run
+    /// Containers that run, newest first
     Ps {
         /// Also those that do not
         #[arg(long, short)]
         all: bool,
+        /// Of this app alone
+        #[arg(long, value_name = "NAME")]
+        app: Option<String>,
+        #[command(flatten)]
+        of: Owner,
+    },
+    /// One container, as the engine has it now
+    Inspect {
+        /// Its name or id, as ps tells it
+        container: String,
     },
     /// What a container puts out
     Logs {
-        container: String,
+        /// An app, of which the newest container is meant; or a container's name or id
+        #[arg(value_name = "APP|CONTAINER")]
+        target: String,
         #[command(flatten)]
         logs: Logs,
     },
     /// Start a container again
-    Start { container: String },
+    Start {
+        /// Its name or id, as ps tells it
+        container: String,
+    },
     /// Ask a container to end, and end it when it does not
     Stop {
+        /// Its name or id, as ps tells it
         container: String,
         /// How long it may take to end by itself, such as 30s
         #[arg(long, short, value_name = "TIME")]
@@ -205,6 +221,7 @@ pub(super) enum Command {
     },
     /// Stop a container and start it again
     Restart {
+        /// Its name or id, as ps tells it
         container: String,
         /// How long it may take to end by itself, such as 30s
         #[arg(long, short, value_name = "TIME")]
@@ -212,6 +229,7 @@ pub(super) enum Command {
     },
     /// Send a signal to a container
     Kill {
+        /// Its name or id, as ps tells it
         container: String,
         /// Such as SIGHUP; without it: SIGKILL
         #[arg(long, short, value_name = "NAME")]
@@ -219,28 +237,31 @@ pub(super) enum Command {
     },
     /// Remove a container; its run stays in the history
     Rm {
+        /// Its name or id, as ps tells it
         container: String,
         /// Also one that runs
         #[arg(long, short)]
         force: bool,
     },
-    /// What a container uses, a line a second
+    /// What a container uses, a line a second until it ends
     Stats {
-        container: String,
-        /// The first sample alone
+        /// An app, of which the newest container is meant; or a container's name or id
+        #[arg(value_name = "APP|CONTAINER")]
+        target: String,
+        /// One sample alone
         #[arg(long)]
         once: bool,
     },
-    /// Volumes
+    /// Volumes: what stays when a container goes
     #[command(subcommand)]
     Volume(Volume),
-    /// Networks
+    /// Networks: in which containers find each other
     #[command(subcommand)]
     Network(Network),
     /// Images on the engine
     #[command(subcommand)]
     Image(Image),
-    /// A command in a running container
+    /// Run a command in a running container: `dockwright exec -it APP sh`
     Exec(Exec),
 }
 

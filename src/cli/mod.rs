@@ -5,8 +5,11 @@ mod commands;
 mod container_commands;
 mod containers;
 mod doctor;
+mod images;
+mod places;
 mod remote;
 mod serve;
+mod show;
 mod spec;
 mod terminal;
 
@@ -74,7 +77,9 @@ pub fn main() -> ExitCode {
         Command::Doctor { options, registry } => options.resolve().and_then(|config| doctor::run(config, &registry)),
     };
     result.unwrap_or_else(|error| {
-        complain(&format!("error: {error:#}"));
+        // Line by line: an engine's words may be many.
+        let told = format!("error: {error:#}").lines().map(show::visible).collect::<Vec<_>>().join("\n");
+        complain(&told);
         ExitCode::FAILURE
     })
 }
