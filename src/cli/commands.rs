@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::container_commands::{App, Exec, Image, Logs, Network, Owner, Run, Volume};
+use super::container_commands::{App, Exec, Image, LogPart, Network, Owner, Run, Volume};
 use crate::client::DEFAULT_URL;
 
 /// Where in the help it stands how the service is reached.
@@ -44,10 +44,15 @@ pub(super) enum User {
         quota: Vec<(String, u64)>,
     },
     /// One account
-    Show { name: String },
+    Show {
+        /// Its name
+        name: String,
+    },
     /// Change an account
     Set {
+        /// Its name
         name: String,
+        /// What it may: admins see everything, and manage accounts
         #[arg(long, value_parser = ["user", "admin"])]
         role: Option<String>,
         /// Let nobody in: no log-in, no token; what it owns stays
@@ -68,6 +73,7 @@ pub(super) enum User {
     Password,
     /// Remove an account
     Remove {
+        /// Its name
         name: String,
         /// What becomes of what it owns: delete, or transfer:NAME
         #[arg(long, value_name = "delete|transfer:NAME")]
@@ -101,7 +107,10 @@ pub(super) enum Token {
         expires_in: Option<String>,
     },
     /// Make a token worthless
-    Revoke { id: String },
+    Revoke {
+        /// The token's id, as the list tells it
+        id: String,
+    },
 }
 
 #[derive(clap::Subcommand)]
@@ -114,15 +123,18 @@ pub(super) enum Registry {
     },
     /// Keep credentials; the password is read from standard input
     Put {
+        /// How you call it
         name: String,
         /// As in an image's name
         #[arg(long, value_name = "HOST[:PORT]")]
         server: String,
+        /// Who you are there
         #[arg(long, value_name = "NAME")]
         username: String,
     },
     /// Forget credentials
     Remove {
+        /// How you call it
         name: String,
         /// Another account's (for admins)
         #[arg(long, value_name = "NAME")]
@@ -130,6 +142,7 @@ pub(super) enum Registry {
     },
     /// Does the registry accept them?
     Check {
+        /// How you call it
         name: String,
         /// Another account's (for admins)
         #[arg(long, value_name = "NAME")]
@@ -204,7 +217,7 @@ pub(super) enum Command {
         #[arg(value_name = "APP|CONTAINER")]
         target: String,
         #[command(flatten)]
-        logs: Logs,
+        logs: LogPart,
     },
     /// Start a container again
     Start {

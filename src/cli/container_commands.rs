@@ -155,7 +155,7 @@ pub(in crate::cli) enum Run {
         /// The run's id
         id: String,
         #[command(flatten)]
-        logs: Logs,
+        logs: LogPart,
     },
     /// Stop a run
     Stop {
@@ -171,7 +171,7 @@ pub(in crate::cli) enum Run {
 
 /// Which part of a log.
 #[derive(clap::Args)]
-pub(in crate::cli) struct Logs {
+pub(in crate::cli) struct LogPart {
     /// Go on until it ends
     #[arg(long, short)]
     pub follow: bool,

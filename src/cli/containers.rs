@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::commands::Remote;
-use super::container_commands::{App, Logs, Run, Start};
+use super::container_commands::{App, LogPart, Run, Start};
 use super::places::{one, remove as remove_at};
 use super::remote::{path, with};
 use super::show::{json as as_json, only_colours, put, show, show_all, text};
@@ -263,13 +263,13 @@ pub(super) async fn container_of(client: &Client, target: &str, running: bool) -
 }
 
 /// The output of a container, or of the newest one of an app.
-pub(super) async fn logs_of(client: &Client, target: &str, wanted: &Logs) -> anyhow::Result<ExitCode> {
+pub(super) async fn logs_of(client: &Client, target: &str, wanted: &LogPart) -> anyhow::Result<ExitCode> {
     logs(client, &container_of(client, target, false).await?, wanted).await?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The log of what is at this path: as it is, but to a terminal line by line and without what that would obey.
-async fn logs(client: &Client, path: &str, logs: &Logs) -> anyhow::Result<()> {
+async fn logs(client: &Client, path: &str, logs: &LogPart) -> anyhow::Result<()> {
     let tail = logs.tail.map(|lines| lines.to_string());
     let flag = |said: bool| said.then(|| "true".to_owned());
     let parameters = [("follow", flag(logs.follow)), ("tail", tail), ("timestamps", flag(logs.timestamps))];
