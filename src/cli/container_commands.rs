@@ -109,7 +109,7 @@ pub(in crate::cli) struct Spec {
     /// A label; repeatable
     #[arg(long = "label", short, value_name = "NAME=VALUE", value_parser = pair)]
     pub labels: Vec<(String, String)>,
-    /// A JSON file with the fields of the interface, for what has no option here; the options go before it
+    /// A JSON file with the fields of the interface, for what has no option here; what an option says goes first
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// Command and arguments, instead of the image's own

@@ -317,8 +317,9 @@ fn sampled(remote: &Remote, sample: &Value, head: bool) -> String {
         return format!("{}\n", as_json(sample));
     }
     let line = |cell: &dyn Fn(&str) -> String| {
-        let cells: String =
-            STATS.iter().map(|field| format!("{:<width$}", cell(field), width = field.len().max(14) + 2)).collect();
+        // A time is longer than its name, and so may a number of bytes be.
+        let width = |field: &str| if field == "at" { 24 } else { field.len().max(12) };
+        let cells: String = STATS.iter().map(|field| format!("{:<width$}  ", cell(field), width = width(field))).collect();
         format!("{}\n", cells.trim_end())
     };
     let head = if head { line(&|field| field.to_uppercase()) } else { String::new() };

@@ -46,11 +46,10 @@ fn a_name_that_is_none_is_refused_before_anything_is_sent() {
         "registry remove",
         "registry check",
     ];
-    for line in lines {
-        for name in ["../apps", "..", ".", "a/b", "a b", "a?x=y", "a#b", "%2e%2e", "a\nb", EVIL, ""] {
-            if line == "image rm" && name == "a/b" {
-                continue;
-            }
+    let names = ["..", EVIL, "a/b", ".", "../apps", "a b", "a?x=y", "a#b", "%2e%2e", "a\nb", ""];
+    for (at, line) in lines.into_iter().enumerate() {
+        // All of them once; then those that lead elsewhere.
+        for name in names.iter().take(if at == 0 { names.len() } else { 2 }) {
             let ended = nowhere.with(line, name);
             assert_eq!((ended.code, ended.out.as_str()), (1, ""), "{line} {name:?}: {}", ended.err);
             assert!(!ended.err.contains("cannot reach"), "{line} {name:?} was sent: {}", ended.err);
@@ -77,7 +76,7 @@ fn a_line_that_cannot_be_read_ends_with_2() {
         let args: Vec<&str> = line.split(' ').collect();
         let ended = run(&args, "");
         assert_eq!((ended.code, ended.out.as_str()), (2, ""), "{line}: {}", ended.err);
-        assert!(ended.err.contains("Usage: dockwright"), "{line}: {}", ended.err);
+        assert!(ended.err.contains("--help"), "{line}: {}", ended.err);
     }
 }
 

@@ -54,6 +54,8 @@ async fn a_shell_is_at_this_terminal() {
     terminal.send("echo grüße-✓\n");
     terminal.until("\ngrüße-✓\r\n");
     terminal.send("exit 7\n");
+    terminal.until("stopped jobs");
+    terminal.send("exit 7\n");
     let (status, shown) = terminal.end();
     assert_eq!(status.code(), Some(7), "{shown}");
     assert!(!terminal.is_changed(), "it is as it was");
@@ -141,7 +143,7 @@ async fn a_connection_that_broke_off_is_come_back_to() {
 async fn in_a_pipe_input_output_and_end_are_those_of_the_process() {
     let (_harbor, ada) = ada().await;
     assert_eq!(ada.say("hi\n", "exec -i box cat").well().out, "hi\n");
-    let ended = run_script(&ada, "exec box sh -c", "echo out; echo err >&2; exit 9");
+    let ended = ada.with("exec box sh -c", "echo out; echo err >&2; exit 9");
     assert_eq!((ended.out.as_str(), ended.err.as_str(), ended.code), ("out\n", "err\n", 9));
     assert_eq!(ada.say("not read\n", "exec box cat").well().out, "", "without -i there is no input");
     // Bytes of every kind, more than fits into any buffer.
@@ -156,10 +158,6 @@ async fn in_a_pipe_input_output_and_end_are_those_of_the_process() {
     assert_eq!((output.stderr.as_slice(), output.status.code()), (&b"done\n"[..], Some(0)));
     assert_eq!(ada.run("exec -u 1000:1000 box id -u").well().out, "1000\n");
     ada.run("exec -it box sh").refused("standard input is no terminal: leave out -t");
-}
-
-fn run_script(person: &Person, line: &str, script: &str) -> super::person::Ended {
-    person.with(line, script)
 }
 
 fn piped(mut command: Command) -> std::process::Child {
