@@ -129,7 +129,7 @@ async fn a_log_is_read_from_its_end_with_times_and_by_its_app() {
     let run = ada.run("app run count --json").json();
     let id = word(&run["id"]).to_owned();
     let followed = ada.run(&format!("run logs -f {id}")).well().out;
-    assert!(followed.contains("\nline 1\n") && followed.contains("ended with exit code 0"), "notes and output: {followed}");
+    assert!(followed.contains("line 1\nline 2\n") && followed.contains("ended with exit code 0"), "notes and output: {followed}");
     let all = ada.run("logs count").well().out;
     // The two pipes of a container are two: only within each there is an order.
     assert!(all.contains("line 1\nline 2\n") && all.contains("err\n") && all.lines().count() == 5, "{all}");
