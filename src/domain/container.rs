@@ -119,6 +119,10 @@ impl FromStr for RunImage {
             Some((name, digest)) => (name, Some(digest.parse().map_err(|_| InvalidImageRef::Format)?)),
             None => (text, None),
         };
+        // To the engine, that is an image's id: whoever knows it would get what is another's.
+        if name.parse::<Digest>().is_ok() {
+            return Err(InvalidImageRef::Id);
+        }
         Ok(Self { image: name.parse()?, digest })
     }
 }
@@ -339,6 +343,7 @@ mod tests {
             let image: RunImage = name.parse().expect(name);
             assert_eq!(image.written().parse(), Ok(image), "{name}");
         }
+        assert_eq!(read(&digest), Err(InvalidImageRef::Id));
         for bad in ["", "a@sha256:1", "a@", "dockwright.local/build:x", "a/B"] {
             assert!(read(bad).is_err(), "{bad:?}");
         }

@@ -48,6 +48,8 @@ pub enum InvalidImageRef {
     Tag(String),
     #[error("{LOCAL_HOST} is reserved for the service's own tags")]
     Reserved,
+    #[error("is an image's id; say the image's name, or the id of its build as `build`")]
+    Id,
     #[error("is not of the form [host[:port]/]path[:tag]")]
     Format,
 }

@@ -320,8 +320,8 @@ pub struct EngineVolume {
 
 #[async_trait]
 pub trait Volumes: Send + Sync {
-    /// A volume of the `local` driver, without options. Nothing happens when it is there with these labels; `name_taken` when
-    /// it is there without them.
+    /// A volume of the `local` driver, without options. Nothing happens when it is there with the same [`INSTALLATION`];
+    /// `name_taken` when it is there without.
     async fn create_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<()>;
     /// False when there was none. A volume in use is refused (`volume_in_use`).
     async fn remove_volume(&self, name: &str) -> Result<bool>;
@@ -341,8 +341,8 @@ pub struct EngineNetwork {
 
 #[async_trait]
 pub trait Networks: Send + Sync {
-    /// A bridge network of its own. Nothing happens when it is there with these labels; `name_taken` when it is there without
-    /// them; `no_free_subnet` when the engine has given all it has.
+    /// A bridge network of its own. Nothing happens when it is there with the same [`INSTALLATION`]; `name_taken` when it is
+    /// there without; `no_free_subnet` when the engine has given all it has.
     async fn create_network(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<()>;
     /// False when there was none. A network that running containers are in is refused (`network_in_use`).
     async fn remove_network(&self, name: &str) -> Result<bool>;

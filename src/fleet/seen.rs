@@ -66,6 +66,8 @@ impl Seen {
 pub(super) struct Cache {
     // A std mutex, for it is never held across an await.
     all: Mutex<All>,
+    /// One look at a time: of two at once, the one that saw less could be noted last.
+    looks: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -195,6 +197,9 @@ impl Fleet {
     /// # Errors
     /// When the engine is away.
     pub async fn look_at(&self, id: &str) -> Result<()> {
+        let _alone = self.seen_cache().looks.lock().await;
+        // The engine tells of an end before its list shows it. This question waits for the container's own lock, behind which it does.
+        self.engine().inspect(id, false).await?;
         match self.engine().containers(Some(id)).await?.into_iter().next() {
             Some(summary) => self.note(summary).await?,
             None => self.forget(id),

@@ -179,6 +179,9 @@ impl Fleet {
                 (id, true)
             }
         };
+        book.note("starts");
+        // Whoever follows the log reads on at the container as soon as the record names it.
+        book.flush(self).await?;
         let made = |run: &mut Run| {
             run.container = Some(container.clone());
             Ok(())
@@ -202,7 +205,6 @@ impl Fleet {
             }
             return Err(fault);
         }
-        book.note("runs");
         self.note_running(&run, &container).await
     }
 

@@ -71,8 +71,12 @@ pub(super) const NETWORK: &[&str] = &[
 ];
 
 /// How the engine (20.10) stumbles over an image that is being removed at the same moment.
-const VANISHING: &[&str] =
-    &["failed to get digest sha256:*no such file or directory", "unrecognized image id sha256:", "no such image: sha256:"];
+const VANISHING: &[&str] = &[
+    "failed to get digest sha256:*no such file or directory",
+    "unrecognized image id sha256:",
+    "no such image: sha256:",
+    "unable to find image \"sha256:",
+];
 
 /// Read from the top: the first that fits is it. What a step of the build wrote can stand in a step's error,
 /// so steps come first.
@@ -92,7 +96,11 @@ const BUILD: &[Rule] = &[
             "oci runtime create failed",
         ],
     ),
-    passing("engine_error", ErrorKind::Engine, &["failed to create endpoint*on network", "could not find bridge"]),
+    passing(
+        "engine_error",
+        ErrorKind::Engine,
+        &["failed to create endpoint*on network", "could not find bridge", "failed to update store for object type"],
+    ),
     // Seen when the last tag of the same image was removed while this build was being exported.
     passing(VANISHED, ErrorKind::Engine, VANISHING),
     rule("disk_full", ErrorKind::Infra, &["no space left on device", "disk quota exceeded"]),

@@ -13,7 +13,7 @@ use super::calls::{filters, part};
 use super::errors::{Refused, fault};
 use super::summaries::known_labels;
 use crate::domain::ErrorKind;
-use crate::engine::containers::{EngineNetwork, Networks};
+use crate::engine::containers::{EngineNetwork, INSTALLATION, Networks};
 use crate::engine::{EngineError, Result};
 
 #[derive(Deserialize)]
@@ -145,14 +145,15 @@ fn described(network: Network, members: &BTreeMap<String, Vec<String>>) -> Engin
     }
 }
 
-/// What was there under this name before is only taken when it carries the very labels that it was to get.
+/// What was there under this name before is only taken when it is of the same installation. Whose it is there says the record: a
+/// volume that was handed on keeps its first owner's label.
 pub(super) fn must_be_ours(
     what: &str,
     name: &str,
     wanted: &BTreeMap<String, String>,
     found: Option<&BTreeMap<String, String>>,
 ) -> Result<()> {
-    if wanted.iter().all(|(label, value)| found.and_then(|found| found.get(label)) == Some(value)) {
+    if wanted.contains_key(INSTALLATION) && wanted.get(INSTALLATION) == found.and_then(|found| found.get(INSTALLATION)) {
         return Ok(());
     }
     Err(EngineError {

@@ -48,7 +48,7 @@ async fn a_web_server_is_reached_through_its_port_with_redis() {
 async fn command_entrypoint_user_workdir_and_env_are_what_was_said() {
     let harbor = harbor(Backend::Sqlite).await;
     let ada = harbor.user("ada").await;
-    let said = json!({"entrypoint": ["sh", "-c"], "command": ["id -u; id -g; pwd; echo $PLAIN; echo $HIDDEN; touch /x || echo no"],
+    let said = json!({"entrypoint": ["sh", "-c"], "command": ["id -u; id -g; pwd; echo $PLAIN; echo $HIDDEN; touch /x 2>&1 || echo no"],
         "user": "1000:1001", "workdir": "/var/spool", "read_only": true, "network": "none",
         "env": {"PLAIN": "as it is", "HIDDEN": {"secret": "pst"}}});
     let run = harbor.run(&ada, said).await;

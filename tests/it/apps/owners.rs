@@ -98,7 +98,8 @@ async fn things_go_with_their_account_or_to_an_heir(backend: Backend) {
     let check = json!({"command": ["sh", "-c", "cat /data/file; echo $KEY"], "ports": null, "network": "none"});
     harbor.done(&heir, Method::PATCH, "/api/v1/apps/web", check).await;
     let run = harbor.start_app(&heir, "web").await;
-    harbor.over(&heir, &run).await;
+    let over = harbor.over(&heir, &run).await;
+    assert_eq!(over["state"], "exited", "{over}");
     assert_eq!(harbor.output(&heir, &run).await, "word\nkept\n");
 
     let ada = harbor.user("ada").await;

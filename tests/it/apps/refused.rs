@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use futures::StreamExt;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -40,10 +41,33 @@ fn with_name(body: &[u8]) -> Vec<u8> {
     [b"{\"name\": \"fresh\"", comma, rest].concat()
 }
 
+fn names_image(body: &[u8]) -> bool {
+    String::from_utf8_lossy(body).contains("\"image\"")
+}
+
+const DOORS: [(&str, &str); 4] =
+    [("POST", "/api/v1/containers"), ("POST", "/api/v1/apps"), ("PUT", "/api/v1/apps/kept"), ("PATCH", "/api/v1/apps/kept")];
+
 fn names(answer: &Value, field: &str) -> bool {
     let errors = answer["errors"].as_array().cloned().unwrap_or_default();
     let at = |named: &str| named.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
     !errors.is_empty() && errors.iter().all(|error| at(word(&error["field"])) && !word(&error["message"]).is_empty())
+}
+
+/// What is wrong with how a door has taken one of the corpus.
+async fn passed(harbor: &Harbor, token: &str, case: (String, Vec<u8>, String), door: &(&str, &str)) -> Option<String> {
+    let ((name, body, field), (method, path)) = (case, *door);
+    // An app has a name, and a change may leave out what is needed or take away what is there.
+    let as_app = path.starts_with("/api/v1/apps") && field == "name";
+    let taken_away = ["env-null", "labels-null"].contains(&name.as_str());
+    let as_change = method == "PATCH" && (taken_away || !names_image(&body) && field == "image");
+    if as_app || as_change {
+        return None;
+    }
+    let sent = if path.ends_with("apps") { with_name(&body) } else { body };
+    let (status, told) = send(harbor, token, method.parse().expect("a method"), path, sent).await;
+    let right = status == StatusCode::BAD_REQUEST && names(&told, &field);
+    (!right).then(|| format!("{method} {path} {name}, to be refused for {field}: {status} {told}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,29 +75,17 @@ async fn the_corpus_is_refused_by_field_through_every_door() {
     let harbor = harbor(Backend::Sqlite).await;
     let ada = harbor.user("ada").await;
     let mut wrong = Vec::new();
-    for token in [&ada, &harbor.token] {
+    // An admin may do more, but nothing of this; its one door shows that.
+    for (token, doors) in [(&ada, &DOORS[..]), (&harbor.token, &DOORS[..1])] {
         let app = harbor.app(token, "kept", json!({})).await;
-        for (name, body, field) in corpus() {
-            for (method, path) in [
-                (Method::POST, "/api/v1/containers"),
-                (Method::POST, "/api/v1/apps"),
-                (Method::PUT, "/api/v1/apps/kept"),
-                (Method::PATCH, "/api/v1/apps/kept"),
-            ] {
-                let sent = if path.ends_with("apps") { with_name(&body) } else { body.clone() };
-                // What is missing in a change is as it was before.
-                let missing =
-                    method == Method::PATCH && field == "image" && !String::from_utf8_lossy(&body).contains("\"image\"");
-                if missing {
-                    continue;
-                }
-                let (status, told) = send(&harbor, token, method.clone(), path, sent).await;
-                if status != StatusCode::BAD_REQUEST || !names(&told, &field) {
-                    wrong.push(format!("{method} {path} {name}, to be refused for {field}: {status} {told}"));
-                }
-            }
+        let tries =
+            futures::stream::iter(corpus()).flat_map(|case| futures::stream::iter(doors).map(move |door| (case.clone(), door)));
+        let told = tries.map(|(case, door)| passed(&harbor, token, case, door)).buffer_unordered(16);
+        wrong.extend(told.filter_map(std::future::ready).collect::<Vec<String>>().await);
+        let (_, after) = harbor.call(token, Method::GET, "/api/v1/apps/kept", Value::Null).await;
+        if after != app {
+            wrong.push(format!("the app has changed: {after}"));
         }
-        assert_eq!(harbor.read(token, "/api/v1/apps/kept").await, app, "nothing has changed");
     }
     assert!(wrong.is_empty(), "{} are wrong: {:#?}", wrong.len(), &wrong[..wrong.len().min(20)]);
     nothing_was_made(&harbor).await;
