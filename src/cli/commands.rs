@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::container_commands::{App, Exec, Image, LogPart, Network, Owner, Run, Volume};
+use super::container_commands::{App, Exec, Image, LogPart, Network, Ps, Run, Volume};
 use crate::client::DEFAULT_URL;
 
 /// Where in the help it stands how the service is reached.
@@ -196,16 +196,7 @@ pub(super) enum Command {
     #[command(subcommand)]
     Run(Run),
     /// Containers that run, newest first
-    Ps {
-        /// Also those that do not
-        #[arg(long, short)]
-        all: bool,
-        /// Of this app alone
-        #[arg(long, value_name = "NAME")]
-        app: Option<String>,
-        #[command(flatten)]
-        of: Owner,
-    },
+    Ps(Ps),
     /// One container, as the engine has it now
     Inspect {
         /// Its name or id, as ps tells it

@@ -169,6 +169,19 @@ pub(in crate::cli) enum Run {
     },
 }
 
+/// Which containers.
+#[derive(clap::Args)]
+pub(in crate::cli) struct Ps {
+    /// Also those that do not run
+    #[arg(long, short)]
+    pub all: bool,
+    /// Of this app alone
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<String>,
+    #[command(flatten)]
+    pub of: Owner,
+}
+
 /// Which part of a log.
 #[derive(clap::Args)]
 pub(in crate::cli) struct LogPart {

@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::commands::Remote;
-use super::container_commands::{App, LogPart, Run, Start};
+use super::container_commands::{App, LogPart, Ps, Run, Start};
 use super::places::{one, remove as remove_at};
 use super::remote::{path, with};
 use super::show::{json as as_json, only_colours, put, show, show_all, text};
@@ -191,15 +191,9 @@ async fn started(client: &Client, remote: &Remote, run: Value, start: &Start) ->
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) async fn list(
-    client: &Client,
-    remote: &Remote,
-    all: bool,
-    app: Option<String>,
-    owner: Option<String>,
-) -> anyhow::Result<ExitCode> {
-    let state = (!all).then(|| "running".to_owned());
-    let path = with("/api/v1/containers", [("state", state), ("app", app), ("owner", owner)])?;
+pub(super) async fn list(client: &Client, remote: &Remote, which: Ps) -> anyhow::Result<ExitCode> {
+    let state = (!which.all).then(|| "running".to_owned());
+    let path = with("/api/v1/containers", [("state", state), ("app", which.app), ("owner", which.of.owner)])?;
     let mut containers = client.all(&path).await?;
     if !remote.json {
         for container in &mut containers {
@@ -233,16 +227,15 @@ pub(super) async fn inspect(client: &Client, remote: &Remote, name: &str) -> any
     Ok(ExitCode::SUCCESS)
 }
 
-/// `start`, `stop`, `restart` or `kill`, with a parameter if one is said.
-pub(super) async fn act(
+/// `start`, `stop`, `restart` or `kill`, with those of its parameters that are said.
+pub(super) async fn act<const N: usize>(
     client: &Client,
     remote: &Remote,
     name: &str,
     deed: &str,
-    parameter: Option<(&str, String)>,
+    parameters: [(&str, Option<String>); N],
 ) -> anyhow::Result<ExitCode> {
-    let (key, value) = parameter.unzip();
-    let path = with(&format!("{}/{deed}", path("containers", name)?), [(key.unwrap_or_default(), value)])?;
+    let path = with(&format!("{}/{deed}", path("containers", name)?), parameters)?;
     show_container(remote, client.wait(Method::POST, &path, None).await?);
     Ok(ExitCode::SUCCESS)
 }
@@ -252,19 +245,26 @@ pub(super) async fn remove(client: &Client, name: &str, force: bool) -> anyhow::
     Ok(ExitCode::SUCCESS)
 }
 
-/// The newest container of the app of this name, which may have to run; else what is named is a container itself.
-pub(super) async fn container_of(client: &Client, target: &str, running: bool) -> anyhow::Result<String> {
+/// Which container of an app is meant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Newest {
+    Running,
+    OfAll,
+}
+
+/// The path of the newest container of the app of this name; else what is named is a container itself.
+pub(super) async fn container_of(client: &Client, target: &str, newest: Newest) -> anyhow::Result<String> {
     let Some(found) = client.find(&format!("{}?limit=200", runs_of(target)?)).await? else { return path("containers", target) };
     let runs = found["items"].as_array().context("the service's answer is no list")?;
-    let fits = |run: &&Value| run["container_removed"] == false && (!running || run["state"] == "running");
+    let fits = |run: &&Value| run["container_removed"] == false && (newest == Newest::OfAll || run["state"] == "running");
     let container = runs.iter().filter(fits).find_map(|run| run["container"].as_str());
-    let what = if running { "nothing of the app runs" } else { "the app has no container" };
-    path("containers", container.with_context(|| format!("{what}: start it with `dockwright app run {target}`"))?)
+    let none = if newest == Newest::OfAll { "the app has no container" } else { "nothing of the app runs" };
+    path("containers", container.with_context(|| format!("{none}: start it with `dockwright app run {target}`"))?)
 }
 
 /// The output of a container, or of the newest one of an app.
 pub(super) async fn logs_of(client: &Client, target: &str, wanted: &LogPart) -> anyhow::Result<ExitCode> {
-    logs(client, &container_of(client, target, false).await?, wanted).await?;
+    logs(client, &container_of(client, target, Newest::OfAll).await?, wanted).await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -291,7 +291,7 @@ async fn logs(client: &Client, path: &str, logs: &LogPart) -> anyhow::Result<()>
 
 /// Samples as they come, a line each, or one alone.
 pub(super) async fn stats(client: &Client, remote: &Remote, target: &str, once: bool) -> anyhow::Result<ExitCode> {
-    let path = format!("{}/stats", container_of(client, target, true).await?);
+    let path = format!("{}/stats", container_of(client, target, Newest::Running).await?);
     if once {
         show(remote, &client.call(Method::GET, &path, None).await?, &STATS);
         return Ok(ExitCode::SUCCESS);

@@ -30,18 +30,16 @@ pub(super) fn run(remote: &Remote, command: Command) -> anyhow::Result<ExitCode>
             }
             Command::App(command) => containers::app(&client, remote, command).await,
             Command::Run(command) => containers::run(&client, remote, command).await,
-            Command::Ps { all, app, of } => containers::list(&client, remote, all, app, of.owner).await,
+            Command::Ps(which) => containers::list(&client, remote, which).await,
             Command::Inspect { container } => containers::inspect(&client, remote, &container).await,
             Command::Logs { target, logs } => containers::logs_of(&client, &target, &logs).await,
-            Command::Start { container } => containers::act(&client, remote, &container, "start", None).await,
-            Command::Stop { container, grace } => {
-                containers::act(&client, remote, &container, "stop", grace.map(|grace| ("grace", grace))).await
-            }
+            Command::Start { container } => containers::act(&client, remote, &container, "start", []).await,
+            Command::Stop { container, grace } => containers::act(&client, remote, &container, "stop", [("grace", grace)]).await,
             Command::Restart { container, grace } => {
-                containers::act(&client, remote, &container, "restart", grace.map(|grace| ("grace", grace))).await
+                containers::act(&client, remote, &container, "restart", [("grace", grace)]).await
             }
             Command::Kill { container, signal } => {
-                containers::act(&client, remote, &container, "kill", signal.map(|signal| ("signal", signal))).await
+                containers::act(&client, remote, &container, "kill", [("signal", signal)]).await
             }
             Command::Rm { container, force } => containers::remove(&client, &container, force).await,
             Command::Stats { target, once } => containers::stats(&client, remote, &target, once).await,

@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::container_commands::Exec;
-use super::containers::container_of;
+use super::containers::{Newest, container_of};
 use crate::client::{Client, Frame, Said, Sayer, Teller};
 
 const READ_BYTES: usize = 32 * 1024;
@@ -24,7 +24,7 @@ pub(super) async fn exec(client: &Client, wanted: Exec) -> anyhow::Result<ExitCo
     if wanted.tty && wanted.interactive && !io::stdin().is_terminal() {
         bail!("standard input is no terminal: leave out -t");
     }
-    let container = container_of(client, &wanted.target, true).await?;
+    let container = container_of(client, &wanted.target, Newest::Running).await?;
     let (mut sayer, mut teller) = client.terminal(&format!("{container}/exec?{}", query(&wanted)?)).await?;
     // Before the terminal is changed: no signal may end this in between.
     let mut ends = Ends::new()?;
