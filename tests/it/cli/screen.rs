@@ -48,8 +48,8 @@ fn a_name_that_is_none_is_refused_before_anything_is_sent() {
     ];
     let names = ["..", EVIL, "a/b", ".", "../apps", "a b", "a?x=y", "a#b", "%2e%2e", "a\nb", ""];
     for (at, line) in lines.into_iter().enumerate() {
-        // All of them once; then those that lead elsewhere.
-        for name in names.iter().take(if at == 0 { names.len() } else { 2 }) {
+        // All of them once; then the one that leads elsewhere.
+        for name in names.iter().take(if at == 0 { names.len() } else { 1 }) {
             let ended = nowhere.with(line, name);
             assert_eq!((ended.code, ended.out.as_str()), (1, ""), "{line} {name:?}: {}", ended.err);
             assert!(!ended.err.contains("cannot reach"), "{line} {name:?} was sent: {}", ended.err);
