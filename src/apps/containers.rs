@@ -242,5 +242,5 @@ pub(super) fn running(seen: &Seen) -> Result<()> {
     if matches!(seen.summary.state, ContainerState::Running | ContainerState::Paused) {
         return Ok(());
     }
-    Err(Error::Conflict { code: "not_running", detail: format!("the container does not run: {}", seen.summary.status) })
+    Err(Error::Conflict { code: "not_running", detail: format!("the container does not run: {}", seen.summary.state) })
 }

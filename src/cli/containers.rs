@@ -66,8 +66,8 @@ const RUN: [&str; 18] = [
     "error.code",
     "error.message",
 ];
-const CONTAINERS: [&str; 8] = ["owner", "id", "name", "app", "image", "state", "status", "ports"];
-const CONTAINER: [&str; 22] = [
+const CONTAINERS: [&str; 8] = ["owner", "id", "name", "app", "image", "state", "health", "ports"];
+const CONTAINER: [&str; 21] = [
     "owner",
     "id",
     "name",
@@ -75,7 +75,6 @@ const CONTAINER: [&str; 22] = [
     "run",
     "image",
     "state",
-    "status",
     "health",
     "exit_code",
     "oom_killed",

@@ -115,8 +115,6 @@ pub struct ContainerSummary {
     pub command: String,
     pub state: ContainerState,
     pub health: Option<Health>,
-    /// The engine's own words (`Up 3 minutes (healthy)`).
-    pub status: String,
     pub labels: BTreeMap<String, String>,
     /// What is really published now.
     pub ports: Vec<OpenPort>,

@@ -173,7 +173,6 @@ impl From<Listed> for ContainerSummary {
             command: one.command,
             state: state(&one.state),
             health: health(&one.status),
-            status: one.status,
             labels: known_labels(one.labels.unwrap_or_default()),
             ports: one.ports.unwrap_or_default().iter().filter_map(port).collect(),
             networks: one.network_settings.unwrap_or_default().networks.unwrap_or_default().into_keys().collect(),

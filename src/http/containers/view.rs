@@ -39,8 +39,6 @@ pub struct ContainerView {
     image_id: String,
     #[schema(pattern = "^(created|running|paused|restarting|removing|exited|dead)$")]
     state: &'static str,
-    /// In the engine's words.
-    status: String,
     #[schema(pattern = "^(starting|healthy|unhealthy)$")]
     health: Option<&'static str>,
     ports: Vec<PortView>,
@@ -110,7 +108,6 @@ impl ContainerView {
             image: seen.image().to_owned(),
             image_id: summary.image_id.clone(),
             state: state_name(summary.state),
-            status: summary.status.clone(),
             health: summary.health.map(|health| match health {
                 Health::Starting => "starting",
                 Health::Healthy => "healthy",
