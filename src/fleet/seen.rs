@@ -16,6 +16,10 @@ use crate::store::{StoreError, Topic};
 
 /// Between two tries to reach the engine.
 const PAUSE: Duration = Duration::from_secs(1);
+/// An engine that tells of nothing is asked this often whether it is still there: one that hangs ends no stream.
+const BEAT: Duration = Duration::from_secs(5);
+/// How long a look at one container may take before the engine counts as away.
+const LOOKED: Duration = Duration::from_secs(30);
 /// Events that come so close together are answered with one look.
 const BURST: usize = 256;
 
@@ -66,6 +70,8 @@ impl Seen {
 pub(super) struct Cache {
     // A std mutex, for it is never held across an await.
     all: Mutex<All>,
+    /// The same as `whole`, for those who wait for it to end.
+    known: tokio::sync::watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -74,6 +80,8 @@ struct All {
     by_run: HashMap<RunId, String>,
     /// Whether a list was read since the stream of events began, and the stream goes on.
     whole: bool,
+    /// How often it has become so.
+    lists: u64,
 }
 
 impl Cache {
@@ -143,13 +151,21 @@ impl Fleet {
         self.seen_cache().lock().whole
     }
 
+    /// Grows each time that everything is known anew: what happened before that woke nobody.
+    pub(super) fn lists(&self) -> u64 {
+        self.seen_cache().lock().lists
+    }
+
     /// Watches the engine until `stop`; when it goes away, it is looked for again.
     pub(super) async fn watch(&self, stop: CancellationToken) {
+        let mut told = None;
         loop {
             let watched = tokio::select! { watched = self.watch_once() => watched, () = stop.cancelled() => return };
-            self.seen_cache().lock().whole = false;
+            self.set_whole(false);
             self.tell_everybody();
-            if let Err(error) = watched {
+            // Once for each time that it goes, however often it is looked for.
+            if told.replace(self.lists()) != Some(self.lists()) {
+                let error = watched.err().unwrap_or_else(away);
                 tracing::warn!(%error, "the engine's containers are not known for now");
             }
             tokio::select! { () = tokio::time::sleep(PAUSE) => {} () = stop.cancelled() => return }
@@ -173,21 +189,75 @@ impl Fleet {
         for id in gone {
             self.forget(&id);
         }
-        self.seen_cache().lock().whole = true;
-        self.tell_everybody();
-        while let Some(burst) = events.next().await {
+        self.is_known();
+        let mut beat = tokio::time::interval_at(tokio::time::Instant::now() + BEAT, BEAT);
+        let mut died: BTreeSet<String> = BTreeSet::new();
+        loop {
+            let burst = tokio::select! {
+                burst = events.next() => burst.ok_or_else(away)?,
+                _ = beat.tick() => {
+                    self.answers().await?;
+                    for id in std::mem::take(&mut died) {
+                        self.look_at(&id).await?;
+                    }
+                    continue;
+                }
+            };
             let mut moved = BTreeSet::new();
             for event in burst {
                 let event = event?;
                 if event.kind == EventKind::Container && changes_state(&event.action) {
+                    // The engine tells it before its own list knows.
+                    if event.action == "die" {
+                        died.insert(event.id.clone());
+                    }
                     moved.insert(event.id);
                 }
             }
             for id in moved {
                 self.look_at(&id).await?;
+                self.wake_run_of(&id);
             }
         }
-        Err(away())
+    }
+
+    fn set_whole(&self, whole: bool) {
+        let cache = self.seen_cache();
+        let mut all = cache.lock();
+        (all.whole, all.lists) = (whole, all.lists + u64::from(whole));
+        cache.known.send_replace(whole);
+    }
+
+    /// Comes when the engine goes away, and at once while it is.
+    pub(super) async fn goes_away(&self) {
+        let mut known = self.seen_cache().known.subscribe();
+        // Its sender lives as long as the cache.
+        let _ = known.wait_for(|known| !known).await;
+    }
+
+    /// Everything is known from now on.
+    fn is_known(&self) {
+        let (mut ours, mut orphans, all) = (0, 0, {
+            self.set_whole(true);
+            self.seen_cache().lock().by_id.values().cloned().collect::<Vec<_>>()
+        });
+        for seen in &all {
+            match seen.whose {
+                Whose::Run(..) => ours += 1,
+                Whose::Orphan => orphans += 1,
+                Whose::Foreign => {}
+            }
+        }
+        tracing::info!(containers = all.len(), ours, orphans, "the engine's containers are known");
+        self.tell_everybody();
+    }
+
+    /// A busy engine may be late once.
+    async fn answers(&self) -> Result<()> {
+        match self.engine().info().await {
+            Ok(_) => Ok(()),
+            Err(_) => self.engine().info().await.map(drop),
+        }
     }
 
     /// Looks at one container now, whatever the events say.
@@ -195,7 +265,8 @@ impl Fleet {
     /// # Errors
     /// When the engine is away.
     pub async fn look_at(&self, id: &str) -> Result<()> {
-        match self.engine().containers(Some(id)).await?.into_iter().next() {
+        let look = tokio::time::timeout(LOOKED, self.engine().containers(Some(id)));
+        match look.await.map_err(|_| away())??.into_iter().next() {
             Some(summary) => self.note(summary).await?,
             None => self.forget(id),
         }
@@ -232,6 +303,14 @@ impl Fleet {
             Some(record) => Whose::Run(run, record.owner),
             None => Whose::Orphan,
         })
+    }
+
+    /// Also when the list told nothing new: what the event told of, an inspect knows.
+    fn wake_run_of(&self, id: &str) {
+        let run = self.seen_cache().lock().by_id.get(id).and_then(|seen| seen.run());
+        if let Some(run) = run {
+            self.store().wakes().wake(Topic::Run(run));
+        }
     }
 
     /// The engine came or went: every reader looks again.

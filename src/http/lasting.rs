@@ -32,7 +32,13 @@ pub(super) struct Right {
 
 impl Right {
     /// `until`: when the proof ends by itself, if that is known.
-    pub(super) fn new(app: &App, client: &Client, rule: Option<Rule>, shown: Option<Presented>, until: Option<Timestamp>) -> Self {
+    pub(super) fn new(
+        app: &App,
+        client: &Client,
+        rule: Option<Rule>,
+        shown: Option<Presented>,
+        until: Option<Timestamp>,
+    ) -> Self {
         Self { app: app.clone(), client: client.clone(), rule, shown, until }
     }
 
