@@ -221,6 +221,7 @@ impl Service {
             bind_roots: rules.bind_roots,
             forbidden_sources: rules.forbidden_sources,
             grace: GRACE,
+            pull_silence: c.push_stall.0,
             installation: self.installation.clone(),
         };
         Fleet::new(

@@ -5,6 +5,7 @@
 //! seen      every container of the engine, fed by one list and one stream of events; lists never ask the engine
 //! keeper    each live run has a task that brings it from the wish to its end, from whatever state it is found in
 //! steps     what that task does in each state
+//! ends      the last of them: how a run comes to its end
 //! images    which image a run is made from, and who may use it
 //! pulls     one pull for many runs of one image
 //! places    networks and volumes
@@ -12,6 +13,7 @@
 //! sweep     containers, networks and volumes of ours that have no record
 //! ```
 
+mod ends;
 mod images;
 mod keeper;
 mod log;
@@ -59,6 +61,8 @@ pub struct FleetSettings {
     pub forbidden_sources: Vec<PathBuf>,
     /// How long a container has to end when it is asked to.
     pub grace: Duration,
+    /// How long a pull may tell nothing before it is given up.
+    pub pull_silence: Duration,
     /// What tells our containers from those of another installation on the same engine.
     pub installation: String,
 }

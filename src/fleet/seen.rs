@@ -19,6 +19,10 @@ use crate::store::{StoreError, Topic};
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long a look waits for a container that the engine is busy with.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// An engine that tells of nothing is asked this often whether it is still there: one that hangs ends no stream.
+const BEAT: Duration = Duration::from_secs(5);
+/// How long a look at one container may take before the engine counts as away.
+const LOOKED: Duration = Duration::from_secs(30);
 /// Events that come so close together are answered with one look.
 const BURST: usize = 256;
 
@@ -70,6 +74,8 @@ pub(super) struct Cache {
     // A std mutex, for it is never held across an await.
     all: Mutex<All>,
     looks: AtomicU64,
+    /// The same as `whole`, for those who wait for it to end.
+    known: tokio::sync::watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -80,6 +86,8 @@ struct All {
     looks: HashMap<String, u64>,
     /// Whether a list was read since the stream of events began, and the stream goes on.
     whole: bool,
+    /// How often it has become so.
+    lists: u64,
 }
 
 impl Cache {
@@ -159,13 +167,21 @@ impl Fleet {
         self.seen_cache().lock().whole
     }
 
+    /// Grows each time that everything is known anew: what happened before that woke nobody.
+    pub(super) fn lists(&self) -> u64 {
+        self.seen_cache().lock().lists
+    }
+
     /// Watches the engine until `stop`; when it goes away, it is looked for again.
     pub(super) async fn watch(&self, stop: CancellationToken) {
+        let mut told = None;
         loop {
             let watched = tokio::select! { watched = self.watch_once() => watched, () = stop.cancelled() => return };
-            self.seen_cache().lock().whole = false;
+            self.set_whole(false);
             self.tell_everybody();
-            if let Err(error) = watched {
+            // Once for each time that it goes, however often it is looked for.
+            if told.replace(self.lists()) != Some(self.lists()) {
+                let error = watched.err().unwrap_or_else(away);
                 tracing::warn!(%error, "the engine's containers are not known for now");
             }
             tokio::select! { () = tokio::time::sleep(PAUSE) => {} () = stop.cancelled() => return }
@@ -190,9 +206,16 @@ impl Fleet {
         for id in gone {
             self.forget(&id);
         }
-        self.seen_cache().lock().whole = true;
-        self.tell_everybody();
-        while let Some(burst) = events.next().await {
+        self.is_known();
+        let mut beat = tokio::time::interval_at(tokio::time::Instant::now() + BEAT, BEAT);
+        loop {
+            let burst = tokio::select! {
+                burst = events.next() => burst.ok_or_else(away)?,
+                _ = beat.tick() => {
+                    self.answers().await?;
+                    continue;
+                }
+            };
             let mut moved = BTreeSet::new();
             for event in burst {
                 let event = event?;
@@ -202,9 +225,48 @@ impl Fleet {
             }
             for id in moved {
                 self.look_at(&id).await?;
+                self.wake_run_of(&id);
             }
         }
-        Err(away())
+    }
+
+    fn set_whole(&self, whole: bool) {
+        let cache = self.seen_cache();
+        let mut all = cache.lock();
+        (all.whole, all.lists) = (whole, all.lists + u64::from(whole));
+        cache.known.send_replace(whole);
+    }
+
+    /// Comes when the engine goes away, and at once while it is.
+    pub(super) async fn goes_away(&self) {
+        let mut known = self.seen_cache().known.subscribe();
+        // Its sender lives as long as the cache.
+        let _ = known.wait_for(|known| !known).await;
+    }
+
+    /// Everything is known from now on.
+    fn is_known(&self) {
+        let (mut ours, mut orphans, all) = (0, 0, {
+            self.set_whole(true);
+            self.seen_cache().lock().by_id.values().cloned().collect::<Vec<_>>()
+        });
+        for seen in &all {
+            match seen.whose {
+                Whose::Run(..) => ours += 1,
+                Whose::Orphan => orphans += 1,
+                Whose::Foreign => {}
+            }
+        }
+        tracing::info!(containers = all.len(), ours, orphans, "the engine's containers are known");
+        self.tell_everybody();
+    }
+
+    /// A busy engine may be late once.
+    async fn answers(&self) -> Result<()> {
+        match self.engine().info().await {
+            Ok(_) => Ok(()),
+            Err(_) => self.engine().info().await.map(drop),
+        }
     }
 
     /// Looks at one container now, whatever the events say.
@@ -217,7 +279,10 @@ impl Fleet {
         let summary = match tokio::time::timeout(PATIENCE, self.engine().inspect(id, false)).await {
             Ok(details) => details?.map(|details| details.summary),
             // One whose lock is held for long keeps no other waiting.
-            Err(_) => self.engine().containers(Some(id)).await?.pop(),
+            Err(_) => {
+                let list = tokio::time::timeout(LOOKED, self.engine().containers(Some(id)));
+                list.await.map_err(|_| away())??.pop()
+            }
         };
         match summary {
             Some(summary) => self.note(summary, look).await?,
@@ -257,6 +322,14 @@ impl Fleet {
             Some(record) => Whose::Run(run, record.owner),
             None => Whose::Orphan,
         })
+    }
+
+    /// Also when the list told nothing new: what the event told of, an inspect knows.
+    fn wake_run_of(&self, id: &str) {
+        let run = self.seen_cache().lock().by_id.get(id).and_then(|seen| seen.run());
+        if let Some(run) = run {
+            self.store().wakes().wake(Topic::Run(run));
+        }
     }
 
     /// The engine came or went: every reader looks again.

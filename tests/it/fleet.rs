@@ -1,15 +1,21 @@
 //! Runs on the real engine, kept by a keeper that may be cut off and by an engine that others use, too.
 
 mod cut_off;
+mod engine_away;
 mod life;
+mod orphans;
+mod pulling;
+mod races;
+mod restarts;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use dockwright::apps::{Apps, Line, NewRun, OutputQuery};
 use dockwright::auth::Principal;
+use dockwright::config::Settings;
 use dockwright::domain::{Owner, Proof, Quota, Role, Run, RunId, RunState, Timestamp, User};
-use dockwright::engine::containers::{Containers, INSTALLATION, Networks};
+use dockwright::engine::containers::{Containers, INSTALLATION, Networks, Volumes};
 use dockwright::error::Error;
 use dockwright::fleet::{self, Fleet};
 use dockwright::store::objects::Object;
@@ -31,8 +37,14 @@ pub struct Node {
 
 impl Node {
     pub async fn start(backend: Backend) -> Self {
+        Self::start_with(backend, |_| {}).await
+    }
+
+    pub async fn start_with(backend: Backend, change: impl FnOnce(&mut Settings)) -> Self {
         let data = tempfile::tempdir().expect("a folder");
-        let config = settings(backend, data.path().to_owned()).resolve(None).expect("valid settings");
+        let mut settings = settings(backend, data.path().to_owned());
+        change(&mut settings);
+        let config = settings.resolve(None).expect("valid settings");
         let service = Service::open(config).await.expect("opens");
         let parts = service.use_cases();
         let mut node = Self { service, parts, keeper: None, _data: data };
@@ -124,6 +136,9 @@ impl Drop for Node {
             }
             for network in docker.networks((INSTALLATION, &installation)).await.unwrap_or_default() {
                 let _ = docker.remove_network(&network.name).await;
+            }
+            for volume in docker.volumes((INSTALLATION, &installation), false).await.unwrap_or_default() {
+                let _ = docker.remove_volume(&volume.name).await;
             }
         };
         tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(clean));

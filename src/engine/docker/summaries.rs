@@ -219,15 +219,7 @@ pub(super) fn known_labels(mut labels: BTreeMap<String, String>) -> BTreeMap<Str
 }
 
 fn state(word: &str) -> ContainerState {
-    match word {
-        "created" => ContainerState::Created,
-        "running" => ContainerState::Running,
-        "paused" => ContainerState::Paused,
-        "restarting" => ContainerState::Restarting,
-        "removing" => ContainerState::Removing,
-        "exited" => ContainerState::Exited,
-        _ => ContainerState::Dead,
-    }
+    ContainerState::ALL.into_iter().find(|state| state.as_str() == word).unwrap_or(ContainerState::Dead)
 }
 
 fn health(status: &str) -> Option<Health> {

@@ -108,7 +108,7 @@ pub async fn run(State(app): State<App>, Extension(caller): Caller, request: Req
         let mut fields = spec::object(sent)?;
         let registry = registry(&mut fields)?;
         let new = NewRun { id: Some(RunId::from(id)), registry, built_here: false };
-        Ok(accepted(&app.apps.run_once(caller, &fields, new).await?))
+        Ok(accepted(app, &app.apps.run_once(caller, &fields, new).await?))
     })
     .await
 }
@@ -141,7 +141,7 @@ async fn from_upload(app: &App, caller: &Principal, request: Request) -> Result<
         app.builds.submit(caller, id, draft).await?;
         let new = NewRun { id: Some(RunId::from(id)), registry: None, built_here: true };
         match app.apps.run_once(caller, &fields, new).await {
-            Ok(run) => Ok(accepted(&run)),
+            Ok(run) => Ok(accepted(app, &run)),
             Err(error) => Err(without_build(app, caller, id, error).await),
         }
     })

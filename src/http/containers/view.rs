@@ -13,17 +13,6 @@ use crate::domain::quantity::{Bytes, Cpus};
 use crate::domain::{Protocol, Run, Timestamp};
 use crate::http::apps::SecretField;
 
-/// What the engine calls the states of containers.
-pub const STATES: [(ContainerState, &str); 7] = [
-    (ContainerState::Created, "created"),
-    (ContainerState::Running, "running"),
-    (ContainerState::Paused, "paused"),
-    (ContainerState::Restarting, "restarting"),
-    (ContainerState::Removing, "removing"),
-    (ContainerState::Exited, "exited"),
-    (ContainerState::Dead, "dead"),
-];
-
 /// A container in a list.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Container)]
@@ -107,7 +96,7 @@ impl ContainerView {
             app: seen.app().map(str::to_owned),
             image: seen.image().to_owned(),
             image_id: summary.image_id.clone(),
-            state: state_name(summary.state),
+            state: summary.state.as_str(),
             health: summary.health.map(|health| match health {
                 Health::Starting => "starting",
                 Health::Healthy => "healthy",
@@ -127,10 +116,6 @@ impl ContainerView {
             run,
         }
     }
-}
-
-fn state_name(state: ContainerState) -> &'static str {
-    STATES.iter().find(|(one, _)| *one == state).map_or("unknown", |(_, name)| name)
 }
 
 #[derive(Serialize, ToSchema)]
