@@ -171,8 +171,13 @@ impl Run {
         if started_at.is_none() || started_at == self.started_at {
             return;
         }
-        let counted_on = restarts.checked_sub(self.engine_restarts).filter(|more| *more > 0);
-        self.restarts += counted_on.unwrap_or(restarts + 1);
+        self.restarts += match restarts.checked_sub(self.engine_restarts) {
+            // Counted before the process was started, or started by hand.
+            Some(0) => 1,
+            Some(more) => more,
+            // The engine has begun to count anew.
+            None => restarts + 1,
+        };
         (self.engine_restarts, self.started_at) = (restarts, started_at);
     }
 

@@ -228,6 +228,8 @@ impl Fleet {
     }
 
     async fn note_running(&self, run: &Run, container: &str) -> Result<Next> {
+        // Whoever sees the run running sees its container running.
+        self.look_at(container).await?;
         let details = self.engine().inspect(container, false).await?;
         let at = details.as_ref().and_then(|details| details.started_at).unwrap_or_else(Timestamp::now);
         let restarts = details.map_or(0, |details| details.restarts);

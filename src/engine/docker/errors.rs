@@ -77,6 +77,8 @@ pub(super) const TOO_MANY: &[&str] =
 pub(super) const UNKNOWN_CALLER: &[&str] = &[
     "no basic auth credentials",
     " unauthorized: ",
+    // A status without a body.
+    " unauthorized\n",
     "401 unauthorized",
     "authentication required",
     "authorization failed",
@@ -229,8 +231,8 @@ fn fits(text: &str, pattern: &str) -> bool {
 
 /// Makes an error of what the engine said; `status` is that of its answer, if it was one.
 pub(super) fn sort(doing: Doing, status: Option<u16>, message: &str) -> EngineError {
-    // A blank at the beginning, and one for each line's end: the rules ask for it before a word.
-    let text = format!(" {}", message.to_lowercase().replace(['\n', '\t'], " "));
+    // A blank at the beginning and for each line's end, for the rules ask for it before a word; the only end of a line is the last.
+    let text = format!(" {}\n", message.trim_end().to_lowercase().replace(['\n', '\t'], " "));
     let rules = match doing {
         Doing::Build { .. } => BUILD,
         Doing::Push => PUSH,

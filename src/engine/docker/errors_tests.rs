@@ -189,6 +189,7 @@ fn pushes() {
         Doing::Push,
         &[
             ("no basic auth credentials", "registry_auth", None),
+            ("unauthorized", "registry_auth", None),
             ("unauthorized: authentication required", "registry_auth", None),
             ("unauthorized: incorrect username or password", "registry_auth", None),
             ("denied: requested access to the resource is denied", "push_denied", None),
