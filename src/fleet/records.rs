@@ -4,6 +4,9 @@ use crate::domain::{Holding, Holdings, Owner, Quota, Run, RunId, RunLog, Scope};
 use crate::store::objects::{Expect, Kind, Object, Write};
 use crate::store::{Result, Store, StoreError};
 
+/// How often a change is tried while others of the same owner come between. Each time one of them gets through.
+const TRIES: usize = 1000;
+
 /// See the module.
 pub struct Records<'a>(pub(super) &'a Store);
 
@@ -29,25 +32,36 @@ impl Records<'_> {
     /// Accepts a run, unless its owner would hold more than the quota allows.
     ///
     /// # Errors
-    /// [`StoreError::OverQuota`]; or when the store cannot be asked.
+    /// [`StoreError::Conflict`] when there is a run with its id; [`StoreError::OverQuota`]; or when the store cannot be asked.
     pub async fn add(&self, run: &Run, quota: &Quota) -> Result<()> {
-        loop {
-            let held = self.holdings_object(&run.owner).await?;
-            let mut holdings = held.as_ref().map(|object| object.body.clone()).unwrap_or_default();
-            if let Some(over) = over_quota(&holdings, run, quota) {
-                return Err(over);
-            }
-            holdings.runs.insert(run.id.to_string(), holding(run));
-            let mut put = Write::put(Kind::Run, run.id.to_string(), &run.owner, Expect::Absent, run);
-            if let Some(app) = &run.app {
-                put = put.under(app.id.to_string());
-            }
-            let writes = [put, live(run), hold(&run.owner, held.as_ref(), &holdings)];
-            match self.0.commit(&writes).await {
-                Err(StoreError::Conflict) => {}
+        for _ in 0..TRIES {
+            let refused = match self.try_add(run, quota).await {
+                Err(refused @ (StoreError::Conflict | StoreError::OverQuota { .. })) => refused,
                 other => return other,
+            };
+            // It may be this very run that takes the room.
+            if self.run(&Scope::All, run.id).await?.is_some() {
+                return Err(StoreError::Conflict);
+            }
+            if !matches!(refused, StoreError::Conflict) {
+                return Err(refused);
             }
         }
+        Err(too_busy())
+    }
+
+    async fn try_add(&self, run: &Run, quota: &Quota) -> Result<()> {
+        let held = self.holdings_object(&run.owner).await?;
+        let mut holdings = held.as_ref().map(|object| object.body.clone()).unwrap_or_default();
+        if let Some(over) = over_quota(&holdings, run, quota) {
+            return Err(over);
+        }
+        holdings.runs.insert(run.id.to_string(), holding(run));
+        let mut put = Write::put(Kind::Run, run.id.to_string(), &run.owner, Expect::Absent, run);
+        if let Some(app) = &run.app {
+            put = put.under(app.id.to_string());
+        }
+        self.0.commit(&[put, live(run), hold(&run.owner, held.as_ref(), &holdings)]).await
     }
 
     /// Changes a run by a rule of the domain; `change` may be called again when another change came between. Whatever the change means
@@ -59,7 +73,7 @@ impl Records<'_> {
     where
         F: Fn(&mut Run) -> Result<()> + Send + Sync,
     {
-        loop {
+        for _ in 0..TRIES {
             let Some(object) = self.run(scope, id).await? else { return Ok(None) };
             let mut run = object.body.clone();
             change(&mut run)?;
@@ -88,6 +102,7 @@ impl Records<'_> {
                 Err(error) => return Err(error),
             }
         }
+        Err(too_busy())
     }
 
     /// Takes a run out of the history. Its container must be gone.
@@ -96,7 +111,7 @@ impl Records<'_> {
     /// When the store cannot be asked.
     pub async fn remove(&self, run: &Run) -> Result<()> {
         let id = run.id.to_string();
-        loop {
+        for _ in 0..TRIES {
             let held = self.holdings_object(&run.owner).await?;
             let mut writes: Vec<Write> =
                 [Kind::Run, Kind::LiveRun, Kind::RunLog].map(|kind| Write::remove(kind, &id, Expect::Anything)).into();
@@ -110,6 +125,7 @@ impl Records<'_> {
                 other => return other,
             }
         }
+        Err(too_busy())
     }
 
     /// Runs that are not over.
@@ -134,6 +150,10 @@ impl Records<'_> {
     pub(super) async fn put_log(&self, owner: &Owner, id: RunId, log: &RunLog) -> Result<()> {
         self.0.commit(&[Write::put(Kind::RunLog, id.to_string(), owner, Expect::Anything, log)]).await
     }
+}
+
+fn too_busy() -> StoreError {
+    StoreError::Unavailable("too many changes of one owner's containers at once".into())
 }
 
 fn live(run: &Run) -> Write {

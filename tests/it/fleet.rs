@@ -1,5 +1,6 @@
 //! Runs on the real engine, kept by a keeper that may be cut off and by an engine that others use, too.
 
+mod again;
 mod cut_off;
 mod life;
 
