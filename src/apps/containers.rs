@@ -123,10 +123,15 @@ impl Apps {
     /// Does something to a container; answers it as it is afterwards.
     ///
     /// # Errors
-    /// The engine's own words; [`Error::TooMany`] when a start would go over the quota.
+    /// The engine's own words; [`Error::Invalid`] when the caller could not make such a container today; [`Error::TooMany`] when a start
+    /// would go over the quota.
     pub async fn act(&self, caller: &Principal, key: &str, deed: &Deed) -> Result<ContainerInfo> {
         let (seen, run) = self.own_container(caller, key).await?;
         let id = &seen.summary.id;
+        // Before a restart stops anything.
+        if matches!(deed, Deed::Start | Deed::Restart(_)) {
+            self.recheck(caller, &run.spec)?;
+        }
         match deed {
             Deed::Start => self.start_again(caller, &run).await?,
             Deed::Stop(grace) if run.state.is_live() => self.end_run(caller, run.id, *grace).await.map(drop)?,

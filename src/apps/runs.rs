@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{Apps, spec};
 use crate::auth::Principal;
-use crate::domain::{App, Owner, Run, RunId, RunOfApp, RunState, Scope, Timestamp};
+use crate::domain::{App, ContainerSpec, Owner, Run, RunId, RunOfApp, RunState, Scope, Timestamp};
 use crate::error::{Error, Result};
 use crate::fleet::container_name;
 use crate::store::objects::{Kind, Object, ObjectQuery};
@@ -40,8 +40,10 @@ impl Apps {
     /// Starts an app. Answers as soon as the wish is durable.
     ///
     /// # Errors
-    /// [`Error::TooMany`] `quota_exceeded`; or when the store cannot be asked.
+    /// [`Error::Invalid`] when the caller could not make such an app today; [`Error::TooMany`] `quota_exceeded`; or when the store
+    /// cannot be asked.
     pub async fn run_app(&self, caller: &Principal, app: &App, new: NewRun) -> Result<Run> {
+        self.recheck(caller, &app.spec)?;
         let id = new.id.unwrap_or_else(RunId::new);
         let secrets = self.open_env(&App::purpose(&app.owner, app.id), app.sealed_env.as_deref())?;
         let of = RunOfApp { id: app.id, name: app.name.clone(), generation: app.generation };
@@ -71,14 +73,12 @@ impl Apps {
         spec::read(fields, &self.rules, Self::rights(caller)).map(drop)
     }
 
-    fn fresh(
-        &self,
-        id: RunId,
-        owner: Owner,
-        spec: crate::domain::ContainerSpec,
-        sealed_env: Option<String>,
-        registry: Option<String>,
-    ) -> Run {
+    /// Rights end, apps get other owners, and rules change: what was allowed once is looked at each time that it is to run.
+    pub(super) fn recheck(&self, caller: &Principal, stored: &ContainerSpec) -> Result<()> {
+        spec::recheck(stored, &self.rules, Self::rights(caller))
+    }
+
+    fn fresh(&self, id: RunId, owner: Owner, spec: ContainerSpec, sealed_env: Option<String>, registry: Option<String>) -> Run {
         Run {
             id,
             owner,

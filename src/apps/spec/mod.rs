@@ -94,6 +94,14 @@ pub fn patch(
     checked(&merged, Some(current), rules, rights)
 }
 
+/// Whether a spec that was accepted before is still allowed.
+///
+/// # Errors
+/// As [`read`].
+pub fn recheck(stored: &ContainerSpec, rules: &SpecRules, rights: Rights) -> Result<()> {
+    checked(&show(stored), Some(stored), rules, rights).map(drop)
+}
+
 /// RFC 7396, section 2; but a `null` for what is not there stays, so that an unknown field is told also then.
 fn merge(target: &mut Map<String, Value>, change: &Map<String, Value>) {
     for (key, value) in change {
