@@ -130,13 +130,13 @@ impl Apps {
     /// # Errors
     /// When the store cannot be asked.
     pub async fn app_state(&self, app: &App) -> Result<AppState> {
-        let (runs, _) = self.runs_of(app, None, limits::PAGE).await?;
-        let mut state = AppState { last: runs.first().map(|run| run.body.id), ..AppState::default() };
-        for run in runs.iter().map(|object| &object.body).filter(|run| run.state.is_live()) {
-            state.live.push(run.id);
-            state.restart_needed |= run.app.as_ref().is_some_and(|of| of.generation != app.generation);
-        }
-        Ok(state)
+        let live = self.fleet.records().live_of(app).await?;
+        let (newest, _) = self.runs_of(app, None, 1).await?;
+        Ok(AppState {
+            restart_needed: live.iter().any(|(_, generation)| *generation != Some(app.generation)),
+            live: live.into_iter().map(|(id, _)| id).collect(),
+            last: newest.first().map(|run| run.body.id),
+        })
     }
 
     /// An app's runs, newest first.

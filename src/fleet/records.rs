@@ -1,7 +1,7 @@
 //! Runs in the store, and what their owner's containers take: both change in one commit.
 
-use crate::domain::{Holding, Holdings, Owner, Quota, Run, RunId, RunLog, Scope};
-use crate::store::objects::{Expect, Kind, Object, Write};
+use crate::domain::{App, Holding, Holdings, Owner, Quota, Run, RunId, RunLog, Scope, limits};
+use crate::store::objects::{Expect, Kind, Object, ObjectQuery, Write};
 use crate::store::{Result, Store, StoreError};
 
 /// How often a change is tried while others of the same owner come between. Each time one of them gets through.
@@ -57,10 +57,7 @@ impl Records<'_> {
             return Err(over);
         }
         holdings.runs.insert(run.id.to_string(), holding(run));
-        let mut put = Write::put(Kind::Run, run.id.to_string(), &run.owner, Expect::Absent, run);
-        if let Some(app) = &run.app {
-            put = put.under(app.id.to_string());
-        }
+        let put = Write::put(Kind::Run, run.id.to_string(), &run.owner, Expect::Absent, run).under(history_of(run));
         self.0.commit(&[put, live(run), hold(&run.owner, held.as_ref(), &holdings)]).await
     }
 
@@ -133,8 +130,18 @@ impl Records<'_> {
     /// # Errors
     /// When the store cannot be asked.
     pub async fn live(&self) -> Result<Vec<RunId>> {
-        let live = self.0.all_objects::<()>(&Scope::All, Kind::LiveRun).await?;
+        let live = self.0.all_objects::<Option<u64>>(&Scope::All, Kind::LiveRun).await?;
         Ok(live.into_iter().filter_map(|object| object.id.parse().ok()).collect())
+    }
+
+    /// An app's runs that are not over, newest first, each with the generation of the app that it was made from.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn live_of(&self, app: &App) -> Result<Vec<(RunId, Option<u64>)>> {
+        let query = ObjectQuery { parent: Some(app.id.to_string()), limit: limits::PAGE, ..ObjectQuery::one(Kind::LiveRun) };
+        let live = self.0.all_of::<Option<u64>>(query).await?;
+        Ok(live.into_iter().filter_map(|object| Some((object.id.parse().ok()?, object.body))).collect())
     }
 
     /// What was done for a run, and what was saved of its output.
@@ -156,9 +163,15 @@ fn too_busy() -> StoreError {
     StoreError::Unavailable("too many changes of one owner's containers at once".into())
 }
 
+/// What a run is listed under: its app, or those of its owner that have none. No app's id has a `/` in it.
+fn history_of(run: &Run) -> String {
+    run.app.as_ref().map_or_else(|| format!("/{}", run.owner), |app| app.id.to_string())
+}
+
 fn live(run: &Run) -> Write {
     if run.state.is_live() {
-        Write::put(Kind::LiveRun, run.id.to_string(), &run.owner, Expect::Anything, &())
+        let generation = run.app.as_ref().map(|app| app.generation);
+        Write::put(Kind::LiveRun, run.id.to_string(), &run.owner, Expect::Anything, &generation).under(history_of(run))
     } else {
         Write::remove(Kind::LiveRun, run.id.to_string(), Expect::Anything)
     }

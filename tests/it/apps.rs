@@ -4,6 +4,7 @@ mod basics;
 mod built;
 mod history;
 mod images;
+mod lives;
 mod many;
 mod owners;
 mod places;
