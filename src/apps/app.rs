@@ -12,6 +12,9 @@ use crate::fleet::own_id;
 use crate::store::StoreError;
 use crate::store::objects::{Expect, Kind, Object, ObjectQuery, Write};
 
+/// How often the removal of an app is tried that others change meanwhile.
+const TRIES: usize = 20;
+
 /// An app as it is asked for: its name, and the rest, which the validator reads.
 pub struct NamedApp {
     pub name: Option<ObjectName>,
@@ -196,18 +199,26 @@ impl Apps {
     /// # Errors
     /// [`Error::Conflict`] `app_runs` while something of it runs, unless by force.
     pub async fn remove_app(&self, caller: &Principal, key: &str, owner: Option<&Owner>, force: bool) -> Result<App> {
-        let app = self.app(caller, key, owner).await?.body;
-        let live = self.app_state(&app).await?.live.len();
-        if live > 0 && !force {
-            let detail = format!("{live} runs of {} are not over; stop them, or say ?force=true", app.name);
-            return Err(Error::Conflict { code: "app_runs", detail });
+        let mut found = self.app(caller, key, owner).await?;
+        let id = found.body.id.to_string();
+        for _ in 0..TRIES {
+            let live = self.fleet.records().live_of(&found.body).await?.len();
+            if live > 0 && !force {
+                let detail = format!("{live} runs of {} are not over; stop them, or say ?force=true", found.body.name);
+                return Err(Error::Conflict { code: "app_runs", detail });
+            }
+            // Before its runs, so that it starts nothing more.
+            match self.store().commit(&removal(&found)).await {
+                // It was changed meanwhile, and may have another name.
+                Err(StoreError::Conflict) => found = self.app(caller, &id, None).await?,
+                Err(error) => return Err(error.into()),
+                Ok(()) => return self.remove_runs(found.body).await,
+            }
         }
-        // Before its runs, so that it starts nothing more.
-        let writes = [
-            Write::remove(Kind::AppName, own_id(&app.owner, &app.name), Expect::Anything),
-            Write::remove(Kind::App, app.id.to_string(), Expect::Anything),
-        ];
-        self.store().commit(&writes).await?;
+        Err(StoreError::Conflict.into())
+    }
+
+    async fn remove_runs(&self, app: App) -> Result<App> {
         loop {
             let (runs, _) = self.runs_of(&app, None, limits::PAGE).await?;
             if runs.is_empty() {
@@ -218,6 +229,15 @@ impl Apps {
             }
         }
     }
+}
+
+/// Takes away an app as it was seen: the name that it had then may be another one's now, if it was changed.
+pub(super) fn removal(seen: &Object<App>) -> [Write; 2] {
+    let app = &seen.body;
+    [
+        Write::remove(Kind::App, app.id.to_string(), Expect::Revision(seen.revision)),
+        Write::remove(Kind::AppName, own_id(&app.owner, &app.name), Expect::Anything),
+    ]
 }
 
 fn taken(error: StoreError, name: &ObjectName) -> Error {
@@ -231,4 +251,54 @@ fn taken(error: StoreError, name: &ObjectName) -> Error {
 
 fn no_build(id: BuildId) -> String {
     format!("there is no build {id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+    use crate::store::sqlite::SqliteStore;
+
+    fn app(name: &str) -> App {
+        let fields = serde_json::json!({"image": "busybox"});
+        let read = spec::read(fields.as_object().expect("an object"), &spec::SpecRules::default(), spec::Rights::User);
+        let now = Timestamp::now();
+        App {
+            id: AppId::new(),
+            owner: "ada".parse().expect("a name"),
+            name: name.parse().expect("a name"),
+            spec: read.expect("a spec").0,
+            sealed_env: None,
+            generation: 1,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
+    fn puts(app: &App, expect: Expect) -> [Write; 2] {
+        [
+            Write::put(Kind::AppName, own_id(&app.owner, &app.name), &app.owner, Expect::Absent, &app.id),
+            Write::put(Kind::App, app.id.to_string(), &app.owner, expect, app),
+        ]
+    }
+
+    #[tokio::test]
+    async fn a_name_that_went_to_another_app_stays_with_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::Sqlite(SqliteStore::open(&folder.path().join("db")).expect("opens"));
+        let old = app("one");
+        store.commit(&puts(&old, Expect::Absent)).await.expect("made");
+        let seen: Object<App> = store.object(&Scope::All, Kind::App, &old.id.to_string()).await.expect("answers").expect("there");
+        // Meanwhile it gets another name, and its own goes to a new app.
+        let renamed = App { name: "two".parse().expect("a name"), ..old.clone() };
+        let mut writes = puts(&renamed, Expect::Revision(seen.revision)).to_vec();
+        writes.push(Write::remove(Kind::AppName, own_id(&old.owner, &old.name), Expect::Anything));
+        store.commit(&writes).await.expect("renamed");
+        let new = app("one");
+        store.commit(&puts(&new, Expect::Absent)).await.expect("made");
+        assert!(matches!(store.commit(&removal(&seen)).await, Err(StoreError::Conflict)), "it is not as it was seen");
+        let named: Option<Object<AppId>> =
+            store.object(&Scope::All, Kind::AppName, &own_id(&new.owner, &new.name)).await.expect("answers");
+        assert_eq!(named.map(|object| object.body), Some(new.id));
+    }
 }
