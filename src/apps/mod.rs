@@ -77,13 +77,15 @@ impl Apps {
     /// # Errors
     /// When the store cannot be asked.
     pub async fn usage(&self, owner: &Owner, usage: Usage) -> Result<Usage, Error> {
-        let held = self.fleet.records().holdings(owner).await?;
+        let records = self.fleet.records();
+        let held = records.holdings(owner).await?;
         Ok(Usage {
             containers: held.containers(),
             memory_bytes: held.sum(|run| run.memory_bytes),
             milli_cpus: held.sum(|run| run.milli_cpus),
             ports: held.sum(|run| run.ports),
-            volumes: self.count_volumes(owner).await?,
+            volumes: records.volumes(owner).await?,
+            networks: records.networks(owner).await?,
             ..usage
         })
     }

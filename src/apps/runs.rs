@@ -110,7 +110,6 @@ impl Apps {
     async fn accept(&self, caller: &Principal, run: Run) -> Result<Run> {
         // An app that an admin starts counts against its owner, whose quota is on its account.
         let quota = self.quota_of(caller, &run.owner).await?;
-        self.room_for_mounts(&run, quota.volumes).await?;
         match self.fleet.records().add(&run, &quota).await {
             // Sent before, and its answer was lost.
             Err(StoreError::Conflict) => self.run(caller, run.id).await.map(|object| object.body),

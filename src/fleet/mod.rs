@@ -8,6 +8,7 @@
 //! images    which image a run is made from, and who may use it
 //! pulls     one pull for many runs of one image
 //! places    networks and volumes
+//! room      whether an owner may have one more run, volume or network
 //! log       what a run's log has beside its container's output
 //! sweep     containers, networks and volumes of ours that have no record
 //! ```
@@ -19,6 +20,7 @@ mod names;
 mod places;
 mod pulls;
 mod records;
+mod room;
 mod seen;
 mod steps;
 mod sweep;

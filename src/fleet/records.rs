@@ -5,7 +5,7 @@ use crate::store::objects::{Expect, Kind, Object, ObjectQuery, Write};
 use crate::store::{Result, Store, StoreError};
 
 /// How often a change is tried while others of the same owner come between. Each time one of them gets through.
-const TRIES: usize = 1000;
+pub(super) const TRIES: usize = 1000;
 
 /// See the module.
 pub struct Records<'a>(pub(super) &'a Store);
@@ -25,7 +25,7 @@ impl Records<'_> {
         Ok(self.holdings_object(owner).await?.map(|object| object.body).unwrap_or_default())
     }
 
-    async fn holdings_object(&self, owner: &Owner) -> Result<Option<Object<Holdings>>> {
+    pub(super) async fn holdings_object(&self, owner: &Owner) -> Result<Option<Object<Holdings>>> {
         self.0.object(&Scope::All, Kind::Holdings, owner.as_str()).await
     }
 
@@ -53,9 +53,7 @@ impl Records<'_> {
     async fn try_add(&self, run: &Run, quota: &Quota) -> Result<()> {
         let held = self.holdings_object(&run.owner).await?;
         let mut holdings = held.as_ref().map(|object| object.body.clone()).unwrap_or_default();
-        if let Some(over) = over_quota(&holdings, run, quota) {
-            return Err(over);
-        }
+        self.room_for_run(run, &holdings, quota).await?;
         holdings.runs.insert(run.id.to_string(), holding(run));
         let put = Write::put(Kind::Run, run.id.to_string(), &run.owner, Expect::Absent, run).under(history_of(run));
         self.0.commit(&[put, live(run), hold(&run.owner, held.as_ref(), &holdings)]).await
@@ -159,7 +157,7 @@ impl Records<'_> {
     }
 }
 
-fn too_busy() -> StoreError {
+pub(super) fn too_busy() -> StoreError {
     StoreError::Unavailable("too many changes of one owner's containers at once".into())
 }
 
@@ -177,7 +175,7 @@ fn live(run: &Run) -> Write {
     }
 }
 
-fn hold(owner: &Owner, before: Option<&Object<Holdings>>, holdings: &Holdings) -> Write {
+pub(super) fn hold(owner: &Owner, before: Option<&Object<Holdings>>, holdings: &Holdings) -> Write {
     let expect = before.map_or(Expect::Absent, |object| Expect::Revision(object.revision));
     Write::put(Kind::Holdings, owner.as_str(), owner, expect, holdings)
 }
@@ -190,14 +188,15 @@ fn wanted(run: &Run) -> Option<Holding> {
 
 fn holding(run: &Run) -> Holding {
     if !run.state.is_live() {
-        return Holding { memory_bytes: 0, milli_cpus: 0, ports: 0 };
+        return Holding::default();
     }
     let ports = run.spec.ports.len() as u64;
-    Holding { memory_bytes: run.spec.memory_bytes, milli_cpus: run.spec.milli_cpus, ports }
+    let volumes = run.spec.volumes.iter().map(|mount| mount.volume.clone()).collect();
+    Holding { memory_bytes: run.spec.memory_bytes, milli_cpus: run.spec.milli_cpus, ports, volumes }
 }
 
 /// The first quota that does not leave room for the run beside what is held already.
-fn over_quota(held: &Holdings, run: &Run, quota: &Quota) -> Option<StoreError> {
+pub(super) fn over_quota(held: &Holdings, run: &Run, quota: &Quota) -> Option<StoreError> {
     let new = holding(run);
     let over = |quota: &'static str, limit: Option<u64>, used: u64, more: u64| {
         let limit = limit?;

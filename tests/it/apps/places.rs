@@ -1,9 +1,11 @@
 //! Volumes and networks: an owner's own.
 
+use dockwright::store::objects::Kind;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::harbor::{harbor, web, word};
+use crate::support::gate::Gate;
+use crate::support::harbor::{harbor, harbor_with, web, word};
 use crate::support::service::{Backend, docker, id};
 
 async fn what_a_volume_holds_survives(backend: Backend) {
@@ -108,4 +110,21 @@ async fn a_network_of_ones_own_keeps_its_containers_together() {
     let nowhere = harbor.run(&ada, json!({"command": ["true"], "network": "nowhere"})).await;
     let nowhere = harbor.over(&ada, &nowhere).await;
     assert_eq!((&nowhere["state"], &nowhere["error"]["code"]), (&"failed".into(), &"no_such_network".into()), "{nowhere}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_the_engine_does_not_make_is_not_there() {
+    let gate = Gate::engine("/volumes/create", 0).await;
+    let harbor = harbor_with(Backend::Sqlite, |settings| settings.engine = Some(format!("tcp://{}", gate.address))).await;
+    let ada = harbor.user("ada").await;
+    let making = harbor.call(&ada, Method::POST, "/api/v1/volumes", json!({"name": "own"}));
+    let (made, ()) = tokio::join!(making, async {
+        gate.reached().await;
+        drop(gate);
+    });
+    assert!(!made.0.is_success(), "{made:?}");
+    let scope = dockwright::domain::Scope::All;
+    let left = harbor.store.all_objects::<Value>(&scope, Kind::Volume).await.expect("the store");
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(harbor.read(&ada, "/api/v1/me").await["usage"]["volumes"], 0);
 }
