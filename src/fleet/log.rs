@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use futures::StreamExt;
 
 use super::Fleet;
-use crate::domain::{Run, RunLog, RunNote, SavedLine, Timestamp};
+use crate::domain::{Owner, Run, RunLog, RunNote, SavedLine, Timestamp};
 use crate::engine::containers::{OutputRange, PullProgress};
 
 /// Most notes that are kept of one run; the first and the newest stay.
@@ -26,6 +26,10 @@ pub(super) struct LogBook {
 impl LogBook {
     pub(super) fn new(run: Run, log: RunLog) -> Self {
         Self { run, log, changed: false }
+    }
+
+    pub(super) fn owner(&self) -> &Owner {
+        &self.run.owner
     }
 
     /// Adds a line, unless it is what was said last.

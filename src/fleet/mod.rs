@@ -9,6 +9,7 @@
 //! pulls     one pull for many runs of one image
 //! places    networks and volumes
 //! room      whether an owner may have one more run, volume or network
+//! turns     how many runs of one owner are prepared at once
 //! log       what a run's log has beside its container's output
 //! sweep     containers, networks and volumes of ours that have no record
 //! ```
@@ -24,6 +25,7 @@ mod room;
 mod seen;
 mod steps;
 mod sweep;
+mod turns;
 
 use core::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -80,6 +82,7 @@ struct Inner {
     settings: FleetSettings,
     seen: seen::Cache,
     pulls: pulls::Pulls,
+    turns: turns::Turns,
     /// Held while a network is made: the engine makes two of one name when it is asked twice at once.
     making: tokio::sync::Mutex<()>,
     node: Mutex<Option<NodeId>>,
@@ -104,6 +107,7 @@ impl Fleet {
             settings,
             seen: seen::Cache::default(),
             pulls: pulls::Pulls::default(),
+            turns: turns::Turns::default(),
             making: tokio::sync::Mutex::default(),
             node: Mutex::default(),
         };

@@ -73,6 +73,8 @@ pub(super) enum Next {
     Wait(Duration),
     /// When this build moves.
     WaitFor(BuildId),
+    /// When others of its owner are prepared.
+    WaitForTurn,
 }
 
 impl Fleet {

@@ -2,6 +2,7 @@
 
 mod again;
 mod cut_off;
+mod fair;
 mod life;
 
 use std::sync::Arc;
