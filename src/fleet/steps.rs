@@ -175,11 +175,15 @@ impl Fleet {
     async fn start(&self, run: Run, book: &mut LogBook) -> Result<Next> {
         let (container, is_new) = match self.own_container(&run).await? {
             Some(there) => (there.summary.id, false),
-            None => {
-                let id = self.engine().create(self.request(&run).await?).await?;
-                book.note(format!("made the container {} from {}", run.name, run.image.as_deref().unwrap_or_default()));
-                (id, true)
-            }
+            None => match self.engine().create(self.request(&run).await?).await {
+                Ok(id) => {
+                    book.note(format!("made the container {} from {}", run.name, run.image.as_deref().unwrap_or_default()));
+                    (id, true)
+                }
+                // A keeper that was thought to be gone has made it at this very moment.
+                Err(error) if error.code == "name_taken" && self.own_container(&run).await?.is_some() => return Ok(Next::Again),
+                Err(error) => return Err(error.into()),
+            },
         };
         book.note("starts");
         // Whoever follows the log reads on at the container as soon as the record names it.
