@@ -16,7 +16,7 @@ use super::builds::names;
 use super::output::Asked;
 use super::query::Query;
 use super::{App, Caller, body, replay};
-use crate::apps::{NewRun, RunFilter};
+use crate::apps::{NewRun, RunFilter, spec};
 use crate::domain::{Run, RunId, limits};
 use crate::error::{Error, Result};
 use crate::store::objects::Object;
@@ -33,6 +33,7 @@ pub fn routes() -> Router<App> {
 
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "only its schema is used")]
 pub struct RunForm {
     /// Name of kept credentials to pull with; those for the image's host if absent.
     registry: Option<String>,
@@ -57,8 +58,9 @@ pub(super) async fn start(
     let (app, caller, sent, found) = (&app, &*caller, &bytes, found?.body);
     let route = format!("POST apps/{}/runs", found.id);
     replay::once(app, caller, &route, &headers, &bytes, |id| async move {
-        let form: RunForm = body::parse_or_empty(sent)?;
-        let new = NewRun { id: Some(RunId::from(id)), registry: form.registry, built_here: false };
+        let mut form = spec::Form::of(sent, &["registry"])?;
+        let registry = form.text("registry");
+        let new = NewRun { id: Some(RunId::from(id)), registry: form.end(Some(registry))?, built_here: false };
         Ok(accepted(&app.apps.run_app(caller, &found, new).await?))
     })
     .await

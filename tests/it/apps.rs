@@ -2,6 +2,7 @@
 
 mod basics;
 mod built;
+mod faults;
 mod history;
 mod images;
 mod lives;

@@ -12,6 +12,7 @@
 
 mod env;
 mod fields;
+mod form;
 mod health;
 mod json;
 mod mounts;
@@ -25,6 +26,7 @@ mod values;
 use std::collections::{BTreeMap, BTreeSet};
 
 use fields::{At, Faults, Fields};
+pub use form::Form;
 pub use json::object;
 pub use names::FIELDS;
 pub use rules::{Rights, SpecRules};
