@@ -17,22 +17,22 @@ const TRIES: usize = 20;
 
 /// An app as it is asked for: its name, and the rest, which the validator reads.
 pub struct NamedApp {
-    pub name: Option<ObjectName>,
+    /// What is wrong with it is told along with the faults of the rest.
+    pub name: Result<Option<ObjectName>>,
     pub fields: Map<String, Value>,
 }
 
 impl NamedApp {
     /// Takes the name out of a JSON object.
-    ///
-    /// # Errors
-    /// When the name is none.
-    pub fn of(mut fields: Map<String, Value>) -> Result<Self> {
+    #[must_use]
+    pub fn of(mut fields: Map<String, Value>) -> Self {
+        let wrong = |why: String| Error::invalid("invalid_spec", "name", why);
         let name = match fields.remove("name") {
-            None => None,
-            Some(Value::String(name)) => Some(name.parse().map_err(|why: String| Error::invalid("invalid_spec", "name", why))?),
-            Some(_) => return Err(Error::invalid("invalid_spec", "name", "must be a text")),
+            None => Ok(None),
+            Some(Value::String(name)) => name.parse().map(Some).map_err(wrong),
+            Some(_) => Err(wrong("must be a text".into())),
         };
-        Ok(Self { name, fields })
+        Self { name, fields }
     }
 }
 
@@ -56,9 +56,8 @@ impl Apps {
     /// # Errors
     /// Bad input; [`Error::Conflict`] `name_taken`.
     pub async fn make_app(&self, caller: &Principal, id: AppId, input: NamedApp) -> Result<App> {
-        let name = input.name.ok_or_else(|| Error::invalid("invalid_spec", "name", "is missing"))?;
-        let (spec, secrets) = spec::read(&input.fields, &self.rules, Self::rights(caller))?;
-        self.check_build(&caller.owner, &spec).await?;
+        let name = input.name.and_then(|name| name.ok_or_else(|| Error::invalid("invalid_spec", "name", "is missing")));
+        let (name, (spec, secrets)) = Error::together(name, self.read_spec(caller, &input.fields).await)?;
         let now = Timestamp::now();
         let app = App {
             id,
@@ -83,9 +82,16 @@ impl Apps {
         }
     }
 
-    /// A build that an app is made of must be its owner's.
-    pub(super) async fn check_build(&self, owner: &Owner, spec: &ContainerSpec) -> Result<()> {
-        let ImageSource::Build(id) = spec.image else { return Ok(()) };
+    /// Reads a container that is new, and finds its build.
+    pub(super) async fn read_spec(&self, caller: &Principal, fields: &Map<String, Value>) -> Result<(ContainerSpec, SecretEnv)> {
+        let read = spec::read(fields, &self.rules, Self::rights(caller));
+        Ok(Error::together(read, self.check_build(&caller.owner, fields, None).await)?.0)
+    }
+
+    /// A build that is named must be the owner's, also when something else is wrong; one that was named `before` may have gone.
+    async fn check_build(&self, owner: &Owner, fields: &Map<String, Value>, before: Option<&ImageSource>) -> Result<()> {
+        let named = fields.get("build").and_then(Value::as_str).and_then(|id| id.parse().ok());
+        let Some(id) = named.filter(|id| before != Some(&ImageSource::Build(*id))) else { return Ok(()) };
         match self.store().get(&Scope::Owner(owner.clone()), id).await? {
             Some(_) => Ok(()),
             None => Err(Error::invalid("invalid_spec", "build", no_build(id))),
@@ -170,11 +176,10 @@ impl Apps {
 
     async fn change_app(&self, caller: &Principal, current: Object<App>, input: NamedApp, read: Reading) -> Result<App> {
         let (before, revision) = (current.body, current.revision);
-        let (spec, fresh) = read(&before.spec, &input.fields, &self.rules, Self::rights(caller))?;
-        if spec.image != before.spec.image {
-            self.check_build(&before.owner, &spec).await?;
-        }
-        let name = input.name.unwrap_or_else(|| before.name.clone());
+        let read = read(&before.spec, &input.fields, &self.rules, Self::rights(caller));
+        let build = self.check_build(&before.owner, &input.fields, Some(&before.spec.image)).await;
+        let (name, ((spec, fresh), ())) = Error::together(input.name, Error::together(read, build))?;
+        let name = name.unwrap_or_else(|| before.name.clone());
         let purpose = App::purpose(&before.owner, before.id);
         let new_values = !fresh.is_empty();
         let secrets = fresh.completed(&spec, &self.open_env(&purpose, before.sealed_env.as_deref())?);

@@ -57,8 +57,7 @@ impl Apps {
     /// # Errors
     /// Bad input; and as [`Apps::run_app`].
     pub async fn run_once(&self, caller: &Principal, fields: &Map<String, Value>, new: NewRun) -> Result<Run> {
-        let (spec, secrets) = spec::read(fields, &self.rules, Self::rights(caller))?;
-        self.check_build(&caller.owner, &spec).await?;
+        let (spec, secrets) = self.read_spec(caller, fields).await?;
         let id = new.id.unwrap_or_else(RunId::new);
         let sealed = self.seal_env(&Run::purpose(&caller.owner, id), &secrets);
         let run = Run { built_here: new.built_here, ..self.fresh(id, caller.owner.clone(), spec, sealed, new.registry) };
@@ -76,6 +75,12 @@ impl Apps {
     /// Rights end, apps get other owners, and rules change: what was allowed once is looked at each time that it is to run.
     pub(super) fn recheck(&self, caller: &Principal, stored: &ContainerSpec) -> Result<()> {
         spec::recheck(stored, &self.rules, Self::rights(caller))
+    }
+
+    /// What is wrong with this description besides the fault that was found.
+    pub async fn with_faults_of(&self, caller: &Principal, fields: &Map<String, Value>, found: Error) -> Error {
+        let read = self.read_spec(caller, fields).await.map(drop);
+        Error::together(Err::<(), _>(found), read).expect_err("wrong, because one of them is")
     }
 
     fn fresh(&self, id: RunId, owner: Owner, spec: ContainerSpec, sealed_env: Option<String>, registry: Option<String>) -> Run {

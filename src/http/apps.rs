@@ -51,7 +51,7 @@ pub(super) async fn make(State(app): State<App>, Extension(caller): Caller, requ
     let (headers, bytes) = body::read_spec(request).await?;
     let (app, caller, sent) = (&app, &*caller, &bytes);
     replay::once(app, caller, "POST apps", &headers, &bytes, |id| async move {
-        let input = NamedApp::of(spec::object(sent)?)?;
+        let input = NamedApp::of(spec::object(sent)?);
         let made = app.apps.make_app(caller, AppId::from(id), input).await?;
         let location = format!("/api/v1/apps/{}", made.id);
         Ok((StatusCode::CREATED, [(header::LOCATION, location)], shown(app, &made).await?).into_response())
@@ -140,7 +140,7 @@ async fn change(
     let (headers, bytes) = body::read_spec(request).await?;
     let current = found?;
     must_match(&headers, &current.body)?;
-    Ok((current, NamedApp::of(spec::object(&bytes)?)?))
+    Ok((current, NamedApp::of(spec::object(&bytes)?)))
 }
 
 fn must_match(headers: &HeaderMap, app: &domain::App) -> Result<()> {

@@ -15,6 +15,29 @@ async fn told(harbor: &Harbor, token: &str, method: Method, path: &str, body: Va
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn faults_are_told_together() {
+    let harbor = harbor(Backend::Sqlite).await;
+    let ada = harbor.user("ada").await;
+    harbor.app(&ada, "kept", json!({})).await;
+    let nowhere = "0193a3f0-0000-7000-8000-000000000000";
+    let (post, patch) = (Method::POST, Method::PATCH);
+    for (method, path, body, fields) in [
+        (
+            &post,
+            "/api/v1/apps",
+            json!({"name": "X_", "image": "busybox", "memory": "1k", "privileged": true}),
+            &["memory", "name", "privileged"][..],
+        ),
+        (&post, "/api/v1/apps", json!({"build": nowhere, "memory": "1k"}), &["build", "memory", "name"]),
+        (&post, "/api/v1/apps", json!({"name": 7, "build": nowhere}), &["build", "name"]),
+        (&patch, "/api/v1/apps/kept", json!({"name": "X_", "memory": "1k", "build": nowhere}), &["build", "memory", "name"]),
+        (&post, "/api/v1/containers", json!({"build": nowhere, "memory": "1k", "registry": 7}), &["build", "memory", "registry"]),
+    ] {
+        told(&harbor, &ada, method.clone(), path, body, fields).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn small_bodies_are_read_by_field() {
     let harbor = harbor(Backend::Sqlite).await;
     let ada = harbor.user("ada").await;
