@@ -1,5 +1,7 @@
 //! Apps: described once, run many times.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use super::{Apps, spec};
@@ -43,6 +45,8 @@ pub struct AppState {
     pub live: Vec<RunId>,
     /// Whether one of them was made before the last change.
     pub restart_needed: bool,
+    /// The fields in which one of them differs from what it would be now.
+    pub restart_fields: Vec<&'static str>,
     /// The newest run.
     pub last: Option<RunId>,
 }
@@ -141,11 +145,39 @@ impl Apps {
     pub async fn app_state(&self, app: &App) -> Result<AppState> {
         let live = self.fleet.records().live_of(app).await?;
         let (newest, _) = self.runs_of(app, None, 1).await?;
+        let old: Vec<RunId> =
+            live.iter().filter(|(_, generation)| *generation != Some(app.generation)).map(|(id, _)| *id).collect();
         Ok(AppState {
-            restart_needed: live.iter().any(|(_, generation)| *generation != Some(app.generation)),
+            restart_needed: !old.is_empty(),
+            restart_fields: self.differences(app, &old).await?,
             live: live.into_iter().map(|(id, _)| id).collect(),
             last: newest.first().map(|run| run.body.id),
         })
+    }
+
+    /// The fields in which runs of an app are not as it is now.
+    async fn differences(&self, app: &App, runs: &[RunId]) -> Result<Vec<&'static str>> {
+        let mut differ = BTreeSet::new();
+        for id in runs {
+            let Some(run) = self.fleet.records().run(&Scope::All, *id).await? else { continue };
+            let run = run.body;
+            if run.app.as_ref().is_some_and(|of| of.name != app.name) {
+                differ.insert("name");
+            }
+            differ.extend(spec::needs_restart(&run.spec, &app.spec, &self.other_secrets(app, &run)));
+        }
+        Ok(["name"].iter().chain(spec::FIELDS).copied().filter(|field| differ.contains(field)).collect())
+    }
+
+    /// An app's secrets, when a run has others.
+    fn other_secrets(&self, app: &App, run: &Run) -> SecretEnv {
+        let of_app = self.open_env(&App::purpose(&app.owner, app.id), app.sealed_env.as_deref());
+        let of_run = self.open_env(&Run::purpose(&run.owner, run.id), run.sealed_env.as_deref());
+        match (of_app, of_run) {
+            (Ok(now), Ok(then)) if now.to_json() != then.to_json() => now,
+            // What cannot be opened is told when it is needed.
+            _ => SecretEnv::default(),
+        }
     }
 
     /// An app's runs, newest first.

@@ -96,7 +96,7 @@ pub(super) async fn one(
 #[utoipa::path(put, path = "/api/v1/apps/{app}", tag = "apps", operation_id = "replace_app", request_body = AppForm,
     params(("app" = String, Path, description = "Its id or name."), ("owner" = Option<String>, Query, description = "For admins: whose name it is."),
         ("If-Match" = Option<String>, Header, example = "\"3\"", description = "An `ETag` seen before; with another one now it is 412.")),
-    responses((status = 200, description = "As it is now; `state.restart_needed` says whether a run is still of an older description.", body = AppView),
+    responses((status = 200, description = "As it is now; `state.restart_needed` says whether a run is still of an older description, `state.restart_fields` in what it differs.", body = AppView),
         (status = 412, description = "`changed_meanwhile`: it is not as `If-Match` says.")))]
 pub(super) async fn replace(
     State(app): State<App>,
@@ -113,7 +113,7 @@ pub(super) async fn replace(
 #[utoipa::path(patch, path = "/api/v1/apps/{app}", tag = "apps", operation_id = "change_app", request_body = AppForm,
     params(("app" = String, Path, description = "Its id or name."), ("owner" = Option<String>, Query, description = "For admins: whose name it is."),
         ("If-Match" = Option<String>, Header, example = "\"3\"", description = "An `ETag` seen before; with another one now it is 412.")),
-    responses((status = 200, description = "As it is now; `state.restart_needed` says whether a run is still of an older description.", body = AppView),
+    responses((status = 200, description = "As it is now; `state.restart_needed` says whether a run is still of an older description, `state.restart_fields` in what it differs.", body = AppView),
         (status = 412, description = "`changed_meanwhile`: it is not as `If-Match` says.")))]
 pub(super) async fn patch(
     State(app): State<App>,

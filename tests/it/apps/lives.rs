@@ -62,3 +62,25 @@ async fn a_live_run_is_seen_behind_a_long_history_with_the_embedded_store() {
 async fn a_live_run_is_seen_behind_a_long_history_with_redis() {
     a_live_run_is_seen_behind_a_long_history(Backend::Redis).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_restart_is_told_by_field() {
+    let harbor = harbor(Backend::Sqlite).await;
+    let ada = harbor.user("ada").await;
+    let fields = json!({"command": ["sleep", "600"], "network": "none", "env": {"KEY": {"secret": "first"}}});
+    harbor.app(&ada, "one", fields).await;
+    let run = harbor.start_app(&ada, "one").await;
+    harbor.runs(&ada, &run).await;
+    let change = async |body: Value| harbor.done(&ada, Method::PATCH, "/api/v1/apps/one", body).await["state"].clone();
+    assert_eq!(harbor.read(&ada, "/api/v1/apps/one").await["state"]["restart_fields"], json!([]));
+    let state = change(json!({"command": ["sleep", "601"], "memory": "64m"})).await;
+    assert_eq!((&state["restart_needed"], &state["restart_fields"]), (&true.into(), &json!(["command", "memory"])), "{state}");
+    // The value of a secret shows nowhere, and has changed all the same.
+    let state = change(json!({"env": {"KEY": {"secret": "second"}}, "command": ["sleep", "600"]})).await;
+    assert_eq!(state["restart_fields"], json!(["env", "memory"]), "{state}");
+    let state = change(json!({"name": "other"})).await;
+    assert_eq!(state["restart_fields"], json!(["name", "env", "memory"]), "{state}");
+    harbor.done(&ada, Method::POST, &format!("/api/v1/runs/{}/stop", id(&run)), Value::Null).await;
+    let state = harbor.read(&ada, "/api/v1/apps/other").await["state"].clone();
+    assert_eq!((&state["restart_needed"], &state["restart_fields"]), (&false.into(), &json!([])), "{state}");
+}
