@@ -210,6 +210,7 @@ impl Service {
             bind_roots: rules.bind_roots,
             forbidden_sources: rules.forbidden_sources,
             grace: GRACE,
+            keep_runs: c.keep_runs,
             installation: c.installation(),
         };
         Fleet::new(

@@ -110,6 +110,7 @@ impl From<Fault> for Error {
         match fault {
             Fault::Store(error) => error.into(),
             Fault::Later(why) => Self::engine_away(why),
+            Fault::Run(error) if error.code == "storage_full" => Self::StorageFull(error.message),
             Fault::Run(error) => Self::Engine { kind: error.kind, code: error.code, message: error.message },
         }
     }

@@ -221,27 +221,9 @@ impl Apps {
             }
             moved.sleep(LOOK_AGAIN).await;
         }
-        self.drop_container(&run).await?;
-        Ok(self.fleet.records().remove(&run).await?)
-    }
-
-    /// By the id that is recorded, or by the name that it would have.
-    async fn drop_container(&self, run: &Run) -> Result<()> {
         let Some(now) = self.fleet.records().run(&Scope::All, run.id).await? else { return Ok(()) };
-        let by = now.body.container.clone().unwrap_or_else(|| now.body.name.clone());
-        if now.body.node.is_none() || now.body.removed {
-            return Ok(());
-        }
-        let engine = self.fleet.engine();
-        let ours = engine
-            .inspect(&by, false)
-            .await?
-            .filter(|there| there.summary.labels.get(crate::engine::containers::RUN).is_some_and(|id| *id == run.id.to_string()));
-        if let Some(ours) = ours {
-            engine.remove(&ours.summary.id, true).await?;
-            self.fleet.look_at(&ours.summary.id).await?;
-        }
-        Ok(())
+        self.fleet.drop_container(&now.body).await?;
+        Ok(self.fleet.records().remove(&run).await?)
     }
 
     /// A container is reached only through the engine that has it.

@@ -5,6 +5,7 @@
 //! seen      every container of the engine, fed by one list and one stream of events; lists never ask the engine
 //! keeper    each live run has a task that brings it from the wish to its end, from whatever state it is found in
 //! steps     what that task does in each state
+//! history   how much is kept of runs that are over
 //! images    which image a run is made from, and who may use it
 //! pulls     one pull for many runs of one image
 //! places    networks and volumes
@@ -14,6 +15,7 @@
 //! sweep     containers, networks and volumes of ours that have no record
 //! ```
 
+mod history;
 mod images;
 mod keeper;
 mod log;
@@ -40,6 +42,7 @@ use crate::engine::containers::Runtime;
 use crate::store::Store;
 use crate::vault::Vault;
 
+pub use history::trim_once;
 pub use images::PullWatch;
 pub use keeper::keep;
 pub use names::container_name;
@@ -63,6 +66,8 @@ pub struct FleetSettings {
     pub forbidden_sources: Vec<PathBuf>,
     /// How long a container has to end when it is asked to.
     pub grace: Duration,
+    /// Runs of an app, and runs of an owner without one, that are kept; older ones go when they are over. At least 1.
+    pub keep_runs: u64,
     /// What tells our containers from those of another installation on the same engine.
     pub installation: String,
 }

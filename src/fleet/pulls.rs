@@ -110,3 +110,12 @@ impl Pull {
         }
     }
 }
+
+/// A registry that limits pulls says so in its own words; what to do about it stands behind them.
+pub(super) fn explained(error: EngineError) -> EngineError {
+    if error.code != "rate_limited" {
+        return error;
+    }
+    let advice = "the registry limits how often images are pulled; store credentials for it, or wait";
+    EngineError { message: format!("{} ({advice})", error.message), transient: false, ..error }
+}

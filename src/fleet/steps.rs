@@ -8,6 +8,7 @@ use secrecy::ExposeSecret;
 
 use super::images::{Choice, Here, user_error};
 use super::log::LogBook;
+use super::pulls::explained;
 use super::{Fleet, seen};
 use crate::domain::{BuildId, Ended, ErrorKind, ImageSource, Run, RunError, RunImage, RunState, Scope, SecretEnv, Timestamp};
 use crate::engine::EngineError;
@@ -391,13 +392,4 @@ impl Fleet {
 fn never_ran(how: &Ended, book: &LogBook) -> Option<RunError> {
     let word = book.last_saved().filter(|line| matches!(how.exit_code, 126 | 127) && line.starts_with("[FATAL tini"))?;
     Some(RunError { kind: ErrorKind::User, code: "command_failed_to_start".into(), message: word.to_owned() })
-}
-
-/// A registry that limits pulls says so in its own words; what to do about it stands behind them.
-fn explained(error: EngineError) -> EngineError {
-    if error.code != "rate_limited" {
-        return error;
-    }
-    let advice = "the registry limits how often images are pulled; store credentials for it, or wait";
-    EngineError { message: format!("{} ({advice})", error.message), transient: false, ..error }
 }

@@ -75,7 +75,7 @@ pub struct NetworkForm {
 /// Make a network. The one called `default`, which everybody has, is made by itself.
 #[utoipa::path(post, path = "/api/v1/networks", tag = "containers", operation_id = "make_network", request_body = NetworkForm,
     responses((status = 201, description = "Made.", body = NetworkView, headers(("Location" = String, description = "The network."))),
-        (status = 409, description = "`name_taken`.")))]
+        (status = 409, description = "`name_taken`."), (status = 429, description = "`quota_exceeded`.")))]
 pub(super) async fn make(State(app): State<App>, Extension(caller): Caller, request: Request) -> Result<Response> {
     let (headers, bytes) = body::read(request).await?;
     replay::once(&app, &caller, "POST networks", &headers, &bytes, |_| async {

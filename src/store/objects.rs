@@ -248,6 +248,11 @@ impl Store {
         Ok((objects.into_iter().map(Object::decode).collect::<Result<_>>()?, more))
     }
 
+    /// The order of the object at this rank among those that were put under `parent`; the newest has rank 0.
+    pub async fn order_at(&self, kind: Kind, parent: &str, rank: u64) -> Result<Option<u64>> {
+        each!(self, b => b.order_at(kind, parent, rank).await)
+    }
+
     /// All objects of a kind in a scope.
     pub async fn all_objects<T: DeserializeOwned>(&self, scope: &Scope, kind: Kind) -> Result<Vec<Object<T>>> {
         let limit = crate::domain::limits::PAGE;

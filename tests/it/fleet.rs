@@ -3,6 +3,7 @@
 mod again;
 mod cut_off;
 mod fair;
+mod history;
 mod life;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use dockwright::apps::{Apps, Line, NewRun, OutputQuery};
 use dockwright::auth::Principal;
+use dockwright::config::Settings;
 use dockwright::domain::{Owner, Proof, Quota, Role, Run, RunId, RunState, Timestamp, User};
 use dockwright::engine::containers::{Containers, INSTALLATION, Networks};
 use dockwright::error::Error;
@@ -33,8 +35,14 @@ pub struct Node {
 
 impl Node {
     pub async fn start(backend: Backend) -> Self {
+        Self::start_with(backend, |_| {}).await
+    }
+
+    pub async fn start_with(backend: Backend, change: impl FnOnce(&mut Settings)) -> Self {
         let data = tempfile::tempdir().expect("a folder");
-        let config = settings(backend, data.path().to_owned()).resolve(None).expect("valid settings");
+        let mut settings = settings(backend, data.path().to_owned());
+        change(&mut settings);
+        let config = settings.resolve(None).expect("valid settings");
         let service = Service::open(config).await.expect("opens");
         let parts = service.use_cases();
         let mut node = Self { service, parts, keeper: None, _data: data };
