@@ -126,6 +126,9 @@ pub struct Settings {
     /// How long a terminal's process waits for somebody to come back to it [default: 60s]
     #[arg(long, env = "DOCKWRIGHT_TERMINAL_KEEP", value_name = "TIME")]
     pub terminal_keep: Option<Span>,
+    /// Newest runs that are kept of an app, and of an owner's without one; older ones go when they are over [default: 200]
+    #[arg(long, env = "DOCKWRIGHT_KEEP_RUNS", value_name = "N")]
+    pub keep_runs: Option<u64>,
     /// How long the log of an ended build stays in the store before its archive alone serves it [default: 10m]
     #[arg(long, env = "DOCKWRIGHT_KEEP_HOT_LOG", value_name = "TIME")]
     pub keep_hot_log: Option<Span>,
@@ -210,6 +213,7 @@ pub struct Config {
     pub max_container_pids: u64,
     pub bind_roots: Vec<PathBuf>,
     pub terminal_keep: Span,
+    pub keep_runs: u64,
     pub keep_hot_log: Span,
     pub log_format: LogFormat,
     pub log_level: String,
@@ -271,6 +275,7 @@ impl Settings {
             max_container_pids: pick!(max_container_pids, 4096),
             bind_roots: pick!(bind_roots, Vec::new()),
             terminal_keep: pick!(terminal_keep, Span(Duration::from_secs(60))),
+            keep_runs: pick!(keep_runs, 200),
             keep_hot_log: pick!(keep_hot_log, Span(Duration::from_secs(600))),
             log_format: pick!(log_format, LogFormat::Text),
             log_level: pick!(log_level, "info".into()),
@@ -285,6 +290,9 @@ impl Config {
     fn check(&self) -> anyhow::Result<()> {
         if self.workers == 0 {
             bail!("workers: must be at least 1");
+        }
+        if self.keep_runs == 0 {
+            bail!("keep_runs: must be at least 1");
         }
         if self.role != Role::All && matches!(self.store, StoreUrl::Sqlite) {
             bail!(

@@ -101,6 +101,21 @@ impl Error {
         Self::Unavailable { code: "engine_away", what: "the engine".into(), retry_after: Duration::from_secs(2), source }
     }
 
+    /// Both, or what is wrong with either: faults of fields are told together.
+    ///
+    /// # Errors
+    /// Those of both.
+    pub fn together<A, B>(one: Result<A>, other: Result<B>) -> Result<(A, B)> {
+        match (one, other) {
+            (Ok(one), Ok(other)) => Ok((one, other)),
+            (Err(Self::Invalid { code, mut fields }), Err(Self::Invalid { fields: more, .. })) => {
+                fields.extend(more);
+                Err(Self::Invalid { code, fields })
+            }
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
+    }
+
     pub fn internal(error: impl Into<anyhow::Error>) -> Self {
         Self::Internal(error.into())
     }

@@ -222,6 +222,7 @@ impl Service {
             forbidden_sources: rules.forbidden_sources,
             grace: GRACE,
             pull_silence: c.push_stall.0,
+            keep_runs: c.keep_runs,
             installation: self.installation.clone(),
         };
         Fleet::new(
@@ -255,6 +256,7 @@ impl Service {
             accounts: Arc::new(accounts),
             guard: Arc::new(guard),
             stop: stop.clone(),
+            streams: http::Streams::default(),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Apps;
 use super::engine::{ContainerDetails, ContainerState, FileChange, Processes, Seen, Stats, Whose};
 use crate::auth::Principal;
-use crate::domain::{Owner, Quota, Role, Run, RunId, RunState, Scope, Timestamp, User};
+use crate::domain::{Owner, Quota, Role, Run, RunId, RunState, Scope, Timestamp, User, limits};
 use crate::engine::containers::Told;
 use crate::error::{Error, Result};
 use crate::store::objects::{Kind, Object};
@@ -123,10 +123,15 @@ impl Apps {
     /// Does something to a container; answers it as it is afterwards.
     ///
     /// # Errors
-    /// The engine's own words; [`Error::TooMany`] when a start would go over the quota.
+    /// The engine's own words; [`Error::Invalid`] when the caller could not make such a container today; [`Error::TooMany`] when a start
+    /// would go over the quota.
     pub async fn act(&self, caller: &Principal, key: &str, deed: &Deed) -> Result<ContainerInfo> {
         let (seen, run) = self.own_container(caller, key).await?;
         let id = &seen.summary.id;
+        // Before a restart stops anything.
+        if matches!(deed, Deed::Start | Deed::Restart(_)) {
+            self.recheck(caller, &run.spec)?;
+        }
         match deed {
             Deed::Start => self.start_again(caller, &run).await?,
             Deed::Stop(grace) if run.state.is_live() => self.end_run(caller, run.id, *grace).await.map(drop)?,
@@ -216,13 +221,16 @@ impl Apps {
         Ok(self.fleet.engine().processes(&seen.summary.id).await?)
     }
 
-    /// What differs from its image.
+    /// What differs from its image: the first [`limits::CHANGES`] of it, and whether there is more.
     ///
     /// # Errors
     /// As [`Apps::container`].
-    pub async fn changes(&self, caller: &Principal, key: &str) -> Result<Vec<FileChange>> {
+    pub async fn changes(&self, caller: &Principal, key: &str) -> Result<(Vec<FileChange>, bool)> {
         let seen = self.container(caller, key).await?.seen;
-        Ok(self.fleet.engine().changes(&seen.summary.id).await?)
+        let mut changes = self.fleet.engine().changes(&seen.summary.id).await?;
+        let truncated = changes.len() > limits::CHANGES;
+        changes.truncate(limits::CHANGES);
+        Ok((changes, truncated))
     }
 
     pub(super) async fn quota_of(&self, caller: &Principal, owner: &Owner) -> Result<Quota> {

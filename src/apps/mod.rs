@@ -77,13 +77,15 @@ impl Apps {
     /// # Errors
     /// When the store cannot be asked.
     pub async fn usage(&self, owner: &Owner, usage: Usage) -> Result<Usage, Error> {
-        let held = self.fleet.records().holdings(owner).await?;
+        let records = self.fleet.records();
+        let held = records.holdings(owner).await?;
         Ok(Usage {
             containers: held.containers(),
             memory_bytes: held.sum(|run| run.memory_bytes),
             milli_cpus: held.sum(|run| run.milli_cpus),
             ports: held.sum(|run| run.ports),
-            volumes: self.count_volumes(owner).await?,
+            volumes: records.volumes(owner).await?,
+            networks: records.networks(owner).await?,
             ..usage
         })
     }
@@ -108,6 +110,7 @@ impl From<Fault> for Error {
         match fault {
             Fault::Store(error) => error.into(),
             Fault::Later(why) => Self::engine_away(why),
+            Fault::Run(error) if error.code == "storage_full" => Self::StorageFull(error.message),
             Fault::Run(error) => Self::Engine { kind: error.kind, code: error.code, message: error.message },
         }
     }

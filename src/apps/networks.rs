@@ -22,7 +22,7 @@ impl Apps {
     /// Makes a network.
     ///
     /// # Errors
-    /// [`Error::Conflict`] `name_taken`; the engine's words when it has no room for another one.
+    /// [`Error::Conflict`] `name_taken`; [`Error::TooMany`] `quota_exceeded`; the engine's words when it has no room for another one.
     pub async fn make_network(&self, caller: &Principal, name: &ObjectName) -> Result<NetworkInfo> {
         let told = |fault: crate::fleet::Fault| match fault {
             crate::fleet::Fault::Store(StoreError::Conflict) => {
@@ -34,7 +34,7 @@ impl Apps {
             let detail = "everybody has a network called default; it is made when the first container needs it".into();
             return Err(Error::Conflict { code: "name_taken", detail });
         }
-        self.fleet.make_network(&caller.owner, name).await.map_err(told)?;
+        self.fleet.make_network(&caller.owner, name, caller.quota.networks).await.map_err(told)?;
         self.network(caller, name, None).await
     }
 

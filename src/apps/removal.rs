@@ -1,11 +1,12 @@
 //! What becomes of an owner's things when the account goes.
 
 use super::Apps;
+use super::app::removal;
 use crate::domain::{App, Network, ObjectName, Owner, PulledImage, Run, Scope, Volume};
 use crate::error::{Error, Result};
 use crate::fleet::own_id;
 use crate::store::StoreError;
-use crate::store::objects::{Expect, Kind, Write};
+use crate::store::objects::{Expect, Kind, Object, Write};
 
 /// How much somebody owns, or owned.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,7 +51,7 @@ impl Apps {
             settled.runs += 1;
         }
         for app in self.store().all_objects::<App>(&scope, Kind::App).await? {
-            self.settle_app(app.body, heir).await?;
+            self.settle_app(app, heir).await?;
             settled.apps += 1;
         }
         for volume in self.store().all_objects::<Volume>(&scope, Kind::Volume).await? {
@@ -68,11 +69,12 @@ impl Apps {
         Ok(settled)
     }
 
-    async fn settle_app(&self, app: App, heir: Option<&Owner>) -> Result<()> {
-        let name = Write::remove(Kind::AppName, own_id(&app.owner, &app.name), Expect::Anything);
+    async fn settle_app(&self, seen: Object<App>, heir: Option<&Owner>) -> Result<()> {
         let Some(heir) = heir else {
-            return Ok(self.store().commit(&[name, Write::remove(Kind::App, app.id.to_string(), Expect::Anything)]).await?);
+            return Ok(self.store().commit(&removal(&seen)).await?);
         };
+        let Object { body: app, revision, .. } = seen;
+        let name = Write::remove(Kind::AppName, own_id(&app.owner, &app.name), Expect::Anything);
         let secrets = self.open_env(&App::purpose(&app.owner, app.id), app.sealed_env.as_deref())?;
         let sealed_env = self.seal_env(&App::purpose(heir, app.id), &secrets);
         for as_name in names(&app.name, &app.owner) {
@@ -80,7 +82,7 @@ impl Apps {
             let writes = [
                 name.clone(),
                 Write::put(Kind::AppName, own_id(heir, &as_name), heir, Expect::Absent, &app.id),
-                Write::put(Kind::App, app.id.to_string(), heir, Expect::Anything, &moved),
+                Write::put(Kind::App, app.id.to_string(), heir, Expect::Revision(revision), &moved),
             ];
             match self.store().commit(&writes).await {
                 Err(StoreError::Conflict) => {}

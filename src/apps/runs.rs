@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{Apps, spec};
 use crate::auth::Principal;
-use crate::domain::{App, Owner, Run, RunId, RunOfApp, RunState, Scope, Timestamp};
+use crate::domain::{App, ContainerSpec, Owner, Run, RunId, RunOfApp, RunState, Scope, Timestamp};
 use crate::error::{Error, Result};
 use crate::fleet::container_name;
 use crate::store::objects::{Kind, Object, ObjectQuery};
@@ -40,8 +40,10 @@ impl Apps {
     /// Starts an app. Answers as soon as the wish is durable.
     ///
     /// # Errors
-    /// [`Error::TooMany`] `quota_exceeded`; or when the store cannot be asked.
+    /// [`Error::Invalid`] when the caller could not make such an app today; [`Error::TooMany`] `quota_exceeded`; or when the store
+    /// cannot be asked.
     pub async fn run_app(&self, caller: &Principal, app: &App, new: NewRun) -> Result<Run> {
+        self.recheck(caller, &app.spec)?;
         let id = new.id.unwrap_or_else(RunId::new);
         let secrets = self.open_env(&App::purpose(&app.owner, app.id), app.sealed_env.as_deref())?;
         let of = RunOfApp { id: app.id, name: app.name.clone(), generation: app.generation };
@@ -55,8 +57,7 @@ impl Apps {
     /// # Errors
     /// Bad input; and as [`Apps::run_app`].
     pub async fn run_once(&self, caller: &Principal, fields: &Map<String, Value>, new: NewRun) -> Result<Run> {
-        let (spec, secrets) = spec::read(fields, &self.rules, Self::rights(caller))?;
-        self.check_build(&caller.owner, &spec).await?;
+        let (spec, secrets) = self.read_spec(caller, fields).await?;
         let id = new.id.unwrap_or_else(RunId::new);
         let sealed = self.seal_env(&Run::purpose(&caller.owner, id), &secrets);
         let run = Run { built_here: new.built_here, ..self.fresh(id, caller.owner.clone(), spec, sealed, new.registry) };
@@ -71,14 +72,18 @@ impl Apps {
         spec::read(fields, &self.rules, Self::rights(caller)).map(drop)
     }
 
-    fn fresh(
-        &self,
-        id: RunId,
-        owner: Owner,
-        spec: crate::domain::ContainerSpec,
-        sealed_env: Option<String>,
-        registry: Option<String>,
-    ) -> Run {
+    /// Rights end, apps get other owners, and rules change: what was allowed once is looked at each time that it is to run.
+    pub(super) fn recheck(&self, caller: &Principal, stored: &ContainerSpec) -> Result<()> {
+        spec::recheck(stored, &self.rules, Self::rights(caller))
+    }
+
+    /// What is wrong with this description besides the fault that was found.
+    pub async fn with_faults_of(&self, caller: &Principal, fields: &Map<String, Value>, found: Error) -> Error {
+        let read = self.read_spec(caller, fields).await.map(drop);
+        Error::together(Err::<(), _>(found), read).expect_err("wrong, because one of them is")
+    }
+
+    fn fresh(&self, id: RunId, owner: Owner, spec: ContainerSpec, sealed_env: Option<String>, registry: Option<String>) -> Run {
         Run {
             id,
             owner,
@@ -111,7 +116,6 @@ impl Apps {
     async fn accept(&self, caller: &Principal, run: Run) -> Result<Run> {
         // An app that an admin starts counts against its owner, whose quota is on its account.
         let quota = self.quota_of(caller, &run.owner).await?;
-        self.room_for_mounts(&run, quota.volumes).await?;
         match self.fleet.records().add(&run, &quota).await {
             // Sent before, and its answer was lost.
             Err(StoreError::Conflict) => self.run(caller, run.id).await.map(|object| object.body),
@@ -226,27 +230,9 @@ impl Apps {
             }
             moved.sleep(LOOK_AGAIN).await;
         }
-        self.drop_container(&run).await?;
-        Ok(self.fleet.records().remove(&run).await?)
-    }
-
-    /// By the id that is recorded, or by the name that it would have.
-    async fn drop_container(&self, run: &Run) -> Result<()> {
         let Some(now) = self.fleet.records().run(&Scope::All, run.id).await? else { return Ok(()) };
-        let by = now.body.container.clone().unwrap_or_else(|| now.body.name.clone());
-        if now.body.node.is_none() || now.body.removed {
-            return Ok(());
-        }
-        let engine = self.fleet.engine();
-        let ours = engine
-            .inspect(&by, false)
-            .await?
-            .filter(|there| there.summary.labels.get(crate::engine::containers::RUN).is_some_and(|id| *id == run.id.to_string()));
-        if let Some(ours) = ours {
-            engine.remove(&ours.summary.id, true).await?;
-            self.fleet.look_at(&ours.summary.id).await?;
-        }
-        Ok(())
+        self.fleet.drop_container(&now.body).await?;
+        Ok(self.fleet.records().remove(&run).await?)
     }
 
     /// A container is reached only through the engine that has it.

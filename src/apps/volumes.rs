@@ -1,13 +1,14 @@
 //! An owner's volumes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use super::Apps;
 use crate::auth::Principal;
-use crate::domain::{ObjectName, Owner, Run, Scope, Volume};
+use crate::domain::{ObjectName, Owner, Scope, Volume};
 use crate::engine::containers::INSTALLATION;
 use crate::error::{Error, Result};
-use crate::fleet::own_id;
+use crate::fleet::{Fault, own_id};
+use crate::store::StoreError;
 use crate::store::objects::{Expect, Kind, Object, ObjectQuery, Write};
 
 /// A volume and what is known of its use.
@@ -24,45 +25,16 @@ impl Apps {
     /// Makes a volume.
     ///
     /// # Errors
-    /// [`Error::Conflict`] `name_taken`; [`Error::TooMany`] `quota_exceeded`.
+    /// [`Error::Conflict`] `name_taken`; [`Error::TooMany`] `quota_exceeded`; the engine's words when it refuses.
     pub async fn make_volume(&self, caller: &Principal, name: &ObjectName) -> Result<VolumeInfo> {
-        let scope = Scope::Owner(caller.owner.clone());
-        let id = own_id(&caller.owner, name);
-        if self.store().object::<Volume>(&scope, Kind::Volume, &id).await?.is_some() {
-            return Err(Error::Conflict { code: "name_taken", detail: format!("there is a volume {name} already") });
-        }
-        self.room_for_volumes(&caller.owner, caller.quota.volumes, 1).await?;
-        self.fleet.make_volume(&caller.owner, name).await?;
+        let told = |fault: Fault| match fault {
+            Fault::Store(StoreError::Conflict) => {
+                Error::Conflict { code: "name_taken", detail: format!("there is a volume {name} already") }
+            }
+            other => other.into(),
+        };
+        self.fleet.make_volume(&caller.owner, name, caller.quota.volumes).await.map_err(told)?;
         self.volume(caller, name, None).await
-    }
-
-    /// Whether an owner may have so many more volumes.
-    pub(super) async fn room_for_volumes(&self, owner: &Owner, limit: Option<u64>, more: u64) -> Result<()> {
-        let Some(limit) = limit else { return Ok(()) };
-        let used = self.count_volumes(owner).await?;
-        if used + more > limit { Err(Error::over_quota("volumes", limit, used)) } else { Ok(()) }
-    }
-
-    /// Whether an owner may have those volumes of a run that there are not yet.
-    pub(super) async fn room_for_mounts(&self, run: &Run, limit: Option<u64>) -> Result<()> {
-        if limit.is_none() {
-            return Ok(());
-        }
-        let scope = Scope::Owner(run.owner.clone());
-        let mut more = 0;
-        for name in run.spec.volumes.iter().map(|mount| &mount.volume).collect::<BTreeSet<_>>() {
-            let there = self.store().object::<Volume>(&scope, Kind::Volume, &own_id(&run.owner, name)).await?;
-            more += u64::from(there.is_none());
-        }
-        if more == 0 { Ok(()) } else { self.room_for_volumes(&run.owner, limit, more).await }
-    }
-
-    /// How many volumes an owner has.
-    ///
-    /// # Errors
-    /// When the store cannot be asked.
-    pub async fn count_volumes(&self, owner: &Owner) -> Result<u64> {
-        Ok(self.store().all_objects::<Volume>(&Scope::Owner(owner.clone()), Kind::Volume).await?.len() as u64)
     }
 
     /// One volume, by its name among an owner's.

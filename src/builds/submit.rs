@@ -1,6 +1,6 @@
 //! From an upload to an accepted build.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
@@ -11,7 +11,7 @@ use crate::auth::Principal;
 use crate::context::ContextError;
 use crate::context::archive::{ArchiveLimits, DockerfileAt, Inspected, inspect};
 use crate::context::dockerfile::{self, Outline};
-use crate::context::storage::{Incoming, Received};
+use crate::context::storage::{Incoming, Received, free_bytes};
 use crate::domain::{
     BuildId, BuildRecord, BuildSpec, ContextInfo, ContextKind, Credentials, LegacyUpload, Quota, Timestamp, limits,
 };
@@ -94,8 +94,23 @@ impl Builds {
         self.contexts.begin(self.most_bytes(quota)).await
     }
 
-    fn must_have_room(&self) -> Result<()> {
-        let free = self.contexts.free_bytes()?;
+    /// Room for what comes from outside.
+    ///
+    /// # Errors
+    /// [`Error::StorageFull`] when the disk has less room than the configured floor.
+    pub fn must_have_room(&self) -> Result<()> {
+        self.enough(self.contexts.free_bytes()?)
+    }
+
+    /// The same of another folder of this machine.
+    ///
+    /// # Errors
+    /// As [`Builds::must_have_room`].
+    pub fn must_have_room_in(&self, folder: &Path) -> Result<()> {
+        self.enough(free_bytes(folder)?)
+    }
+
+    fn enough(&self, free: u64) -> Result<()> {
         if free < self.policy.min_free_disk.0 {
             return Err(Error::StorageFull(format!("less than {} are free, so nothing is accepted", self.policy.min_free_disk)));
         }

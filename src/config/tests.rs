@@ -25,6 +25,7 @@ fn unknown_keys_and_contradictions_are_refused() {
         ("lisen = 1", "lisen"),
         ("role = \"api\"", "role"),
         ("workers = 0", "workers"),
+        ("keep_runs = 0", "keep_runs"),
         ("store = \"mysql://x\"", "store"),
         ("max_upload = \"x\"", "max_upload"),
         ("host_ports = \"3-2\"", "host_ports"),

@@ -278,12 +278,15 @@ pub struct Holdings {
 }
 
 /// What one run takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holding {
     /// Zero when its container has ended.
     pub memory_bytes: u64,
     pub milli_cpus: u64,
     pub ports: u64,
+    /// Those that it names: they are there, or will be.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeSet::is_empty")]
+    pub volumes: std::collections::BTreeSet<ObjectName>,
 }
 
 impl Holdings {

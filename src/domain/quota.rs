@@ -31,6 +31,9 @@ pub struct Quota {
     pub milli_cpus: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub volumes: Option<u64>,
+    /// Beside the one called `default`, which everybody has; 4 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub networks: Option<u64>,
     /// Ports of the host that containers are published on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ports: Option<u64>,
@@ -57,6 +60,9 @@ pub struct Usage {
     /// Of live containers, in bytes.
     pub memory_bytes: u64,
     pub milli_cpus: u64,
+    /// Also those that a live run is about to make.
     pub volumes: u64,
+    /// Beside the one called `default`.
+    pub networks: u64,
     pub ports: u64,
 }

@@ -13,6 +13,7 @@ mod pass;
 pub mod request;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -59,6 +60,8 @@ pub struct EngineInfo {
     pub storage_driver: String,
     /// Registries that the engine talks to without TLS verification, as hosts or CIDRs, besides 127.0.0.0/8.
     pub insecure_registries: Vec<String>,
+    /// Where it keeps images, on its own machine.
+    pub data_root: Option<PathBuf>,
 }
 
 /// Everything that the engine is told about a build.

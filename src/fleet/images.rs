@@ -13,6 +13,7 @@ use crate::domain::{
     RunError, RunImage, Scope, Timestamp, build_of_tag, local_tag,
 };
 use crate::engine::containers::EngineImage;
+use crate::error::Error;
 use crate::store::objects::{Expect, Kind, Object, ObjectQuery, Write};
 
 use super::Fleet;
@@ -142,13 +143,28 @@ impl Fleet {
     /// Pulls an image for an owner, or joins the pull that is under way.
     ///
     /// # Errors
-    /// When the engine or the store is away, or the credentials are not there.
+    /// When the engine or the store is away, the credentials are not there, or the disk has less room than the configured floor.
     pub async fn pull_image(&self, owner: &Owner, image: &RunImage, registry: Option<&str>) -> Result<PullWatch> {
+        self.must_have_room().await?;
         let credentials = self.credentials_for(owner, registry, image).await?;
         let before = self.engine().images().await?.into_iter().map(|image| image.id).collect();
         let silence = self.settings().pull_silence;
         let pull = self.inner.pulls.join(self.engine(), owner, &image.reference(), credentials.clone(), silence);
         Ok(PullWatch { fleet: self.clone(), owner: owner.clone(), image: image.clone(), credentials, before, pull })
+    }
+
+    /// On our own disk, and where the engine keeps its images, if that is on this machine.
+    async fn must_have_room(&self) -> Result<()> {
+        let engine = self.engine().info().await?.data_root;
+        let builds = self.builds();
+        let checked = builds.must_have_room().and_then(|()| match engine.as_deref().filter(|folder| folder.is_dir()) {
+            Some(folder) => builds.must_have_room_in(folder),
+            None => Ok(()),
+        });
+        checked.map_err(|error| match error {
+            Error::StorageFull(message) => Fault::Run(RunError { kind: ErrorKind::Infra, code: "storage_full".into(), message }),
+            other => other.into(),
+        })
     }
 
     /// Remembers that an owner has brought an image here, or given it this name.

@@ -12,6 +12,7 @@ use super::Fleet;
 use super::log::LogBook;
 use super::seen::away;
 use super::steps::{Fault, Next, Result};
+use super::turns::Turn;
 use crate::domain::{Run, RunId, RunState, Scope, Timestamp, WorkerId};
 use crate::engine::containers::ContainerState;
 use crate::store::{Moved, Topic};
@@ -137,11 +138,21 @@ impl Keeper {
 /// Brings one run from where it is to its end.
 async fn drive(fleet: &Fleet, id: RunId) {
     let mut moved = fleet.store().wakes().subscribe(Topic::Run(id));
-    let mut book = None;
+    let (mut book, mut turn) = (None, None);
     loop {
-        match drive_once(fleet, id, &mut book).await {
+        let next = drive_once(fleet, id, &mut book, &mut turn).await;
+        if !matches!(next, Ok(Next::Again)) {
+            // Whoever waits does so outside of its turn.
+            turn = None;
+        }
+        match next {
             Ok(Next::Done) => return,
             Ok(Next::Again) => {}
+            Ok(Next::WaitForTurn) => {
+                let Some(owner) = book.as_ref().map(LogBook::owner) else { continue };
+                // Somebody may end it while it waits.
+                tokio::select! { mine = fleet.inner.turns.wait(owner) => turn = Some(mine), () = moved.sleep(LOOK) => {} }
+            }
             Ok(Next::Wait(long)) => moved.sleep(long).await,
             Ok(Next::WaitFor(build)) => {
                 let mut build = fleet.store().wakes().subscribe(Topic::Build(build));
@@ -156,7 +167,7 @@ async fn drive(fleet: &Fleet, id: RunId) {
 }
 
 /// One step; what fails the run is written into it. An error is what to wait for.
-async fn drive_once(fleet: &Fleet, id: RunId, book: &mut Option<LogBook>) -> Result<Next, String> {
+async fn drive_once(fleet: &Fleet, id: RunId, book: &mut Option<LogBook>, turn: &mut Option<Turn>) -> Result<Next, String> {
     let told = |error: crate::store::StoreError| error.to_string();
     let Some(object) = fleet.records().run(&Scope::All, id).await.map_err(told)? else { return Ok(Next::Done) };
     let run = object.body;
@@ -167,6 +178,14 @@ async fn drive_once(fleet: &Fleet, id: RunId, book: &mut Option<LogBook>) -> Res
         *book = Some(LogBook::new(run.clone(), fleet.records().log(&Scope::All, id).await.map_err(told)?));
     }
     let Some(book) = book else { return Ok(Next::Again) };
+    if !is_prepared(&run) {
+        *turn = None;
+    } else if turn.is_none() {
+        *turn = fleet.inner.turns.try_now(&run.owner);
+        if turn.is_none() {
+            return Ok(Next::WaitForTurn);
+        }
+    }
     let step = tokio::select! {
         step = fleet.step(run, book) => step,
         // An engine that hangs answers nothing: the step is found half done when it is back.
@@ -196,6 +215,11 @@ async fn drive_once(fleet: &Fleet, id: RunId, book: &mut Option<LogBook>) -> Res
     };
     book.flush(fleet).await.map_err(told)?;
     next
+}
+
+/// Whether its next step is one of those that take long at the engine or a registry.
+fn is_prepared(run: &Run) -> bool {
+    !run.stop_requested && matches!(run.state, RunState::Pending | RunState::Pulling | RunState::Starting)
 }
 
 /// A run that is over and whose container runs nevertheless was started by somebody: it runs again.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use futures::StreamExt;
 
 use super::Fleet;
-use crate::domain::{Run, RunLog, RunNote, SavedLine, Timestamp};
+use crate::domain::{Owner, Run, RunLog, RunNote, SavedLine, Timestamp};
 use crate::engine::containers::{OutputRange, PullProgress};
 
 /// Most notes that are kept of one run; the first and the newest stay.
@@ -31,6 +31,10 @@ impl LogBook {
     pub(super) fn new(run: Run, log: RunLog) -> Self {
         let waits = log.notes.last().is_some_and(|last| last.text.starts_with(WAITS));
         Self { run, log, changed: false, waits }
+    }
+
+    pub(super) fn owner(&self) -> &Owner {
+        &self.run.owner
     }
 
     /// Adds a line, unless it is what was said last.

@@ -6,14 +6,18 @@
 //! keeper    each live run has a task that brings it from the wish to its end, from whatever state it is found in
 //! steps     what that task does in each state
 //! ends      the last of them: how a run comes to its end
+//! history   how much is kept of runs that are over
 //! images    which image a run is made from, and who may use it
 //! pulls     one pull for many runs of one image
 //! places    networks and volumes
+//! room      whether an owner may have one more run, volume or network
+//! turns     how many runs of one owner are prepared at once
 //! log       what a run's log has beside its container's output
 //! sweep     containers, networks and volumes of ours that have no record
 //! ```
 
 mod ends;
+mod history;
 mod images;
 mod keeper;
 mod log;
@@ -21,9 +25,11 @@ mod names;
 mod places;
 mod pulls;
 mod records;
+mod room;
 mod seen;
 mod steps;
 mod sweep;
+mod turns;
 
 use core::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -38,6 +44,7 @@ use crate::engine::containers::Runtime;
 use crate::store::Store;
 use crate::vault::Vault;
 
+pub use history::trim_once;
 pub use images::PullWatch;
 pub use keeper::keep;
 pub use names::container_name;
@@ -63,6 +70,8 @@ pub struct FleetSettings {
     pub grace: Duration,
     /// How long a pull may tell nothing before it is given up.
     pub pull_silence: Duration,
+    /// Runs of an app, and runs of an owner without one, that are kept; older ones go when they are over. At least 1.
+    pub keep_runs: u64,
     /// What tells our containers from those of another installation on the same engine.
     pub installation: String,
 }
@@ -82,6 +91,7 @@ struct Inner {
     settings: FleetSettings,
     seen: seen::Cache,
     pulls: pulls::Pulls,
+    turns: turns::Turns,
     /// Held while a network is made: the engine makes two of one name when it is asked twice at once.
     making: tokio::sync::Mutex<()>,
     node: Mutex<Option<NodeId>>,
@@ -106,6 +116,7 @@ impl Fleet {
             settings,
             seen: seen::Cache::default(),
             pulls: pulls::Pulls::default(),
+            turns: turns::Turns::default(),
             making: tokio::sync::Mutex::default(),
             node: Mutex::default(),
         };

@@ -10,7 +10,8 @@ use crate::store::objects::{Expect, Kind, Object, Write};
 
 use super::Fleet;
 use super::images::user_error;
-use super::steps::Result;
+use super::room::NewPlace;
+use super::steps::{Fault, Result};
 
 /// Label: the name that the owner gave.
 const NAME: &str = "dockwright.name";
@@ -27,7 +28,7 @@ impl Fleet {
         let found: Option<Object<Network>> = self.store().object(&Scope::Owner(run.owner.clone()), Kind::Network, &id).await?;
         let network = match found {
             Some(found) => found.body,
-            None if run.spec.network == NetworkChoice::Default => self.record_network(&run.owner, &name).await?,
+            None if run.spec.network == NetworkChoice::Default => self.record_network(&run.owner, &name, None).await?,
             None => return Err(user_error("no_such_network", format!("there is no network {name}"))),
         };
         // Also when there is a record: an engine that was set up anew has lost it.
@@ -35,12 +36,12 @@ impl Fleet {
         Ok(Some(network.engine_name))
     }
 
-    /// Makes an owner's network.
+    /// Makes an owner's network, if it has room for one beside `limit`, or the service's own where there is none.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when there is one of that name.
-    pub async fn make_network(&self, owner: &Owner, name: &ObjectName) -> Result<Network> {
-        let network = self.record_network(owner, name).await?;
+    /// [`StoreError::Conflict`] when there is one of that name; [`StoreError::OverQuota`].
+    pub async fn make_network(&self, owner: &Owner, name: &ObjectName, limit: Option<u64>) -> Result<Network> {
+        let network = self.record_network(owner, name, limit).await?;
         if let Err(error) = self.have_network(&network).await {
             self.store().commit(&[Write::remove(Kind::Network, own_id(owner, name), Expect::Anything)]).await?;
             return Err(error.into());
@@ -53,7 +54,7 @@ impl Fleet {
         self.engine().create_network(&network.engine_name, &self.labels(&network.owner, &network.name)).await
     }
 
-    async fn record_network(&self, owner: &Owner, name: &ObjectName) -> Result<Network> {
+    async fn record_network(&self, owner: &Owner, name: &ObjectName, limit: Option<u64>) -> Result<Network> {
         let network = Network {
             name: name.clone(),
             owner: owner.clone(),
@@ -62,7 +63,7 @@ impl Fleet {
             created_at: Timestamp::now(),
         };
         let id = own_id(owner, name);
-        match self.store().commit(&[Write::put(Kind::Network, &id, owner, Expect::Absent, &network)]).await {
+        match self.records().add_place(NewPlace::Network(&network), limit).await {
             // Two first runs at once: one of them made it.
             Err(StoreError::Conflict) if *name == ObjectName::default_network() => {
                 let found: Option<Object<Network>> =
@@ -73,28 +74,65 @@ impl Fleet {
         }
     }
 
-    /// Makes an owner's volume. One that is there already is the answer, so that runs can ask for theirs.
+    /// Makes an owner's volume, if it has room for one within `limit`.
     ///
     /// # Errors
-    /// When the engine or the store is away.
-    pub async fn make_volume(&self, owner: &Owner, name: &ObjectName) -> Result<Volume> {
-        let id = own_id(owner, name);
-        let fresh = Volume {
+    /// [`StoreError::Conflict`] when there is one of that name; [`StoreError::OverQuota`]; the engine's words when it refuses.
+    pub async fn make_volume(&self, owner: &Owner, name: &ObjectName, limit: Option<u64>) -> Result<Volume> {
+        let volume = self.record_volume(owner, name, limit).await?;
+        if let Err(error) = self.have_volume(&volume).await {
+            self.forget_volume(&volume).await?;
+            return Err(error.into());
+        }
+        Ok(volume)
+    }
+
+    async fn record_volume(&self, owner: &Owner, name: &ObjectName, limit: Option<u64>) -> Result<Volume> {
+        let volume = Volume {
             name: name.clone(),
             owner: owner.clone(),
             engine_name: format!("dockwright-{}", uuid::Uuid::now_v7().simple()),
             node: self.node().ok_or_else(super::seen::away)?,
             created_at: Timestamp::now(),
         };
-        let volume = match self.store().commit(&[Write::put(Kind::Volume, &id, owner, Expect::Absent, &fresh)]).await {
-            Ok(()) => fresh,
-            Err(StoreError::Conflict) => {
-                let found: Option<Object<Volume>> = self.store().object(&Scope::Owner(owner.clone()), Kind::Volume, &id).await?;
-                found.ok_or(StoreError::Conflict)?.body
-            }
-            Err(error) => return Err(error.into()),
+        self.records().add_place(NewPlace::Volume(&volume), limit).await?;
+        Ok(volume)
+    }
+
+    async fn have_volume(&self, volume: &Volume) -> Result<(), EngineError> {
+        self.engine().create_volume(&volume.engine_name, &self.labels(&volume.owner, &volume.name)).await
+    }
+
+    async fn forget_volume(&self, volume: &Volume) -> Result<()> {
+        let id = own_id(&volume.owner, &volume.name);
+        Ok(self.store().commit(&[Write::remove(Kind::Volume, id, Expect::Anything)]).await?)
+    }
+
+    async fn volume(&self, owner: &Owner, name: &ObjectName) -> Result<Option<Volume>> {
+        let found: Option<Object<Volume>> =
+            self.store().object(&Scope::Owner(owner.clone()), Kind::Volume, &own_id(owner, name)).await?;
+        Ok(found.map(|found| found.body))
+    }
+
+    /// A run's volume, for which there was room when the run was accepted.
+    async fn volume_for_run(&self, owner: &Owner, name: &ObjectName) -> Result<Volume> {
+        let (volume, is_new) = match self.volume(owner, name).await? {
+            Some(there) => (there, false),
+            None => match self.record_volume(owner, name, None).await {
+                Ok(fresh) => (fresh, true),
+                // Two runs at once: one of them made it.
+                Err(Fault::Store(StoreError::Conflict)) => (self.volume(owner, name).await?.ok_or(StoreError::Conflict)?, false),
+                Err(other) => return Err(other),
+            },
         };
-        self.engine().create_volume(&volume.engine_name, &self.labels(owner, name)).await?;
+        // Also when there is a record: an engine that was set up anew has lost it.
+        if let Err(error) = self.have_volume(&volume).await {
+            // While the engine is away the run waits, and finds its record again.
+            if is_new && !error.transient {
+                self.forget_volume(&volume).await?;
+            }
+            return Err(error.into());
+        }
         Ok(volume)
     }
 
@@ -103,7 +141,7 @@ impl Fleet {
         let mut volumes = BTreeMap::new();
         for mount in &run.spec.volumes {
             if !volumes.contains_key(&mount.volume) {
-                let volume = self.make_volume(&run.owner, &mount.volume).await?;
+                let volume = self.volume_for_run(&run.owner, &mount.volume).await?;
                 volumes.insert(mount.volume.clone(), volume.engine_name);
             }
         }

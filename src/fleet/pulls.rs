@@ -123,3 +123,14 @@ impl Pull {
         }
     }
 }
+
+pub(super) const RATE_LIMITED: &str = "rate_limited";
+
+/// A registry that limits pulls says so in its own words; what to do about it stands behind them.
+pub(super) fn explained(error: EngineError) -> EngineError {
+    if error.code != RATE_LIMITED {
+        return error;
+    }
+    let advice = "the registry limits how often images are pulled; store credentials for it, or wait";
+    EngineError { message: format!("{} ({advice})", error.message), transient: false, ..error }
+}

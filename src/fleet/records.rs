@@ -1,8 +1,11 @@
 //! Runs in the store, and what their owner's containers take: both change in one commit.
 
-use crate::domain::{Holding, Holdings, Owner, Quota, Run, RunId, RunLog, Scope};
-use crate::store::objects::{Expect, Kind, Object, Write};
+use crate::domain::{App, Holding, Holdings, Owner, Quota, Run, RunId, RunLog, Scope, limits};
+use crate::store::objects::{Expect, Kind, Object, ObjectQuery, Write};
 use crate::store::{Result, Store, StoreError};
+
+/// How often a change is tried while others of the same owner come between. Each time one of them gets through.
+pub(super) const TRIES: usize = 1000;
 
 /// See the module.
 pub struct Records<'a>(pub(super) &'a Store);
@@ -22,32 +25,38 @@ impl Records<'_> {
         Ok(self.holdings_object(owner).await?.map(|object| object.body).unwrap_or_default())
     }
 
-    async fn holdings_object(&self, owner: &Owner) -> Result<Option<Object<Holdings>>> {
+    pub(super) async fn holdings_object(&self, owner: &Owner) -> Result<Option<Object<Holdings>>> {
         self.0.object(&Scope::All, Kind::Holdings, owner.as_str()).await
     }
 
     /// Accepts a run, unless its owner would hold more than the quota allows.
     ///
     /// # Errors
-    /// [`StoreError::OverQuota`]; or when the store cannot be asked.
+    /// [`StoreError::Conflict`] when there is a run with its id; [`StoreError::OverQuota`]; or when the store cannot be asked.
     pub async fn add(&self, run: &Run, quota: &Quota) -> Result<()> {
-        loop {
-            let held = self.holdings_object(&run.owner).await?;
-            let mut holdings = held.as_ref().map(|object| object.body.clone()).unwrap_or_default();
-            if let Some(over) = over_quota(&holdings, run, quota) {
-                return Err(over);
-            }
-            holdings.runs.insert(run.id.to_string(), holding(run));
-            let mut put = Write::put(Kind::Run, run.id.to_string(), &run.owner, Expect::Absent, run);
-            if let Some(app) = &run.app {
-                put = put.under(app.id.to_string());
-            }
-            let writes = [put, live(run), hold(&run.owner, held.as_ref(), &holdings)];
-            match self.0.commit(&writes).await {
-                Err(StoreError::Conflict) => {}
+        for _ in 0..TRIES {
+            let refused = match self.try_add(run, quota).await {
+                Err(refused @ (StoreError::Conflict | StoreError::OverQuota { .. })) => refused,
                 other => return other,
+            };
+            // It may be this very run that takes the room.
+            if self.run(&Scope::All, run.id).await?.is_some() {
+                return Err(StoreError::Conflict);
+            }
+            if !matches!(refused, StoreError::Conflict) {
+                return Err(refused);
             }
         }
+        Err(too_busy())
+    }
+
+    async fn try_add(&self, run: &Run, quota: &Quota) -> Result<()> {
+        let held = self.holdings_object(&run.owner).await?;
+        let mut holdings = held.as_ref().map(|object| object.body.clone()).unwrap_or_default();
+        self.room_for_run(run, &holdings, quota).await?;
+        holdings.runs.insert(run.id.to_string(), holding(run));
+        let put = Write::put(Kind::Run, run.id.to_string(), &run.owner, Expect::Absent, run).under(history_of(run));
+        self.0.commit(&[put, live(run), hold(&run.owner, held.as_ref(), &holdings)]).await
     }
 
     /// Changes a run by a rule of the domain; `change` may be called again when another change came between. Whatever the change means
@@ -59,7 +68,7 @@ impl Records<'_> {
     where
         F: Fn(&mut Run) -> Result<()> + Send + Sync,
     {
-        loop {
+        for _ in 0..TRIES {
             let Some(object) = self.run(scope, id).await? else { return Ok(None) };
             let mut run = object.body.clone();
             change(&mut run)?;
@@ -88,6 +97,7 @@ impl Records<'_> {
                 Err(error) => return Err(error),
             }
         }
+        Err(too_busy())
     }
 
     /// Takes a run out of the history. Its container must be gone.
@@ -96,7 +106,7 @@ impl Records<'_> {
     /// When the store cannot be asked.
     pub async fn remove(&self, run: &Run) -> Result<()> {
         let id = run.id.to_string();
-        loop {
+        for _ in 0..TRIES {
             let held = self.holdings_object(&run.owner).await?;
             let mut writes: Vec<Write> =
                 [Kind::Run, Kind::LiveRun, Kind::RunLog].map(|kind| Write::remove(kind, &id, Expect::Anything)).into();
@@ -110,6 +120,7 @@ impl Records<'_> {
                 other => return other,
             }
         }
+        Err(too_busy())
     }
 
     /// Runs that are not over.
@@ -117,7 +128,7 @@ impl Records<'_> {
     /// # Errors
     /// When the store cannot be asked.
     pub async fn live(&self) -> Result<Vec<RunId>> {
-        let live = self.0.all_objects::<()>(&Scope::All, Kind::LiveRun).await?;
+        let live = self.0.all_objects::<Option<u64>>(&Scope::All, Kind::LiveRun).await?;
         Ok(live.into_iter().filter_map(|object| object.id.parse().ok()).collect())
     }
 
@@ -128,6 +139,16 @@ impl Records<'_> {
     pub async fn held(&self) -> Result<Vec<RunId>> {
         let held = self.0.all_objects::<Holdings>(&Scope::All, Kind::Holdings).await?;
         Ok(held.iter().flat_map(|object| object.body.runs.keys()).filter_map(|id| id.parse().ok()).collect())
+    }
+
+    /// An app's runs that are not over, newest first, each with the generation of the app that it was made from.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn live_of(&self, app: &App) -> Result<Vec<(RunId, Option<u64>)>> {
+        let query = ObjectQuery { parent: Some(app.id.to_string()), limit: limits::PAGE, ..ObjectQuery::one(Kind::LiveRun) };
+        let live = self.0.all_of::<Option<u64>>(query).await?;
+        Ok(live.into_iter().filter_map(|object| Some((object.id.parse().ok()?, object.body))).collect())
     }
 
     /// What was done for a run, and what was saved of its output.
@@ -145,15 +166,25 @@ impl Records<'_> {
     }
 }
 
+pub(super) fn too_busy() -> StoreError {
+    StoreError::Unavailable("too many changes of one owner's containers at once".into())
+}
+
+/// What a run is listed under: its app, or those of its owner that have none. No app's id has a `/` in it.
+fn history_of(run: &Run) -> String {
+    run.app.as_ref().map_or_else(|| format!("/{}", run.owner), |app| app.id.to_string())
+}
+
 fn live(run: &Run) -> Write {
     if run.state.is_live() {
-        Write::put(Kind::LiveRun, run.id.to_string(), &run.owner, Expect::Anything, &())
+        let generation = run.app.as_ref().map(|app| app.generation);
+        Write::put(Kind::LiveRun, run.id.to_string(), &run.owner, Expect::Anything, &generation).under(history_of(run))
     } else {
         Write::remove(Kind::LiveRun, run.id.to_string(), Expect::Anything)
     }
 }
 
-fn hold(owner: &Owner, before: Option<&Object<Holdings>>, holdings: &Holdings) -> Write {
+pub(super) fn hold(owner: &Owner, before: Option<&Object<Holdings>>, holdings: &Holdings) -> Write {
     let expect = before.map_or(Expect::Absent, |object| Expect::Revision(object.revision));
     Write::put(Kind::Holdings, owner.as_str(), owner, expect, holdings)
 }
@@ -166,14 +197,15 @@ fn wanted(run: &Run) -> Option<Holding> {
 
 fn holding(run: &Run) -> Holding {
     if !run.state.is_live() {
-        return Holding { memory_bytes: 0, milli_cpus: 0, ports: 0 };
+        return Holding::default();
     }
     let ports = run.spec.ports.len() as u64;
-    Holding { memory_bytes: run.spec.memory_bytes, milli_cpus: run.spec.milli_cpus, ports }
+    let volumes = run.spec.volumes.iter().map(|mount| mount.volume.clone()).collect();
+    Holding { memory_bytes: run.spec.memory_bytes, milli_cpus: run.spec.milli_cpus, ports, volumes }
 }
 
 /// The first quota that does not leave room for the run beside what is held already.
-fn over_quota(held: &Holdings, run: &Run, quota: &Quota) -> Option<StoreError> {
+pub(super) fn over_quota(held: &Holdings, run: &Run, quota: &Quota) -> Option<StoreError> {
     let new = holding(run);
     let over = |quota: &'static str, limit: Option<u64>, used: u64, more: u64| {
         let limit = limit?;

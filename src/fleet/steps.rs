@@ -9,7 +9,8 @@ use secrecy::ExposeSecret;
 use super::ends::is_gone;
 use super::images::{Choice, Here, user_error};
 use super::log::LogBook;
-use super::{Fleet, pulls, seen};
+use super::pulls::{self, RATE_LIMITED, explained};
+use super::{Fleet, seen};
 use crate::domain::{BuildId, ErrorKind, ImageSource, Run, RunError, RunImage, RunState, Scope, SecretEnv, Timestamp};
 use crate::engine::EngineError;
 use crate::engine::containers::{ContainerDetails, ContainerState, CreateContainer, IMAGE, RUN};
@@ -75,6 +76,8 @@ pub(super) enum Next {
     Wait(Duration),
     /// When this build moves.
     WaitFor(BuildId),
+    /// When others of its owner are prepared.
+    WaitForTurn,
 }
 
 impl Fleet {
@@ -189,11 +192,15 @@ impl Fleet {
             Some(there) => (there.summary.id, false),
             // Made before, and nobody here has removed it.
             None if run.container.is_some() => return self.has_lost_it(&run, book).await,
-            None => {
-                let id = self.engine().create(self.request(&run).await?).await?;
-                book.note(format!("made the container {} from {}", run.name, run.image.as_deref().unwrap_or_default()));
-                (id, true)
-            }
+            None => match self.engine().create(self.request(&run).await?).await {
+                Ok(id) => {
+                    book.note(format!("made the container {} from {}", run.name, run.image.as_deref().unwrap_or_default()));
+                    (id, true)
+                }
+                // A keeper that was thought to be gone has made it at this very moment.
+                Err(error) if error.code == "name_taken" && self.own_container(&run).await?.is_some() => return Ok(Next::Again),
+                Err(error) => return Err(error.into()),
+            },
         };
         book.note("starts");
         // Whoever follows the log reads on at the container as soon as the record names it.
@@ -317,15 +324,4 @@ impl Fleet {
             }
         }
     }
-}
-
-const RATE_LIMITED: &str = "rate_limited";
-
-/// A registry that limits pulls says so in its own words; what to do about it stands behind them.
-fn explained(error: EngineError) -> EngineError {
-    if error.code != RATE_LIMITED {
-        return error;
-    }
-    let advice = "the registry limits how often images are pulled; store credentials for it, or wait";
-    EngineError { message: format!("{} ({advice})", error.message), transient: false, ..error }
 }

@@ -51,7 +51,7 @@ pub(super) async fn make(State(app): State<App>, Extension(caller): Caller, requ
     let (headers, bytes) = body::read_spec(request).await?;
     let (app, caller, sent) = (&app, &*caller, &bytes);
     replay::once(app, caller, "POST apps", &headers, &bytes, |id| async move {
-        let input = NamedApp::of(spec::object(sent)?)?;
+        let input = NamedApp::of(spec::object(sent)?);
         let made = app.apps.make_app(caller, AppId::from(id), input).await?;
         let location = format!("/api/v1/apps/{}", made.id);
         Ok((StatusCode::CREATED, [(header::LOCATION, location)], shown(app, &made).await?).into_response())
@@ -96,7 +96,7 @@ pub(super) async fn one(
 #[utoipa::path(put, path = "/api/v1/apps/{app}", tag = "apps", operation_id = "replace_app", request_body = AppForm,
     params(("app" = String, Path, description = "Its id or name."), ("owner" = Option<String>, Query, description = "For admins: whose name it is."),
         ("If-Match" = Option<String>, Header, example = "\"3\"", description = "An `ETag` seen before; with another one now it is 412.")),
-    responses((status = 200, description = "As it is now; `state.restart_needed` says whether a run is still of an older description.", body = AppView),
+    responses((status = 200, description = "As it is now; `state.restart_needed` says whether a run is still of an older description, `state.restart_fields` in what it differs.", body = AppView),
         (status = 412, description = "`changed_meanwhile`: it is not as `If-Match` says.")))]
 pub(super) async fn replace(
     State(app): State<App>,
@@ -113,7 +113,7 @@ pub(super) async fn replace(
 #[utoipa::path(patch, path = "/api/v1/apps/{app}", tag = "apps", operation_id = "change_app", request_body = AppForm,
     params(("app" = String, Path, description = "Its id or name."), ("owner" = Option<String>, Query, description = "For admins: whose name it is."),
         ("If-Match" = Option<String>, Header, example = "\"3\"", description = "An `ETag` seen before; with another one now it is 412.")),
-    responses((status = 200, description = "As it is now; `state.restart_needed` says whether a run is still of an older description.", body = AppView),
+    responses((status = 200, description = "As it is now; `state.restart_needed` says whether a run is still of an older description, `state.restart_fields` in what it differs.", body = AppView),
         (status = 412, description = "`changed_meanwhile`: it is not as `If-Match` says.")))]
 pub(super) async fn patch(
     State(app): State<App>,
@@ -140,7 +140,7 @@ async fn change(
     let (headers, bytes) = body::read_spec(request).await?;
     let current = found?;
     must_match(&headers, &current.body)?;
-    Ok((current, NamedApp::of(spec::object(&bytes)?)?))
+    Ok((current, NamedApp::of(spec::object(&bytes)?)))
 }
 
 fn must_match(headers: &HeaderMap, app: &domain::App) -> Result<()> {

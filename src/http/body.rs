@@ -50,14 +50,6 @@ async fn read_within(request: Request, most: usize) -> Result<(HeaderMap, Bytes)
     Ok((parts.headers, bytes))
 }
 
-/// As [`parse`]; no body at all is an object without fields.
-///
-/// # Errors
-/// As [`parse`].
-pub fn parse_or_empty<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    parse(if bytes.is_empty() { b"{}" } else { bytes })
-}
-
 /// # Errors
 /// [`Error::Invalid`] `invalid_json` with the place and what is wrong there.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {

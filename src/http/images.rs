@@ -16,9 +16,9 @@ use super::output::streamed;
 use super::problem::Problem;
 use super::query::Query;
 use super::{App, Caller, body, replay};
-use crate::apps::ImageInfo;
+use crate::apps::{ImageInfo, spec};
 use crate::auth::Principal;
-use crate::domain::{ImageRef, InvalidImageRef, RunImage, Timestamp};
+use crate::domain::{ImageRef, RunImage, Timestamp};
 use crate::error::{Error, Result};
 
 pub fn routes() -> Router<App> {
@@ -131,6 +131,7 @@ pub(super) async fn remove(
 
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "only its schema is used")]
 pub struct ImageForm {
     /// By name, or by name and digest.
     image: String,
@@ -138,14 +139,11 @@ pub struct ImageForm {
     registry: Option<String>,
 }
 
-impl ImageForm {
-    fn image(&self) -> Result<RunImage> {
-        self.image.parse().map_err(|why: InvalidImageRef| invalid("image", &self.image, &why))
-    }
-}
-
-fn invalid(field: &str, text: &str, why: &InvalidImageRef) -> Error {
-    Error::invalid("invalid_image", field, format!("{text:?} {why}"))
+/// The image, and the name of kept credentials for it.
+fn image_and_registry(bytes: &[u8]) -> Result<(RunImage, Option<String>)> {
+    let mut form = spec::Form::of(bytes, &["image", "registry"])?;
+    let (image, registry) = (form.needed("image"), form.text("registry"));
+    Ok((form.end(image)?, registry))
 }
 
 /// Pull an image, also one that is there. Answers when it is here; with `Accept: text/event-stream` it tells how far it is in events `progress` and, at the
@@ -155,13 +153,12 @@ fn invalid(field: &str, text: &str, why: &InvalidImageRef) -> Error {
         (status = 409, description = "The engine's or the registry's reason.")))]
 pub(super) async fn pull(State(app): State<App>, Extension(caller): Caller, request: Request) -> Result<Response> {
     let (headers, bytes) = body::read(request).await?;
-    let form: ImageForm = body::parse(&bytes)?;
-    let image = form.image()?;
+    let (image, registry) = image_and_registry(&bytes)?;
     if wants_events(&headers) {
-        return told_pull(app, caller, image, form.registry, &headers).await;
+        return told_pull(app, caller, image, registry, &headers).await;
     }
     replay::once(&app, &caller, "POST images/pull", &headers, &bytes, |_| async {
-        app.apps.pull(&caller, &image, form.registry.as_deref()).await?.finish().await?;
+        app.apps.pull(&caller, &image, registry.as_deref()).await?.finish().await?;
         Ok(Json(ImageView::from(app.apps.image(&caller, &image, None).await?)).into_response())
     })
     .await
@@ -216,6 +213,7 @@ async fn told_pull(
 
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "only its schema is used")]
 pub struct TagForm {
     image: String,
     /// Its new name, `[host[:port]/]path[:tag]`.
@@ -229,9 +227,9 @@ pub struct TagForm {
 pub(super) async fn tag(State(app): State<App>, Extension(caller): Caller, request: Request) -> Result<Response> {
     let (headers, bytes) = body::read(request).await?;
     replay::once(&app, &caller, "POST images/tag", &headers, &bytes, |_| async {
-        let form: TagForm = body::parse(&bytes)?;
-        let image: RunImage = form.image.parse().map_err(|why| invalid("image", &form.image, &why))?;
-        let to: ImageRef = form.tag.parse().map_err(|why| invalid("tag", &form.tag, &why))?;
+        let mut form = spec::Form::of(&bytes, &["image", "tag"])?;
+        let named = form.needed::<RunImage>("image").zip(form.needed::<ImageRef>("tag"));
+        let (image, to) = form.end(named)?;
         Ok((StatusCode::CREATED, Json(ImageView::from(app.apps.tag(&caller, &image, &to).await?))).into_response())
     })
     .await
@@ -252,9 +250,8 @@ pub struct PushedView {
 pub(super) async fn push(State(app): State<App>, Extension(caller): Caller, request: Request) -> Result<Response> {
     let (headers, bytes) = body::read(request).await?;
     replay::once(&app, &caller, "POST images/push", &headers, &bytes, |_| async {
-        let form: ImageForm = body::parse(&bytes)?;
-        let image = form.image()?;
-        let digest = app.apps.push(&caller, &image, form.registry.as_deref()).await?;
+        let (image, registry) = image_and_registry(&bytes)?;
+        let digest = app.apps.push(&caller, &image, registry.as_deref()).await?;
         Ok(Json(PushedView { reference: image.reference(), digest: digest.to_string() }).into_response())
     })
     .await

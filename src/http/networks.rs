@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::query::Query;
 use super::{App, Caller, body, replay};
-use crate::apps::NetworkInfo;
+use crate::apps::{NetworkInfo, spec};
 use crate::domain::{ObjectName, Timestamp};
 use crate::error::{Error, Result};
 
@@ -65,6 +65,7 @@ pub(super) async fn list(State(app): State<App>, Extension(caller): Caller, uri:
 
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "only its schema is used")]
 pub struct NetworkForm {
     /// 1 to 63 of a-z 0-9 -
     #[schema(value_type = String)]
@@ -74,13 +75,15 @@ pub struct NetworkForm {
 /// Make a network. The one called `default`, which everybody has, is made by itself.
 #[utoipa::path(post, path = "/api/v1/networks", tag = "containers", operation_id = "make_network", request_body = NetworkForm,
     responses((status = 201, description = "Made.", body = NetworkView, headers(("Location" = String, description = "The network."))),
-        (status = 409, description = "`name_taken`.")))]
+        (status = 409, description = "`name_taken`."), (status = 429, description = "`quota_exceeded`.")))]
 pub(super) async fn make(State(app): State<App>, Extension(caller): Caller, request: Request) -> Result<Response> {
     let (headers, bytes) = body::read(request).await?;
     replay::once(&app, &caller, "POST networks", &headers, &bytes, |_| async {
-        let form: NetworkForm = body::parse(&bytes)?;
-        let made = app.apps.make_network(&caller, &form.name).await?;
-        let location = format!("/api/v1/networks/{}", form.name);
+        let mut form = spec::Form::of(&bytes, &["name"])?;
+        let name = form.needed("name");
+        let name: ObjectName = form.end(name)?;
+        let made = app.apps.make_network(&caller, &name).await?;
+        let location = format!("/api/v1/networks/{name}");
         Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(NetworkView::from(made))).into_response())
     })
     .await

@@ -16,7 +16,7 @@ use super::builds::names;
 use super::output::Asked;
 use super::query::Query;
 use super::{App, Caller, body, replay};
-use crate::apps::{NewRun, RunFilter};
+use crate::apps::{NewRun, RunFilter, spec};
 use crate::domain::{Run, RunId, limits};
 use crate::error::{Error, Result};
 use crate::store::objects::Object;
@@ -33,6 +33,7 @@ pub fn routes() -> Router<App> {
 
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "only its schema is used")]
 pub struct RunForm {
     /// Name of kept credentials to pull with; those for the image's host if absent.
     registry: Option<String>,
@@ -42,7 +43,7 @@ pub struct RunForm {
 #[utoipa::path(post, path = "/api/v1/apps/{app}/runs", tag = "apps", operation_id = "run_app", request_body = Option<RunForm>,
     params(("app" = String, Path, description = "Its id or name."), ("owner" = Option<String>, Query, description = "For admins: whose name it is.")),
     responses((status = 202, description = "Accepted, durably.", body = RunView, headers(("Location" = String, description = "The run."), ("ETag" = String, description = "Names this state of the run."))),
-        (status = 404, description = "There is no such app."), (status = 429, description = "`quota_exceeded`: `detail` names the quota, its limit and its use.")))]
+        (status = 400, description = "The app is not allowed as it is any more: `errors` names the fields."), (status = 404, description = "There is no such app."), (status = 429, description = "`quota_exceeded`: `detail` names the quota, its limit and its use.")))]
 pub(super) async fn start(
     State(app): State<App>,
     Extension(caller): Caller,
@@ -57,8 +58,9 @@ pub(super) async fn start(
     let (app, caller, sent, found) = (&app, &*caller, &bytes, found?.body);
     let route = format!("POST apps/{}/runs", found.id);
     replay::once(app, caller, &route, &headers, &bytes, |id| async move {
-        let form: RunForm = body::parse_or_empty(sent)?;
-        let new = NewRun { id: Some(RunId::from(id)), registry: form.registry, built_here: false };
+        let mut form = spec::Form::of(sent, &["registry"])?;
+        let registry = form.text("registry");
+        let new = NewRun { id: Some(RunId::from(id)), registry: form.end(Some(registry))?, built_here: false };
         Ok(accepted(app, &app.apps.run_app(caller, &found, new).await?))
     })
     .await
@@ -167,7 +169,8 @@ pub(super) async fn one(
         ("timestamps" = Option<bool>, Query, description = "Begins each line of text with its time."),
         ("Last-Event-ID" = Option<String>, Header, description = "For events, as `after`: browsers send it when they come back.")),
     responses((status = 200, description = "The log.", content((String = "text/plain; charset=utf-8"), (String = "text/event-stream"))),
-        (status = 400, description = "Not an id, or a wrong parameter."), (status = 404, description = "There is no such run.")))]
+        (status = 400, description = "Not an id, or a wrong parameter."), (status = 404, description = "There is no such run."),
+        (status = 429, description = "`too_many_streams`: you follow 64 already.")))]
 pub(super) async fn logs(
     State(app): State<App>,
     Extension(caller): Caller,
@@ -178,7 +181,7 @@ pub(super) async fn logs(
     let id = run_id(&id)?;
     let asked = Asked::of(&uri, &headers, true)?;
     let lines = app.apps.lines(&caller, id, asked.query).await?;
-    Ok(asked.answer(app, &caller, Some(id), lines))
+    asked.answer(app, &caller, Some(id), lines)
 }
 
 /// Stop a run. Answers when it is over, or after some time with `stop_requested` and the state as it is. Repeatable until it is over.

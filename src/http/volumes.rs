@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::query::Query;
 use super::{App, Caller, body, replay};
-use crate::apps::VolumeInfo;
+use crate::apps::{VolumeInfo, spec};
 use crate::domain::{ObjectName, Timestamp};
 use crate::error::{Error, Result};
 
@@ -69,6 +69,7 @@ pub(super) async fn list(State(app): State<App>, Extension(caller): Caller, uri:
 
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "only its schema is used")]
 pub struct VolumeForm {
     /// 1 to 63 of a-z 0-9 -
     #[schema(value_type = String)]
@@ -82,9 +83,11 @@ pub struct VolumeForm {
 pub(super) async fn make(State(app): State<App>, Extension(caller): Caller, request: Request) -> Result<Response> {
     let (headers, bytes) = body::read(request).await?;
     replay::once(&app, &caller, "POST volumes", &headers, &bytes, |_| async {
-        let form: VolumeForm = body::parse(&bytes)?;
-        let made = app.apps.make_volume(&caller, &form.name).await?;
-        let location = format!("/api/v1/volumes/{}", form.name);
+        let mut form = spec::Form::of(&bytes, &["name"])?;
+        let name = form.needed("name");
+        let name: ObjectName = form.end(name)?;
+        let made = app.apps.make_volume(&caller, &name).await?;
+        let location = format!("/api/v1/volumes/{name}");
         Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(VolumeView::from(made))).into_response())
     })
     .await

@@ -158,6 +158,17 @@ impl Janitor {
         }
     }
 
+    /// Removes the oldest of the runs that are over.
+    ///
+    /// # Errors
+    /// When the engine or the store is away.
+    pub async fn history_once(&self) -> anyhow::Result<()> {
+        match &self.node {
+            Some(node) => fleet::trim_once(&node.fleet).await,
+            None => Ok(()),
+        }
+    }
+
     /// Removes the images of builds that were deleted while nobody could.
     ///
     /// # Errors
@@ -207,6 +218,7 @@ pub async fn run(janitor: Arc<Janitor>, stop: CancellationToken) {
     every!(300, orphans_once);
     every!(60, images_once);
     every!(60, fleet_once);
+    every!(60, history_once);
     every!(60, purge_once);
     every!(10, keys_once);
     tasks.close();

@@ -32,9 +32,9 @@ pub enum Kind {
     App,
     /// The id of an owner's app, by `OWNER/NAME`.
     AppName,
-    /// By id; under its app.
+    /// By id; under its app, or under its owner's `/OWNER` when it has none.
     Run,
-    /// A run that is not over, by its id: what a start of the service looks at.
+    /// A run that is not over, by its id; under its app. What a start of the service looks at, and what an app does now.
     LiveRun,
     /// By the run's id.
     RunLog,
@@ -251,16 +251,19 @@ impl Store {
         Ok((objects.into_iter().map(Object::decode).collect::<Result<_>>()?, more))
     }
 
+    /// The order of the object at this rank among those that were put under `parent`; the newest has rank 0.
+    pub async fn order_at(&self, kind: Kind, parent: &str, rank: u64) -> Result<Option<u64>> {
+        each!(self, b => b.order_at(kind, parent, rank).await)
+    }
+
     /// All objects of a kind in a scope.
     pub async fn all_objects<T: DeserializeOwned>(&self, scope: &Scope, kind: Kind) -> Result<Vec<Object<T>>> {
-        let mut query = ObjectQuery {
-            scope: scope.clone(),
-            kind,
-            owner: None,
-            parent: None,
-            before: None,
-            limit: crate::domain::limits::PAGE,
-        };
+        let limit = crate::domain::limits::PAGE;
+        self.all_of(ObjectQuery { scope: scope.clone(), limit, ..ObjectQuery::one(kind) }).await
+    }
+
+    /// All objects that a query's pages have.
+    pub async fn all_of<T: DeserializeOwned>(&self, mut query: ObjectQuery) -> Result<Vec<Object<T>>> {
         let mut all = Vec::new();
         loop {
             let (page, more) = self.objects(&query).await?;

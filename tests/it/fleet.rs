@@ -1,7 +1,10 @@
 //! Runs on the real engine, kept by a keeper that may be cut off and by an engine that others use, too.
 
+mod again;
 mod cut_off;
 mod engine_away;
+mod fair;
+mod history;
 mod life;
 mod orphans;
 mod pulling;

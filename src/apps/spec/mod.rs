@@ -12,6 +12,7 @@
 
 mod env;
 mod fields;
+mod form;
 mod health;
 mod json;
 mod mounts;
@@ -25,6 +26,7 @@ mod values;
 use std::collections::{BTreeMap, BTreeSet};
 
 use fields::{At, Faults, Fields};
+pub use form::Form;
 pub use json::object;
 pub use names::FIELDS;
 pub use rules::{Rights, SpecRules};
@@ -92,6 +94,14 @@ pub fn patch(
         }
     }
     checked(&merged, Some(current), rules, rights)
+}
+
+/// Whether a spec that was accepted before is still allowed.
+///
+/// # Errors
+/// As [`read`].
+pub fn recheck(stored: &ContainerSpec, rules: &SpecRules, rights: Rights) -> Result<()> {
+    checked(&show(stored), Some(stored), rules, rights).map(drop)
 }
 
 /// RFC 7396, section 2; but a `null` for what is not there stays, so that an unknown field is told also then.

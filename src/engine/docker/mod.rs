@@ -128,6 +128,7 @@ impl Engine for Docker {
             os: info.os_type.unwrap_or_default(),
             architecture: docker_architecture(&info.architecture.unwrap_or_default()).to_owned(),
             storage_driver: info.driver.unwrap_or_default(),
+            data_root: info.docker_root_dir.map(Into::into),
             insecure_registries: info.registry_config.map(insecure).unwrap_or_default(),
         })
     }

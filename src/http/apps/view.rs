@@ -39,6 +39,8 @@ struct AppStateView {
     live: Vec<String>,
     /// Whether one of these was made before the last change.
     restart_needed: bool,
+    /// The fields in which one of these differs from what it would be now, `name` among them.
+    restart_fields: Vec<&'static str>,
     /// Id of its newest run.
     last_run: Option<String>,
 }
@@ -64,6 +66,7 @@ impl AppView {
             state: AppStateView {
                 live: state.live.iter().map(ToString::to_string).collect(),
                 restart_needed: state.restart_needed,
+                restart_fields: state.restart_fields,
                 last_run: state.last.map(|id| id.to_string()),
             },
             created_at: app.created_at,

@@ -106,7 +106,10 @@ pub async fn run(State(app): State<App>, Extension(caller): Caller, request: Req
     let (app, caller, sent) = (&app, &*caller, &bytes);
     replay::once(app, caller, "POST containers", &headers, &bytes, |id| async move {
         let mut fields = spec::object(sent)?;
-        let registry = registry(&mut fields)?;
+        let registry = match registry(&mut fields) {
+            Ok(registry) => registry,
+            Err(wrong) => return Err(app.apps.with_faults_of(caller, &fields, wrong).await),
+        };
         let new = NewRun { id: Some(RunId::from(id)), registry, built_here: false };
         Ok(accepted(app, &app.apps.run_once(caller, &fields, new).await?))
     })

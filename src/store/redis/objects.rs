@@ -31,6 +31,13 @@ impl RedisStore {
         raw.into_iter().map(RawObject::decode).collect()
     }
 
+    pub async fn order_at(&self, kind: Kind, parent: &str, rank: u64) -> Result<Option<u64>> {
+        let mut command = redis::cmd("ZREVRANGE");
+        command.arg(self.key(&format!("op:{}:{parent}", kind.as_str()))).arg(rank).arg(rank).arg("WITHSCORES");
+        let found: Vec<(String, u64)> = self.inner.link.command(&command).await?;
+        Ok(found.first().map(|(_, order)| *order))
+    }
+
     pub async fn commit_objects(&self, writes: &[Write]) -> Result<()> {
         let mut script = scripts::OBJECTS.key(&self.inner.prefix);
         script.arg(call_token()).arg(writes.len());

@@ -204,6 +204,11 @@ impl SqliteStore {
         self.read(move |conn| objects::objects(conn, now, &query)).await
     }
 
+    pub async fn order_at(&self, kind: Kind, parent: &str, rank: u64) -> Result<Option<u64>> {
+        let parent = parent.to_owned();
+        self.read(move |conn| objects::order_at(conn, kind, &parent, rank)).await
+    }
+
     pub async fn commit_objects(&self, writes: &[Write]) -> Result<()> {
         let writes = writes.to_vec();
         self.write(move |txn| objects::commit(txn, &writes)).await

@@ -45,6 +45,11 @@ pub(super) fn objects(conn: &Connection, now: i64, query: &ObjectQuery) -> Resul
     Ok(objects)
 }
 
+pub(super) fn order_at(conn: &Connection, kind: Kind, parent: &str, rank: u64) -> Result<Option<u64>> {
+    let sql = "SELECT num FROM object WHERE kind = ?1 AND parent = ?2 ORDER BY num DESC LIMIT 1 OFFSET ?3";
+    Ok(conn.prepare_cached(sql)?.query_row(params![kind.as_str(), parent, rank], |row| row.get(0)).optional()?)
+}
+
 pub(super) fn commit(txn: &Txn<'_>, writes: &[Write]) -> Result<()> {
     let now = txn.now.as_millis();
     for write in writes {

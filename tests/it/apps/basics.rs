@@ -11,7 +11,7 @@ async fn a_web_server_is_reached_through_its_port(backend: Backend) {
     let ada = harbor.user("ada").await;
     let app = harbor.app(&ada, "web", web("hello")).await;
     assert_eq!((&app["owner"], &app["name"], &app["generation"]), (&"ada".into(), &"web".into(), &1.into()), "{app}");
-    assert_eq!(app["state"], json!({"live": [], "restart_needed": false, "last_run": null}));
+    assert_eq!(app["state"], json!({"live": [], "restart_needed": false, "restart_fields": [], "last_run": null}));
     let run = harbor.start_app(&ada, "web").await;
     assert_eq!((&run["status"], &run["app"]["name"]), (&"R".into(), &"web".into()), "{run}");
     let run = harbor.runs(&ada, &run).await;
@@ -26,7 +26,7 @@ async fn a_web_server_is_reached_through_its_port(backend: Backend) {
     assert_eq!(fetched(word(&port["url"])).await, "hello\n");
     assert_eq!((&shown["networks"], &shown["managed"], &shown["app"]), (&json!(["default"]), &true.into(), &"web".into()));
     let state = harbor.read(&ada, "/api/v1/apps/web").await["state"].clone();
-    assert_eq!(state, json!({"live": [id(&run)], "restart_needed": false, "last_run": id(&run)}));
+    assert_eq!(state, json!({"live": [id(&run)], "restart_needed": false, "restart_fields": [], "last_run": id(&run)}));
     let stopped = harbor.done(&ada, Method::POST, &format!("/api/v1/runs/{}/stop", id(&run)), Value::Null).await;
     assert_eq!((&stopped["state"], &stopped["status"]), (&"stopped".into(), &"F".into()), "{stopped}");
     let again = harbor.call(&ada, Method::POST, &format!("/api/v1/runs/{}/stop", id(&run)), Value::Null).await;

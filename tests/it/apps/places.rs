@@ -1,9 +1,12 @@
 //! Volumes and networks: an owner's own.
 
+use dockwright::engine::containers::{INSTALLATION, OWNER, RUN};
+use dockwright::store::objects::Kind;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::harbor::{harbor, web, word};
+use crate::support::gate::Gate;
+use crate::support::harbor::{harbor, harbor_with, web, word};
 use crate::support::service::{Backend, docker, id};
 
 async fn what_a_volume_holds_survives(backend: Backend) {
@@ -108,4 +111,42 @@ async fn a_network_of_ones_own_keeps_its_containers_together() {
     let nowhere = harbor.run(&ada, json!({"command": ["true"], "network": "nowhere"})).await;
     let nowhere = harbor.over(&ada, &nowhere).await;
     assert_eq!((&nowhere["state"], &nowhere["error"]["code"]), (&"failed".into(), &"no_such_network".into()), "{nowhere}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_the_engine_does_not_make_is_not_there() {
+    let gate = Gate::engine("/volumes/create", 0).await;
+    let harbor = harbor_with(Backend::Sqlite, |settings| settings.engine = Some(format!("tcp://{}", gate.address))).await;
+    let ada = harbor.user("ada").await;
+    let making = harbor.call(&ada, Method::POST, "/api/v1/volumes", json!({"name": "own"}));
+    let (made, ()) = tokio::join!(making, async {
+        gate.reached().await;
+        drop(gate);
+    });
+    assert!(!made.0.is_success(), "{made:?}");
+    let scope = dockwright::domain::Scope::All;
+    let left = harbor.store.all_objects::<Value>(&scope, Kind::Volume).await.expect("the store");
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(harbor.read(&ada, "/api/v1/me").await["usage"]["volumes"], 0);
+}
+
+/// A keeper that lost its node may still be at work when the next one begins.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_was_made_at_the_same_moment_is_the_runs_own() {
+    let gate = Gate::engine("/containers/create", 0).await;
+    let harbor = harbor_with(Backend::Sqlite, |settings| settings.engine = Some(format!("tcp://{}", gate.address))).await;
+    let ada = harbor.user("ada").await;
+    let run = harbor.run(&ada, json!({"command": ["true"], "network": "none"})).await;
+    gate.reached().await;
+    let labels = [(INSTALLATION, harbor.installation.clone()), (OWNER, "ada".to_owned()), (RUN, id(&run).to_owned())];
+    let labels = labels.map(|(key, value)| format!("--label={key}={value}"));
+    let name = format!("--name={}", word(&run["container_name"]));
+    let mut create = vec!["create", &name, "--network=none"];
+    create.extend(labels.iter().map(String::as_str));
+    create.extend(["busybox", "sh", "-c", "echo already here"]);
+    let made = docker(&create);
+    gate.open();
+    let over = harbor.over(&ada, &run).await;
+    assert_eq!((&over["state"], &over["container"]), (&"exited".into(), &made.into()), "{over}");
+    assert_eq!(harbor.output(&ada, &run).await, "already here\n");
 }

@@ -123,3 +123,82 @@ async fn quotas_hold_against_a_crowd() {
     let accepted = answers.iter().filter(|(status, _)| *status == StatusCode::ACCEPTED).count();
     assert_eq!(accepted, 2, "{answers:?}");
 }
+
+async fn a_quota_of_volumes_holds_against_a_crowd(backend: Backend) {
+    let harbor = harbor(backend).await;
+    let ada = limited(&harbor, "ada", json!({"volumes": 2})).await;
+    // Their volumes are made later, and count from now on.
+    let named = |n: usize| sleeper(json!({"volumes": [{"volume": format!("named-{n}"), "path": "/data"}]}));
+    let runs = (0..6).map(|n| harbor.call(&ada, Method::POST, "/api/v1/containers", named(n)));
+    let runs = futures::future::join_all(runs).await;
+    let accepted: Vec<&Value> = runs.iter().filter(|(status, _)| *status == StatusCode::ACCEPTED).map(|(_, run)| run).collect();
+    assert_eq!(accepted.len(), 2, "{runs:?}");
+    harbor.runs(&ada, accepted[0]).await;
+    harbor.runs(&ada, accepted[1]).await;
+    for run in accepted {
+        harbor.done(&ada, Method::DELETE, &format!("/api/v1/runs/{}", id(run)), Value::Null).await;
+    }
+    for volume in harbor.read(&ada, "/api/v1/volumes").await["items"].as_array().expect("a list") {
+        harbor.done(&ada, Method::DELETE, &format!("/api/v1/volumes/{}", word(&volume["name"])), Value::Null).await;
+    }
+    harbor.done(&ada, Method::POST, "/api/v1/volumes", json!({"name": "first"})).await;
+    let made = (0..8).map(|n| harbor.call(&ada, Method::POST, "/api/v1/volumes", json!({"name": format!("made-{n}")})));
+    let made = futures::future::join_all(made).await;
+    assert_eq!(made.iter().filter(|(status, _)| status.is_success()).count(), 1, "{made:?}");
+    let there = harbor.read(&ada, "/api/v1/volumes").await["items"].as_array().expect("a list").clone();
+    assert_eq!(there.len(), 2, "{there:?}");
+    // What is removed is given back.
+    harbor.done(&ada, Method::DELETE, "/api/v1/volumes/first", Value::Null).await;
+    harbor.done(&ada, Method::POST, "/api/v1/volumes", json!({"name": "last"})).await;
+    let usage = harbor.read(&ada, "/api/v1/me").await["usage"].clone();
+    assert_eq!(usage["volumes"], 2, "{usage}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_of_volumes_holds_against_a_crowd_with_the_embedded_store() {
+    a_quota_of_volumes_holds_against_a_crowd(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_of_volumes_holds_against_a_crowd_with_redis() {
+    a_quota_of_volumes_holds_against_a_crowd(Backend::Redis).await;
+}
+
+async fn a_quota_of_networks_holds(backend: Backend) {
+    let harbor = harbor(backend).await;
+    let ada = limited(&harbor, "ada", json!({"networks": 2})).await;
+    let made = (0..6).map(|n| harbor.call(&ada, Method::POST, "/api/v1/networks", json!({"name": format!("own-{n}")})));
+    let made = futures::future::join_all(made).await;
+    assert_eq!(made.iter().filter(|(status, _)| *status == StatusCode::CREATED).count(), 2, "{made:?}");
+    refused(&harbor, &ada, "/api/v1/networks", json!({"name": "more"}), "quota networks: the limit is 2, and 2 are used").await;
+    // Everybody's own comes on top.
+    let run = harbor.run(&ada, json!({"command": ["true"]})).await;
+    assert_eq!(harbor.over(&ada, &run).await["state"], "exited");
+    let me = harbor.read(&ada, "/api/v1/me").await;
+    assert_eq!((&me["quota"]["networks"], &me["usage"]["networks"]), (&2.into(), &2.into()), "{me}");
+    let one = harbor.read(&ada, "/api/v1/networks").await["items"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .find(|one| one["name"] != "default")
+        .cloned();
+    let name = word(&one.expect("one of them")["name"]).to_owned();
+    harbor.done(&ada, Method::DELETE, &format!("/api/v1/networks/{name}"), Value::Null).await;
+    harbor.done(&ada, Method::POST, "/api/v1/networks", json!({"name": "more"})).await;
+    // Who has no quota said has the service's own.
+    let bob = harbor.user("bob").await;
+    for n in 0..4 {
+        harbor.done(&bob, Method::POST, "/api/v1/networks", json!({"name": format!("own-{n}")})).await;
+    }
+    refused(&harbor, &bob, "/api/v1/networks", json!({"name": "more"}), "quota networks: the limit is 4, and 4 are used").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_of_networks_holds_with_the_embedded_store() {
+    a_quota_of_networks_holds(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_of_networks_holds_with_redis() {
+    a_quota_of_networks_holds(Backend::Redis).await;
+}
