@@ -39,6 +39,7 @@ pub struct Service {
     vault: Arc<Vault>,
     engine: Arc<Docker>,
     registry: Arc<RegistryClient>,
+    publisher: Publisher<dyn ContainerEngine>,
     /// What the first start made.
     pub admin: FirstAdmin,
 }
@@ -135,6 +136,13 @@ pub fn open_vault(config: &Config) -> anyhow::Result<Vault> {
     }
 }
 
+/// One for all that this process pushes: inside of it, pushes wait for each other here.
+fn publisher(config: &Config, engine: &Arc<Docker>, registry: &Arc<RegistryClient>) -> Publisher<dyn ContainerEngine> {
+    let engine: Arc<dyn ContainerEngine> = engine.clone();
+    let policy = PushPolicy { silence: config.push_stall.0, ..PushPolicy::default() };
+    Publisher::new(engine, Arc::clone(registry), policy, &config.installation())
+}
+
 impl Service {
     /// # Errors
     /// When a part of it cannot be opened. An engine that is away is no error: accepted builds wait for it.
@@ -156,18 +164,13 @@ impl Service {
         let timeouts =
             Timeouts { connect: usual.connect.min(config.push_stall.0), request: usual.request.min(config.push_stall.0) };
         let registry = Arc::new(RegistryClient::new(timeouts));
-        Ok(Self { config, store, contexts, vault, engine, registry, admin })
+        let publisher = publisher(&config, &engine, &registry);
+        Ok(Self { config, store, contexts, vault, engine, registry, publisher, admin })
     }
 
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
-    }
-
-    fn publisher(&self) -> Publisher<dyn ContainerEngine> {
-        let engine: Arc<dyn ContainerEngine> = self.engine.clone();
-        let policy = PushPolicy { silence: self.config.push_stall.0, ..PushPolicy::default() };
-        Publisher::new(engine, Arc::clone(&self.registry), policy, &self.config.installation())
     }
 
     /// Reads the certificate anew at each start.
@@ -215,6 +218,7 @@ impl Service {
         Fleet::new(
             Arc::clone(&self.engine) as _,
             Arc::clone(&self.registry) as _,
+            Arc::new(self.publisher.clone()),
             Arc::clone(&self.vault),
             Arc::clone(builds),
             settings,
@@ -253,7 +257,7 @@ impl Service {
             contexts: self.contexts.clone(),
             vault: Arc::clone(&self.vault),
             engine: Arc::clone(&self.engine) as Arc<dyn ContainerEngine>,
-            publisher: self.publisher(),
+            publisher: self.publisher.clone(),
             registry: Arc::clone(&self.registry),
             ledger: ledger.clone(),
             settings: WorkerSettings {

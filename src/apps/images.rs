@@ -2,12 +2,12 @@
 
 use super::Apps;
 use crate::auth::Principal;
-use crate::domain::{Digest, ImageRef, Owner, PulledImage, RunImage, Scope, Timestamp, build_of_tag, limits};
-use crate::engine::Pass;
+use crate::domain::{Digest, ImageRef, InvalidImageRef, Owner, PulledImage, RunImage, Scope, Timestamp, build_of_tag};
 use crate::engine::containers::EngineImage;
 use crate::error::{Error, Result};
 use crate::fleet::PullWatch;
-use crate::store::objects::{Expect, Kind, Object, ObjectQuery, Write};
+use crate::store::PushTurn;
+use crate::store::objects::{Kind, Object, ObjectQuery};
 
 /// Who uses an image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -96,41 +96,39 @@ impl Apps {
         Ok(self.fleet.pull_image(&caller.owner, image, registry).await?)
     }
 
-    /// Gives an image of the caller's another name.
+    /// Gives an image of the caller's another name, which is the caller's alone: nobody else's runs and builds know it.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Conflict`] `tag_in_use` when the name is another image's on this engine.
+    /// [`Error::NotFound`]; the engine's words when the image is not there any more.
     pub async fn tag(&self, caller: &Principal, image: &RunImage, to: &ImageRef) -> Result<ImageInfo> {
         let from = self.image(caller, image, None).await?;
         let target = RunImage { image: to.clone(), digest: None };
-        let engine = self.fleet.engine();
-        if let Some(there) = engine.image(&target.reference()).await?
-            && there.id != from.image_id
-            && self.image(caller, &target, None).await.is_err()
-        {
-            let detail = format!("{to} is another image on this engine, and not yours");
-            return Err(Error::Conflict { code: "tag_in_use", detail });
-        }
-        engine.tag(&from.image_id, &target.reference()).await?;
-        self.fleet.remember_image(&caller.owner, &target, from.private).await?;
+        self.fleet.keep_image(&caller.owner, &target, &from.image_id, None, from.private).await?;
         self.image(caller, &target, None).await
     }
 
     /// Pushes an image of the caller's by its name; the digest that the registry took.
     ///
     /// # Errors
-    /// The registry's words.
+    /// [`Error::Invalid`] `invalid_image` for a name with a digest, for a registry is given images by tag; the registry's words.
     pub async fn push(&self, caller: &Principal, image: &RunImage, registry: Option<&str>) -> Result<Digest> {
-        self.image(caller, image, None).await?;
-        let pass = self.fleet.credentials_for(&caller.owner, registry, image).await?.map(Pass::Password);
+        if image.digest.is_some() {
+            let told = format!("{:?} {}: tag it, and push that name", image.written(), InvalidImageRef::HasDigest);
+            return Err(Error::invalid("invalid_image", "image", told));
+        }
+        let info = self.image(caller, image, None).await?;
+        let credentials = self.fleet.credentials_for(&caller.owner, registry, image).await?;
         let (lines, mut told) = tokio::sync::mpsc::channel(64);
-        let pushing = self.fleet.engine().push(&image.image, pass.as_ref(), lines);
-        let reading = async { while told.recv().await.is_some() {} };
-        let (pushed, ()) = tokio::join!(pushing, reading);
-        Ok(pushed?)
+        let turn = PushTurn::take(self.store(), &image.image, caller.owner.as_str()).await;
+        let pushing = self.fleet.publisher().publish(&info.image_id, &image.image, credentials.as_ref(), &lines);
+        tokio::select! {
+            pushed = pushing => Ok(pushed?),
+            never = turn.keep() => match never {},
+            () = async { while told.recv().await.is_some() {} } => unreachable!("it does not end, because `lines` is not dropped"),
+        }
     }
 
-    /// Removes an image of the caller's: its record, and its name on the engine when nobody else has it.
+    /// Removes an image of the caller's: its record, and its name on the engine when nobody else needs it.
     ///
     /// # Errors
     /// [`Error::Conflict`] `image_in_use`, which names the containers.
@@ -141,19 +139,8 @@ impl Apps {
             let detail = format!("the image is used by {}", info.used_by.containers.join(", "));
             return Err(Error::Conflict { code: "image_in_use", detail });
         }
-        let id = PulledImage::id(&info.owner, &info.reference);
-        self.store().commit(&[Write::remove(Kind::Image, id, Expect::Anything)]).await?;
-        let query = ObjectQuery {
-            scope: Scope::All,
-            kind: Kind::Image,
-            owner: None,
-            parent: Some(info.image_id.to_string()),
-            before: None,
-            limit: limits::PAGE,
-        };
-        let (others, _) = self.store().objects::<PulledImage>(&query).await?;
-        if others.iter().all(|other| other.body.reference != info.reference) {
-            self.fleet.engine().untag(&info.reference).await?;
+        if let Some(record) = self.fleet.own_image(&info.owner, image).await? {
+            self.fleet.forget_image(&record).await?;
         }
         Ok(())
     }

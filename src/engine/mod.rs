@@ -123,6 +123,22 @@ pub enum Untagged {
     Absent,
 }
 
+/// Publishes an image that is on the engine, under a name that it bears only meanwhile.
+#[async_trait]
+pub trait Publish: Send + Sync {
+    /// Answers the digest that the destination's tag then names. One push to a destination at a time: the caller sees to it.
+    ///
+    /// # Errors
+    /// The registry's or the engine's words.
+    async fn publish(
+        &self,
+        image: &Digest,
+        destination: &ImageRef,
+        credentials: Option<&Credentials>,
+        lines: &Lines,
+    ) -> Result<Digest>;
+}
+
 #[async_trait]
 pub trait Images: Send + Sync {
     /// The id of the image that a local tag or id names.

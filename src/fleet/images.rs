@@ -3,17 +3,11 @@
 //! An engine has one store of images for everybody. What somebody's credentials brought here, or somebody's build made, is for
 //! others as if it were not here: they pull it with credentials of their own. What was brought without credentials is everybody's.
 
-use std::collections::HashSet;
-
-use tokio::sync::watch;
-
-use super::pulls::Pull;
 use crate::domain::{
     BuildId, BuildRecord, BuildState, Credentials, DestinationState, Digest, ErrorKind, ImageSource, Owner, PulledImage, Run,
-    RunError, RunImage, Scope, Timestamp, build_of_tag, local_tag,
+    RunError, RunImage, Scope, build_of_tag, is_pushing, local_tag,
 };
 use crate::engine::containers::EngineImage;
-use crate::store::objects::{Expect, Kind, Object, ObjectQuery, Write};
 
 use super::Fleet;
 use super::steps::{Fault, Result};
@@ -24,6 +18,14 @@ pub(super) struct Here {
     pub id: Digest,
     /// For people: with its digest, where the registry told one.
     pub shown: String,
+}
+
+impl Here {
+    pub(super) fn kept(record: &PulledImage, image: &RunImage) -> Self {
+        let digest = record.digest.as_ref().or(image.digest.as_ref());
+        let shown = RunImage { image: image.image.clone(), digest: digest.cloned() }.reference();
+        Self { id: record.image_id.clone(), shown }
+    }
 }
 
 pub(super) enum Choice {
@@ -47,17 +49,19 @@ impl Fleet {
 
     /// The image, if it is here and the owner may use it.
     pub(super) async fn usable(&self, owner: &Owner, image: &RunImage) -> Result<Option<Here>> {
+        let own = self.own_image(owner, image).await?;
+        // What is kept for the owner has no other name on the engine.
+        if let Some(kept) = own.as_ref().filter(|own| own.kept_as.is_some())
+            && self.engine().image(kept.image_id.as_str()).await?.is_some()
+        {
+            return Ok(Some(Here::kept(kept, image)));
+        }
         let Some(found) = self.engine().image(&image.reference()).await? else { return Ok(None) };
-        let own = self.pulled(owner, image).await?.is_some_and(|own| own.body.image_id == found.id);
-        if own || self.is_everybodys(owner, image, &found).await? {
+        let is_own = own.is_some_and(|own| own.kept_as.is_none() && own.image_id == found.id);
+        if is_own || self.is_everybodys(owner, image, &found).await? {
             return Ok(Some(Here { shown: shown(image, &found), id: found.id }));
         }
         Ok(None)
-    }
-
-    async fn pulled(&self, owner: &Owner, image: &RunImage) -> Result<Option<Object<PulledImage>>> {
-        let id = PulledImage::id(owner, &image.reference());
-        Ok(self.store().object(&Scope::Owner(owner.clone()), Kind::Image, &id).await?)
     }
 
     async fn is_everybodys(&self, owner: &Owner, image: &RunImage, found: &EngineImage) -> Result<bool> {
@@ -70,16 +74,14 @@ impl Fleet {
                 return Ok(false);
             }
         }
-        let query = ObjectQuery {
-            scope: Scope::All,
-            kind: Kind::Image,
-            owner: None,
-            parent: Some(found.id.to_string()),
-            before: None,
-            limit: crate::domain::limits::PAGE,
+        // Nor is it anybody else's while it is pushed under a name that only its owner knows it by. What is private and kept under no
+        // name of ours was brought by an earlier version, under the name that everybody knows.
+        let is_pushed = found.tags.iter().any(|tag| is_pushing(tag));
+        let is_anothers = |one: &PulledImage| match &one.kept_as {
+            None => one.private,
+            Some(_) => is_pushed && one.owner != *owner && (one.private || one.reference == image.reference()),
         };
-        let (brought, more) = self.store().objects::<PulledImage>(&query).await?;
-        Ok(!more && brought.iter().all(|object| !object.body.private))
+        Ok(!self.records_of(&found.id).await?.iter().any(is_anothers))
     }
 
     async fn image_of_build(&self, owner: &Owner, id: BuildId) -> Result<Choice> {
@@ -135,105 +137,9 @@ impl Fleet {
             _ => Ok(None),
         }
     }
-
-    /// Pulls an image for an owner, or joins the pull that is under way.
-    ///
-    /// # Errors
-    /// When the engine or the store is away, or the credentials are not there.
-    pub async fn pull_image(&self, owner: &Owner, image: &RunImage, registry: Option<&str>) -> Result<PullWatch> {
-        let credentials = self.credentials_for(owner, registry, image).await?;
-        let before = self.engine().images().await?.into_iter().map(|image| image.id).collect();
-        let with_credentials = credentials.is_some();
-        let pull = self.inner.pulls.join(self.engine(), owner, &image.reference(), credentials);
-        Ok(PullWatch { fleet: self.clone(), owner: owner.clone(), image: image.clone(), with_credentials, before, pull })
-    }
-
-    /// Remembers that an owner has brought an image here, or given it this name.
-    ///
-    /// # Errors
-    /// When the image is not there, or the engine or the store is away.
-    pub async fn remember_image(&self, owner: &Owner, image: &RunImage, private: bool) -> Result<()> {
-        let found = self.brought(image).await?;
-        self.put_image(owner, image, &found, private).await
-    }
-
-    async fn brought(&self, image: &RunImage) -> Result<EngineImage> {
-        let found = self.engine().image(&image.reference()).await?;
-        found.ok_or_else(|| user_error("image_not_found", format!("{image} is not on the engine")))
-    }
-
-    async fn put_image(&self, owner: &Owner, image: &RunImage, found: &EngineImage, private: bool) -> Result<()> {
-        let reference = image.reference();
-        let id = PulledImage::id(owner, &reference);
-        let record = PulledImage {
-            owner: owner.clone(),
-            reference,
-            image_id: found.id.clone(),
-            node: self.node().ok_or_else(super::seen::away)?,
-            private,
-            pulled_at: Timestamp::now(),
-        };
-        // The parent of an object never changes, and the image behind a tag does.
-        self.store().commit(&[Write::remove(Kind::Image, &id, Expect::Anything)]).await?;
-        let put = Write::put(Kind::Image, &id, owner, Expect::Anything, &record).under(found.id.as_str());
-        Ok(self.store().commit(&[put]).await?)
-    }
 }
 
-/// A pull that is under way. Dropping it stops the pull, unless somebody else waits for it.
-pub struct PullWatch {
-    fleet: Fleet,
-    owner: Owner,
-    image: RunImage,
-    with_credentials: bool,
-    /// What was here before.
-    before: HashSet<Digest>,
-    pull: watch::Receiver<Pull>,
-}
-
-impl PullWatch {
-    /// How far it is.
-    pub fn progress(&mut self) -> Pull {
-        self.pull.borrow_and_update().clone()
-    }
-
-    /// Comes when it is further, or over.
-    pub async fn moved(&mut self) {
-        // A pull that was given up is seen as such by the next look.
-        if self.pull.changed().await.is_err() {
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// After the pull's end: writes down that the image is the owner's to use, and answers it as it is shown.
-    ///
-    /// # Errors
-    /// When the engine or the store is away.
-    pub(super) async fn settle(&self) -> Result<Here> {
-        let found = self.fleet.brought(&self.image).await?;
-        // What everybody could use before does not become one owner's by having been pulled again.
-        let was_here = self.before.contains(&found.id);
-        let private = self.with_credentials && !(was_here && self.fleet.is_everybodys(&self.owner, &self.image, &found).await?);
-        self.fleet.put_image(&self.owner, &self.image, &found, private).await?;
-        Ok(Here { shown: shown(&self.image, &found), id: found.id })
-    }
-
-    /// Waits for the end; the image's name with its digest, where the registry told one.
-    ///
-    /// # Errors
-    /// The engine's and the registry's words.
-    pub async fn finish(mut self) -> Result<String> {
-        loop {
-            match self.progress().ended {
-                Some(Ok(())) => return Ok(self.settle().await?.shown),
-                Some(Err(error)) => return Err(error.into()),
-                None => self.moved().await,
-            }
-        }
-    }
-}
-
-fn shown(image: &RunImage, found: &EngineImage) -> String {
+pub(super) fn shown(image: &RunImage, found: &EngineImage) -> String {
     let of_repository = format!("{}@", image.image.repository());
     // The engine leaves out the Hub's name.
     let familiar = of_repository.trim_start_matches("docker.io/library/").trim_start_matches("docker.io/").to_owned();

@@ -6,6 +6,7 @@
 //! keeper    each live run has a task that brings it from the wish to its end, from whatever state it is found in
 //! steps     what that task does in each state
 //! images    which image a run is made from, and who may use it
+//! own_images  what is kept for one owner, under names of ours
 //! pulls     one pull for many runs of one image
 //! places    networks and volumes
 //! log       what a run's log has beside its container's output
@@ -16,6 +17,7 @@ mod images;
 mod keeper;
 mod log;
 mod names;
+mod own_images;
 mod places;
 mod pulls;
 mod records;
@@ -31,14 +33,14 @@ use std::time::Duration;
 
 use crate::builds::Builds;
 use crate::domain::NodeId;
-use crate::engine::RegistryAuth;
 use crate::engine::containers::Runtime;
+use crate::engine::{Publish, RegistryAuth};
 use crate::store::Store;
 use crate::vault::Vault;
 
-pub use images::PullWatch;
 pub use keeper::keep;
 pub use names::container_name;
+pub use own_images::PullWatch;
 pub use places::own_id;
 pub use pulls::Pull;
 pub use records::Records;
@@ -75,6 +77,7 @@ struct Inner {
     vault: Arc<Vault>,
     registries: Arc<dyn RegistryAuth>,
     builds: Arc<Builds>,
+    publisher: Arc<dyn Publish>,
     settings: FleetSettings,
     seen: seen::Cache,
     pulls: pulls::Pulls,
@@ -88,6 +91,7 @@ impl Fleet {
     pub fn new(
         engine: Arc<dyn Runtime>,
         registries: Arc<dyn RegistryAuth>,
+        publisher: Arc<dyn Publish>,
         vault: Arc<Vault>,
         builds: Arc<Builds>,
         settings: FleetSettings,
@@ -98,6 +102,7 @@ impl Fleet {
             store,
             vault,
             registries,
+            publisher,
             builds,
             settings,
             seen: seen::Cache::default(),
@@ -126,6 +131,11 @@ impl Fleet {
     #[must_use]
     pub fn builds(&self) -> &Arc<Builds> {
         &self.inner.builds
+    }
+
+    #[must_use]
+    pub fn publisher(&self) -> &dyn Publish {
+        &*self.inner.publisher
     }
 
     #[must_use]

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::{mpsc, watch};
 
 use super::seen::away;
-use crate::domain::{Credentials, Owner};
-use crate::engine::EngineError;
+use crate::domain::{Credentials, Digest, ErrorKind, Owner, RunImage};
 use crate::engine::containers::{PullProgress, Runtime};
+use crate::engine::{EngineError, Pass};
 
 /// How far a pull is, layer by layer.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +16,8 @@ pub struct Pull {
     pub layers: BTreeMap<String, PullProgress>,
     /// What the engine said of the image as a whole, in order.
     pub told: Vec<String>,
+    /// The digest that it was pulled by instead of its tag.
+    pub pinned: Option<Digest>,
     /// Set when it has ended.
     pub ended: Option<Result<(), EngineError>>,
 }
@@ -38,20 +40,19 @@ impl Pulls {
         &self,
         engine: &Arc<dyn Runtime>,
         owner: &Owner,
-        reference: &str,
+        image: &RunImage,
         credentials: Option<Credentials>,
     ) -> watch::Receiver<Pull> {
-        let key: Key = (owner.clone(), credentials.as_ref().map(|c| c.username().to_owned()), reference.to_owned());
+        let key: Key = (owner.clone(), credentials.as_ref().map(|c| c.username().to_owned()), image.reference());
         let mut under_way = self.under_way.lock().expect("not poisoned, because nothing panics while it is held");
         if let Some(pull) = under_way.get(&key).filter(|pull| pull.borrow().ended.is_none()) {
             return pull.clone();
         }
         let (sender, receiver) = watch::channel(Pull::default());
         under_way.insert(key.clone(), receiver.clone());
-        let (engine, all) = (Arc::clone(engine), Arc::clone(&self.under_way));
+        let (engine, all, image) = (Arc::clone(engine), Arc::clone(&self.under_way), image.clone());
         tokio::spawn(async move {
-            let reference = key.2.clone();
-            let pulling = pull(&*engine, &reference, credentials.as_ref(), &sender);
+            let pulling = pull(&*engine, &image, credentials.as_ref(), &sender);
             let ended = tokio::select! {
                 ended = pulling => ended,
                 // One reader is the map's.
@@ -82,12 +83,20 @@ async fn abandoned(sender: &watch::Sender<Pull>) {
 
 async fn pull(
     engine: &dyn Runtime,
-    reference: &str,
+    image: &RunImage,
     credentials: Option<&Credentials>,
     told: &watch::Sender<Pull>,
 ) -> Result<(), EngineError> {
+    let image = match credentials {
+        Some(credentials) => pinned(engine, image, credentials).await?,
+        None => image.clone(),
+    };
+    if credentials.is_some() {
+        told.send_modify(|pull| pull.pinned.clone_from(&image.digest));
+    }
     let (sender, mut progress) = mpsc::channel(64);
-    let mut pulling = std::pin::pin!(engine.pull(reference, credentials, sender));
+    let reference = image.reference();
+    let mut pulling = std::pin::pin!(engine.pull(&reference, credentials, sender));
     loop {
         tokio::select! {
             ended = &mut pulling => {
@@ -99,6 +108,22 @@ async fn pull(
             Some(progress) = progress.recv() => told.send_modify(|pull| pull.add(progress)),
         }
     }
+}
+
+/// By its digest: a tag would stand on the engine for everybody, and let their builds read what these credentials brought.
+async fn pinned(engine: &dyn Runtime, image: &RunImage, credentials: &Credentials) -> Result<RunImage, EngineError> {
+    if image.digest.is_some() {
+        return Ok(image.clone());
+    }
+    let pass = Pass::Password(credentials.clone());
+    let digest = engine.remote_digest(&image.image, Some(&pass)).await?.ok_or_else(|| EngineError {
+        kind: ErrorKind::User,
+        code: "image_not_found",
+        message: format!("{image} is not at its registry: manifest unknown"),
+        dockerfile_line: None,
+        transient: false,
+    })?;
+    Ok(RunImage { image: image.image.clone(), digest: Some(digest) })
 }
 
 impl Pull {

@@ -222,10 +222,10 @@ pub struct TagForm {
     tag: String,
 }
 
-/// Give an image of yours another name on the engine.
+/// Give an image of yours another name. It is yours alone: others do not see it, and it means nothing in builds.
 #[utoipa::path(post, path = "/api/v1/images/tag", tag = "containers", operation_id = "tag_image", request_body = TagForm,
     responses((status = 201, description = "The image under its new name.", body = ImageView), (status = 404, description = "You have no such image."),
-        (status = 409, description = "`tag_in_use`: the name is another image's, which is not yours.")))]
+        (status = 409, description = "The engine's reason.")))]
 pub(super) async fn tag(State(app): State<App>, Extension(caller): Caller, request: Request) -> Result<Response> {
     let (headers, bytes) = body::read(request).await?;
     replay::once(&app, &caller, "POST images/tag", &headers, &bytes, |_| async {
@@ -245,7 +245,7 @@ pub struct PushedView {
     digest: String,
 }
 
-/// Push an image of yours by its name. Answers when the registry has it.
+/// Push an image of yours by its name, which has no digest. Answers when the registry has it.
 #[utoipa::path(post, path = "/api/v1/images/push", tag = "containers", operation_id = "push_image", request_body = ImageForm,
     responses((status = 200, description = "The digest under which the registry has it.", body = PushedView), (status = 404, description = "You have no such image."),
         (status = 409, description = "The registry's reason.")))]

@@ -3,7 +3,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::harbor::{harbor, word};
+use crate::support::harbor::{Harbor, harbor, word};
 use crate::support::service::{Backend, docker, dockerfile, id, tag_digest};
 use crate::support::{private_registry, published_image, registry, unique};
 
@@ -59,11 +59,8 @@ async fn an_image_is_pulled_shown_and_removed() {
     assert_eq!(harbor.read(&ada, "/api/v1/images").await["items"], json!([]));
 }
 
-/// What somebody's credentials brought here is for nobody else.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_private_image_of_one_is_not_there_for_another() {
-    let harbor = harbor(Backend::Sqlite).await;
-    let (ada, bob) = (harbor.user("ada").await, harbor.user("bob").await);
+/// An image at the registry with a password, and not on the engine, whose credentials this account keeps. Its name is in `/secret`.
+async fn private_image(harbor: &Harbor, token: &str) -> String {
     let (host, user, password) = private_registry();
     let image = format!("{host}/{}:1", unique("private"));
     let file = format!("FROM busybox\nRUN echo {image} > /secret\n");
@@ -72,7 +69,87 @@ async fn a_private_image_of_one_is_not_there_for_another() {
     assert_eq!(harbor.ended(&build).await["state"], "published");
     harbor.delete(&build).await;
     let kept = json!({"server": host, "username": user, "password": password});
-    harbor.done(&ada, Method::PUT, "/api/v1/registries/private", kept).await;
+    harbor.done(token, Method::PUT, "/api/v1/registries/private", kept).await;
+    image
+}
+
+/// What somebody's credentials brought here is in nobody else's build, with either builder.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_image_of_one_is_no_base_for_another() {
+    let harbor = harbor(Backend::Sqlite).await;
+    let (ada, bob) = (harbor.user("ada").await, harbor.user("bob").await);
+    let image = private_image(&harbor, &ada).await;
+    let pulled = harbor.done(&ada, Method::POST, "/api/v1/images/pull", json!({"image": image})).await;
+    assert_eq!((&pulled["private"], &pulled["reference"]), (&true.into(), &image.clone().into()));
+    let from = format!("FROM {image}\nRUN cat /secret\n");
+    let copied = format!("FROM busybox\nCOPY --from={image} /secret /mine\nRUN cat /mine\n");
+    let mounted = format!("FROM busybox\nRUN --mount=from={image},target=/m cat /m/secret\n");
+    let limited = |file: &str| dockerfile(file).text("memory", "256m");
+    for form in [dockerfile(&from), dockerfile(&copied), dockerfile(&mounted), limited(&from), limited(&copied)] {
+        let build = harbor.submit_as(&bob, form.text("push", "false")).await;
+        let ended = harbor.ended(&build).await;
+        assert_eq!((&ended["state"], &ended["error"]["kind"]), (&"failed".into(), &"auth".into()), "{ended}");
+    }
+    // The owner builds from it, with the same credentials.
+    let build = harbor.submit_as(&ada, dockerfile(&from).text("push", "false").text("registry", "private")).await;
+    let ended = harbor.ended(&build).await;
+    assert_eq!(ended["state"], "built", "{ended}");
+    harbor.delete(&build).await;
+    let id = word(&pulled["image_id"]);
+    assert!(!docker(&["images", "-q", "--no-trunc"]).is_empty() && docker(&["images", "-q", "--no-trunc"]).contains(id));
+    harbor.done(&ada, Method::DELETE, &format!("/api/v1/images/{image}"), Value::Null).await;
+    assert!(!docker(&["images", "-aq", "--no-trunc"]).contains(id), "the image goes with its last owner");
+}
+
+/// A name that somebody gives is nobody else's, and nothing that the engine would resolve.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_one_gives_means_nothing_to_others() {
+    let harbor = harbor(Backend::Sqlite).await;
+    let (ada, bob) = (harbor.user("ada").await, harbor.user("bob").await);
+    let image = published_image("named");
+    harbor.done(&ada, Method::POST, "/api/v1/images/pull", json!({"image": image})).await;
+    let alias = format!("{}/{}:1", registry(), unique("alias"));
+    let told = harbor.done(&ada, Method::POST, "/api/v1/images/tag", json!({"image": image, "tag": alias})).await;
+    assert_eq!(told["reference"], alias.as_str());
+    let fields = json!({"image": alias, "command": ["cat", "/made-of"], "network": "none"});
+    assert_eq!(harbor.prints(&ada, fields.clone()).await, format!("{image}\n"));
+    assert_eq!(docker(&["images", "-q", &alias]), "", "no name that others' builds would find");
+    let over = harbor.over(&bob, &harbor.run(&bob, fields.clone()).await).await;
+    assert_eq!((&over["state"], &over["error"]["code"]), (&"failed".into(), &"image_not_found".into()), "{over}");
+    let build = harbor.submit_as(&bob, dockerfile(&format!("FROM {alias}\n")).text("push", "false")).await;
+    assert_eq!(harbor.ended(&build).await["state"], "failed");
+    // Both may have the same name, for different images.
+    let other = published_image("other");
+    harbor.done(&bob, Method::POST, "/api/v1/images/pull", json!({"image": other})).await;
+    harbor.done(&bob, Method::POST, "/api/v1/images/tag", json!({"image": other, "tag": alias})).await;
+    assert_eq!(harbor.prints(&bob, fields.clone()).await, format!("{other}\n"));
+    assert_eq!(harbor.prints(&ada, fields).await, format!("{image}\n"));
+    // What is pushed is the owner's; the engine's name is only borrowed for it.
+    let pushed = harbor.done(&ada, Method::POST, "/api/v1/images/push", json!({"image": alias})).await;
+    assert_eq!(tag_digest(&image, None).await.as_deref(), Some(word(&pushed["digest"])));
+    assert_eq!(docker(&["images", "-q", &alias]), "");
+    // A registry takes images by tag: what a digest would be pushed as is nobody's wish.
+    let exact = format!("{}@{}", image.trim_end_matches(":1"), word(&pushed["digest"]));
+    harbor.done(&ada, Method::POST, "/api/v1/images/pull", json!({"image": exact})).await;
+    let (status, told) = harbor.call(&ada, Method::POST, "/api/v1/images/push", json!({"image": exact})).await;
+    assert_eq!((status, word(&told["errors"][0]["field"])), (StatusCode::BAD_REQUEST, "image"), "{told}");
+    assert_eq!(tag_digest(&image.replace(":1", ":latest"), None).await, None, "nothing was pushed under another tag");
+    for token in [&ada, &bob] {
+        for run in harbor.read(token, "/api/v1/runs").await["items"].as_array().expect("a list") {
+            harbor.done(token, Method::DELETE, &format!("/api/v1/runs/{}", id(run)), Value::Null).await;
+        }
+        for one in harbor.read(token, "/api/v1/images").await["items"].as_array().expect("a list") {
+            harbor.done(token, Method::DELETE, &format!("/api/v1/images/{}", word(&one["reference"])), Value::Null).await;
+        }
+    }
+}
+
+/// What somebody's credentials brought here is for nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_image_of_one_is_not_there_for_another() {
+    let harbor = harbor(Backend::Sqlite).await;
+    let (ada, bob) = (harbor.user("ada").await, harbor.user("bob").await);
+    let image = private_image(&harbor, &ada).await;
     let fields = json!({"image": image, "command": ["cat", "/secret"], "network": "none"});
     assert_eq!(harbor.prints(&ada, fields.clone()).await, format!("{image}\n"));
     assert_eq!(harbor.read(&ada, &format!("/api/v1/images/{image}")).await["private"], true);
