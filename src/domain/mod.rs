@@ -6,6 +6,7 @@
 mod account;
 mod app;
 mod build;
+pub mod confines;
 mod container;
 mod credentials;
 mod event;

@@ -8,6 +8,7 @@ pub mod containers;
 pub mod docker;
 pub mod folders;
 pub mod frames;
+pub mod image_config;
 mod ledger;
 mod pass;
 pub mod request;

@@ -7,7 +7,8 @@ use crate::domain::{
     BuildId, BuildRecord, BuildState, Credentials, DestinationState, Digest, ErrorKind, ImageSource, Owner, PulledImage, Run,
     RunError, RunImage, Scope, build_of_tag, is_pushing, local_tag,
 };
-use crate::engine::containers::EngineImage;
+use crate::engine::containers::{CreateContainer, EngineImage};
+use crate::engine::image_config::confine;
 
 use super::Fleet;
 use super::steps::{Fault, Result};
@@ -111,6 +112,26 @@ impl Fleet {
             Some(here) => Choice::Here(here),
             None => Choice::Pull(pinned),
         })
+    }
+
+    /// The request, with what its image says of it held to the bounds.
+    pub(super) async fn confined(&self, mut request: CreateContainer) -> Result<CreateContainer> {
+        let image = self.engine().image_config(&request.image).await?;
+        let image = image.ok_or_else(|| user_error("image_not_found", format!("{} is not on the engine", request.image)))?;
+        confine(&mut request, image).map_err(|why| user_error("workdir_invalid", why))?;
+        Ok(request)
+    }
+
+    /// The image of a build of the owner's that is done, if this engine has it.
+    ///
+    /// # Errors
+    /// `no_such_build`, `build_failed`, `build_not_done`, `image_not_found`; when the engine or the store is away.
+    pub async fn built_image(&self, owner: &Owner, id: BuildId) -> Result<Digest> {
+        match self.image_of_build(owner, id).await? {
+            Choice::Here(here) => Ok(here.id),
+            Choice::Wait(id) => Err(user_error("build_not_done", format!("the build {id} has made no image yet"))),
+            Choice::Pull(image) => Err(user_error("image_not_found", format!("{image} is not on this engine: pull it"))),
+        }
     }
 
     /// The credentials with which the owner pulls from an image's registry, if there are any and the registry asks for them.

@@ -9,4 +9,5 @@ mod owners;
 mod places;
 mod quotas;
 mod refused;
+mod said;
 mod streams;
