@@ -82,6 +82,17 @@ impl Outline {
     /// build arguments.
     #[must_use]
     pub fn reserved_image(&self, build_args: &BTreeMap<String, String>) -> Option<&ImageName> {
+        self.image_that(build_args, is_reserved)
+    }
+
+    /// The first image whose name the classic builder would also take for the beginning of an image's id, whoever's that is.
+    #[must_use]
+    pub fn image_like_an_id(&self, build_args: &BTreeMap<String, String>) -> Option<&ImageName> {
+        self.image_that(build_args, is_like_an_id)
+    }
+
+    /// The first of which this is true as it is written, or with the defaults and build arguments put in.
+    fn image_that(&self, build_args: &BTreeMap<String, String>, is_so: fn(&str) -> bool) -> Option<&ImageName> {
         let mut values = BTreeMap::new();
         for arg in self.args.iter().filter(|arg| arg.global) {
             let known = |name: &str| build_args.get(name).or_else(|| values.get(name)).cloned();
@@ -89,9 +100,8 @@ impl Outline {
             values.extend(value.map(|value| (arg.name.clone(), value)));
         }
         let known = |name: &str| build_args.get(name).or_else(|| values.get(name)).cloned();
-        let reserved =
-            |image: &&ImageName| is_reserved(&image.text) || expand(&image.text, &known).is_some_and(|text| is_reserved(&text));
-        self.images.iter().chain(&self.hidden).find(reserved)
+        let found = |image: &&ImageName| is_so(&image.text) || expand(&image.text, &known).is_some_and(|text| is_so(&text));
+        self.images.iter().chain(&self.hidden).find(found)
     }
 }
 
@@ -99,6 +109,13 @@ fn is_reserved(image: &str) -> bool {
     let host = image.trim().split_once('/').map_or("", |(host, _)| host);
     let host = host.split_once(':').map_or(host, |(host, _)| host);
     host.eq_ignore_ascii_case(LOCAL_HOST)
+}
+
+/// Of hexadecimal digits alone, as in `docker run 568104583eb7`.
+fn is_like_an_id(image: &str) -> bool {
+    let image = image.trim();
+    let digits = image.strip_prefix("sha256:").unwrap_or(image);
+    (1..=64).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// Whether a `# syntax=` value, or a `BUILDKIT_SYNTAX` argument, names Docker's own frontend, in any version.
