@@ -22,8 +22,8 @@ pub struct Pull {
     pub ended: Option<Result<(), EngineError>>,
 }
 
-/// Whose pull of what: credentials are never shared between owners.
-type Key = (Owner, Option<String>, String);
+/// With whose credentials, and what: credentials are never shared between owners, and a pull without any is everybody's.
+type Key = (Option<(Owner, String)>, String);
 
 #[derive(Default)]
 pub(super) struct Pulls {
@@ -43,7 +43,7 @@ impl Pulls {
         image: &RunImage,
         credentials: Option<Credentials>,
     ) -> watch::Receiver<Pull> {
-        let key: Key = (owner.clone(), credentials.as_ref().map(|c| c.username().to_owned()), image.reference());
+        let key: Key = (credentials.as_ref().map(|c| (owner.clone(), c.username().to_owned())), image.reference());
         let mut under_way = self.under_way.lock().expect("not poisoned, because nothing panics while it is held");
         if let Some(pull) = under_way.get(&key).filter(|pull| pull.borrow().ended.is_none()) {
             return pull.clone();
