@@ -29,8 +29,9 @@ impl Fleet {
     /// When the engine or the store is away, or the credentials are not there.
     pub async fn pull_image(&self, owner: &Owner, image: &RunImage, registry: Option<&str>) -> Result<PullWatch> {
         let credentials = self.credentials_for(owner, registry, image).await?;
+        let was_named = self.engine().image(&image.reference()).await?.is_some();
         let pull = self.inner.pulls.join(self.engine(), owner, image, credentials);
-        Ok(PullWatch { fleet: self.clone(), owner: owner.clone(), image: image.clone(), pull })
+        Ok(PullWatch { fleet: self.clone(), owner: owner.clone(), image: image.clone(), was_named, pull })
     }
 
     /// What is written down of an owner's image.
@@ -93,6 +94,7 @@ impl Fleet {
             node: self.node().ok_or_else(super::seen::away)?,
             private: false,
             kept_as: None,
+            brought: false,
             digest: None,
             pulled_at: Timestamp::now(),
         })
@@ -116,7 +118,8 @@ impl Fleet {
         }
     }
 
-    /// An owner has an image no more: its record goes, and with it the name by which the engine kept it.
+    /// An owner has an image no more: its record goes, and with it the name by which the engine kept it, or the public one if it
+    /// came here by a pull of ours and nobody else uses the image.
     ///
     /// # Errors
     /// When the engine or the store is away.
@@ -125,10 +128,19 @@ impl Fleet {
         self.store().commit(&[Write::remove(Kind::Image, id, Expect::Anything)]).await?;
         if let Some(name) = &record.kept_as {
             self.engine().untag(name).await?;
-        } else if self.records_of(&record.image_id).await?.iter().all(|other| other.reference != record.reference) {
+        } else if record.brought && !self.is_needed(record).await? {
             self.engine().untag(&record.reference).await?;
         }
         Ok(())
+    }
+
+    /// Whether somebody may still mean an image by its name, or the name means another one by now.
+    async fn is_needed(&self, record: &PulledImage) -> Result<bool> {
+        let named = self.engine().image(&record.reference).await?;
+        let is_same = named.is_some_and(|image| image.id == record.image_id);
+        let others = self.records_of(&record.image_id).await?;
+        let runs = self.containers(&Scope::All)?.iter().any(|seen| seen.summary.image_id == record.image_id.as_str());
+        Ok(!is_same || runs || others.iter().any(|other| other.reference == record.reference))
     }
 
     /// Takes away the names of ours that keep images which are nobody's any more.
@@ -154,6 +166,8 @@ pub struct PullWatch {
     fleet: Fleet,
     owner: Owner,
     image: RunImage,
+    /// Whether the engine had the name before.
+    was_named: bool,
     pull: watch::Receiver<Pull>,
 }
 
@@ -182,11 +196,20 @@ impl PullWatch {
             None => {
                 let found = self.fleet.engine().image(&self.image.reference()).await?;
                 let found = found.ok_or_else(|| user_error("image_not_found", format!("{} is not on the engine", self.image)))?;
-                let before = self.fleet.put_image(&self.fleet.new_record(&self.owner, &self.image, &found.id)?).await?;
+                let record = self.fleet.new_record(&self.owner, &self.image, &found.id)?;
+                let before = self.fleet.put_image(&PulledImage { brought: self.brought(&found.id).await?, ..record }).await?;
                 self.fleet.untag(before).await?;
                 Ok(Here { shown: shown(&self.image, &found), id: found.id })
             }
         }
+    }
+
+    /// Whether the engine has the name from this pull, or from an earlier one of ours.
+    async fn brought(&self, id: &Digest) -> Result<bool> {
+        let own = self.fleet.own_image(&self.owner, &self.image).await?;
+        let all = self.fleet.records_of(id).await?;
+        let mut earlier = own.iter().chain(&all).filter(|one| one.reference == self.image.reference());
+        Ok(!self.was_named || earlier.any(|one| one.brought))
     }
 
     async fn settle_private(&self, digest: Digest) -> Result<Here> {
