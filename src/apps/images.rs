@@ -1,8 +1,10 @@
-//! An owner's images: those that were pulled for it, and those that its builds have made.
+//! An owner's images: those that were pulled for it, and those of its builds or of others that it has named.
 
 use super::Apps;
 use crate::auth::Principal;
-use crate::domain::{Digest, ImageRef, InvalidImageRef, Owner, PulledImage, RunImage, Scope, Timestamp, build_of_tag};
+use crate::domain::{
+    BuildId, Digest, ImageRef, ImageSource, InvalidImageRef, Owner, PulledImage, RunImage, Scope, Timestamp, build_of_tag,
+};
 use crate::engine::containers::EngineImage;
 use crate::error::{Error, Result};
 use crate::fleet::PullWatch;
@@ -49,16 +51,20 @@ impl Apps {
         let query = ObjectQuery { scope: caller.scope(), kind: Kind::Image, owner, parent: None, before, limit };
         let (objects, more) = self.store().objects::<PulledImage>(&query).await?;
         let there = self.fleet.engine().images().await?;
-        let infos = objects.into_iter().map(|object| self.info(caller, object, &there)).collect::<Result<_>>()?;
+        let mut infos = Vec::with_capacity(objects.len());
+        for object in objects {
+            infos.push(self.info(caller, object, &there).await?);
+        }
         Ok((infos, more))
     }
 
-    fn info(&self, caller: &Principal, object: Object<PulledImage>, there: &[EngineImage]) -> Result<ImageInfo> {
+    async fn info(&self, caller: &Principal, object: Object<PulledImage>, there: &[EngineImage]) -> Result<ImageInfo> {
         let PulledImage { owner, reference, image_id, pulled_at, private, .. } = object.body;
         let found = there.iter().find(|image| image.id == image_id);
         let containers = self.fleet.containers(&caller.scope())?;
         let used = containers.iter().filter(|seen| seen.summary.image_id == image_id.as_str());
-        let build = found.and_then(|image| image.tags.iter().find_map(|tag| build_of_tag(tag)));
+        let tags = found.map_or(&[][..], |image| &image.tags);
+        let build = self.own_build(&owner, tags.iter().filter_map(|tag| build_of_tag(tag))).await?;
         Ok(ImageInfo {
             used_by: ImageUse {
                 containers: used.map(|seen| seen.summary.name.clone()).collect(),
@@ -74,6 +80,16 @@ impl Apps {
         })
     }
 
+    /// Builds of the very same thing share one image: the owner is told of an own one.
+    async fn own_build(&self, owner: &Owner, builds: impl Iterator<Item = BuildId>) -> Result<Option<BuildId>> {
+        for id in builds {
+            if self.store().get(&Scope::Owner(owner.clone()), id).await?.is_some() {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
     /// One image, by its name.
     ///
     /// # Errors
@@ -84,7 +100,7 @@ impl Apps {
         let found = self.store().object::<PulledImage>(&Scope::Owner(owner), Kind::Image, &id).await?;
         let object = found.ok_or(Error::NotFound("image"))?;
         let there: Vec<EngineImage> = self.fleet.engine().image(object.body.image_id.as_str()).await?.into_iter().collect();
-        self.info(caller, object, &there)
+        self.info(caller, object, &there).await
     }
 
     /// Pulls an image for the caller, with the credentials stored under `registry`, or those for its host if there are any.
@@ -96,14 +112,23 @@ impl Apps {
         Ok(self.fleet.pull_image(&caller.owner, image, registry).await?)
     }
 
-    /// Gives an image of the caller's another name, which is the caller's alone: nobody else's runs and builds know it.
+    /// Gives an image of the caller's, or of a build of the caller's, another name, which is the caller's alone: nobody else's runs and builds know it.
     ///
     /// # Errors
     /// [`Error::NotFound`]; the engine's words when the image is not there any more.
-    pub async fn tag(&self, caller: &Principal, image: &RunImage, to: &ImageRef) -> Result<ImageInfo> {
-        let from = self.image(caller, image, None).await?;
+    pub async fn tag(&self, caller: &Principal, source: &ImageSource, to: &ImageRef) -> Result<ImageInfo> {
+        let (image_id, private) = match source {
+            ImageSource::Reference(image) => {
+                let from = self.image(caller, image, None).await?;
+                (from.image_id, from.private)
+            }
+            ImageSource::Build(id) => {
+                let own = self.own_build(&caller.owner, std::iter::once(*id)).await?.ok_or(Error::NotFound("build"))?;
+                (self.fleet.built_image(&caller.owner, own).await?, true)
+            }
+        };
         let target = RunImage { image: to.clone(), digest: None };
-        self.fleet.keep_image(&caller.owner, &target, &from.image_id, None, from.private).await?;
+        self.fleet.keep_image(&caller.owner, &target, &image_id, None, private).await?;
         self.image(caller, &target, None).await
     }
 

@@ -18,7 +18,7 @@ use super::query::Query;
 use super::{App, Caller, body, replay};
 use crate::apps::ImageInfo;
 use crate::auth::Principal;
-use crate::domain::{ImageRef, InvalidImageRef, RunImage, Timestamp};
+use crate::domain::{ImageRef, ImageSource, InvalidImageRef, RunImage, Timestamp};
 use crate::error::{Error, Result};
 
 pub fn routes() -> Router<App> {
@@ -52,7 +52,7 @@ pub struct ImageView {
 struct ImageUseView {
     /// Names of containers that are made from it.
     containers: Vec<String>,
-    /// The build that has made it.
+    /// The owner's build that has made it.
     build: Option<String>,
 }
 
@@ -217,12 +217,26 @@ async fn told_pull(
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TagForm {
-    image: String,
+    /// By name: this or `build`.
+    image: Option<String>,
+    /// The id of a build of yours that is done: this or `image`.
+    #[schema(value_type = Option<uuid::Uuid>)]
+    build: Option<String>,
     /// Its new name, `[host[:port]/]path[:tag]`.
     tag: String,
 }
 
-/// Give an image of yours another name. It is yours alone: others do not see it, and it means nothing in builds.
+impl TagForm {
+    fn source(&self) -> Result<ImageSource> {
+        match (&self.image, &self.build) {
+            (Some(name), None) => Ok(ImageSource::Reference(name.parse().map_err(|why| invalid("image", name, &why))?)),
+            (None, Some(id)) => Ok(ImageSource::Build(id.parse().map_err(|_| Error::NotFound("build"))?)),
+            _ => Err(Error::invalid("invalid_image", "image", "name an image, or the id of a build as `build`; one of them")),
+        }
+    }
+}
+
+/// Give an image of yours, or of a build of yours, another name. It is yours alone: others do not see it, and it means nothing in builds.
 #[utoipa::path(post, path = "/api/v1/images/tag", tag = "containers", operation_id = "tag_image", request_body = TagForm,
     responses((status = 201, description = "The image under its new name.", body = ImageView), (status = 404, description = "You have no such image."),
         (status = 409, description = "The engine's reason.")))]
@@ -230,9 +244,9 @@ pub(super) async fn tag(State(app): State<App>, Extension(caller): Caller, reque
     let (headers, bytes) = body::read(request).await?;
     replay::once(&app, &caller, "POST images/tag", &headers, &bytes, |_| async {
         let form: TagForm = body::parse(&bytes)?;
-        let image: RunImage = form.image.parse().map_err(|why| invalid("image", &form.image, &why))?;
+        let source = form.source()?;
         let to: ImageRef = form.tag.parse().map_err(|why| invalid("tag", &form.tag, &why))?;
-        Ok((StatusCode::CREATED, Json(ImageView::from(app.apps.tag(&caller, &image, &to).await?))).into_response())
+        Ok((StatusCode::CREATED, Json(ImageView::from(app.apps.tag(&caller, &source, &to).await?))).into_response())
     })
     .await
 }
