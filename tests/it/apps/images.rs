@@ -94,7 +94,19 @@ async fn a_private_image_of_one_is_no_base_for_another() {
     let build = harbor.submit_as(&ada, dockerfile(&from).text("push", "false").text("registry", "private")).await;
     let ended = harbor.ended(&build).await;
     assert_eq!(ended["state"], "built", "{ended}");
+    // What the classic builder pulls with them loses its name again, and BuildKit's cache asks for credentials.
+    let form = limited(&from).text("push", "false").text("registry", "private");
+    let classic = harbor.submit_as(&ada, form).await;
+    let ended = harbor.ended(&classic).await;
+    assert_eq!((&ended["state"], &ended["builder"]), (&"built".into(), &"classic".into()), "{ended}");
+    crate::support::watch("the base has no name", || docker(&["images", "-q", &image]).is_empty()).await;
+    for form in [dockerfile(&from), limited(&from)] {
+        let build = harbor.submit_as(&bob, form.text("push", "false")).await;
+        let ended = harbor.ended(&build).await;
+        assert_eq!((&ended["state"], &ended["error"]["kind"]), (&"failed".into(), &"auth".into()), "{ended}");
+    }
     harbor.delete(&build).await;
+    harbor.delete(&classic).await;
     let id = word(&pulled["image_id"]);
     assert!(!docker(&["images", "-q", "--no-trunc"]).is_empty() && docker(&["images", "-q", "--no-trunc"]).contains(id));
     harbor.done(&ada, Method::DELETE, &format!("/api/v1/images/{image}"), Value::Null).await;
@@ -202,6 +214,11 @@ async fn the_image_of_a_build_is_its_owners_to_name() {
     let pushed = harbor.done(&ada, Method::POST, "/api/v1/images/push", json!({"image": name})).await;
     assert_eq!(tag_digest(&name, None).await.as_deref(), Some(word(&pushed["digest"])));
     assert_eq!(tag_digest(&name, None).await, tag_digest(&image, None).await);
+    // A token for other destinations pushes to none but those.
+    let form = json!({"name": "narrow", "scopes": ["apps:write"], "images": ["127.0.0.1:5000/elsewhere/*"]});
+    let narrow = harbor.done(&ada, Method::POST, "/api/v1/tokens", form).await;
+    let refused = harbor.call(word(&narrow["token"]), Method::POST, "/api/v1/images/push", json!({"image": name})).await;
+    assert_eq!((refused.0, &refused.1["code"]), (StatusCode::FORBIDDEN, &"image_not_allowed".into()), "{}", refused.1);
     for asked in [json!({"tag": name}), json!({"image": image, "build": build["id"], "tag": name})] {
         let (status, told) = harbor.call(&ada, Method::POST, "/api/v1/images/tag", asked).await;
         assert_eq!((status, word(&told["errors"][0]["field"])), (StatusCode::BAD_REQUEST, "image"), "{told}");
