@@ -135,11 +135,16 @@ impl Apps {
     /// Pushes an image of the caller's by its name; the digest that the registry took.
     ///
     /// # Errors
-    /// [`Error::Invalid`] `invalid_image` for a name with a digest, for a registry is given images by tag; the registry's words.
+    /// [`Error::Invalid`] `invalid_image` for a name with a digest, for a registry is given images by tag;
+    /// [`Error::Forbidden`] `image_not_allowed` for a token that is limited to other destinations; the registry's words.
     pub async fn push(&self, caller: &Principal, image: &RunImage, registry: Option<&str>) -> Result<Digest> {
         if image.digest.is_some() {
             let told = format!("{:?} {}: tag it, and push that name", image.written(), InvalidImageRef::HasDigest);
             return Err(Error::invalid("invalid_image", "image", told));
+        }
+        if caller.foreign_image(std::slice::from_ref(&image.image)).is_some() {
+            let detail = format!("{} is not among the destinations of this token", image.image);
+            return Err(Error::Forbidden { code: "image_not_allowed", detail });
         }
         let info = self.image(caller, image, None).await?;
         let credentials = self.fleet.credentials_for(&caller.owner, registry, image).await?;

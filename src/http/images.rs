@@ -261,7 +261,8 @@ pub struct PushedView {
 
 /// Push an image of yours by its name, which has no digest. Answers when the registry has it.
 #[utoipa::path(post, path = "/api/v1/images/push", tag = "containers", operation_id = "push_image", request_body = ImageForm,
-    responses((status = 200, description = "The digest under which the registry has it.", body = PushedView), (status = 404, description = "You have no such image."),
+    responses((status = 200, description = "The digest under which the registry has it.", body = PushedView),
+        (status = 403, description = "`image_not_allowed`: the token is limited to other destinations."), (status = 404, description = "You have no such image."),
         (status = 409, description = "The registry's reason.")))]
 pub(super) async fn push(State(app): State<App>, Extension(caller): Caller, request: Request) -> Result<Response> {
     let (headers, bytes) = body::read(request).await?;
