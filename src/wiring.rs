@@ -40,6 +40,7 @@ pub struct Service {
     engine: Arc<Docker>,
     registry: Arc<RegistryClient>,
     installation: String,
+    publisher: Publisher<dyn ContainerEngine>,
     /// What the first start made.
     pub admin: FirstAdmin,
 }
@@ -138,6 +139,18 @@ pub fn open_vault(config: &Config) -> anyhow::Result<Vault> {
     }
 }
 
+/// One for all that this process pushes: inside of it, pushes wait for each other here.
+fn publisher(
+    config: &Config,
+    engine: &Arc<Docker>,
+    registry: &Arc<RegistryClient>,
+    installation: &str,
+) -> Publisher<dyn ContainerEngine> {
+    let engine: Arc<dyn ContainerEngine> = engine.clone();
+    let policy = PushPolicy { silence: config.push_stall.0, ..PushPolicy::default() };
+    Publisher::new(engine, Arc::clone(registry), policy, installation)
+}
+
 impl Service {
     /// # Errors
     /// When a part of it cannot be opened. An engine that is away is no error: accepted builds wait for it.
@@ -161,7 +174,8 @@ impl Service {
         let timeouts =
             Timeouts { connect: usual.connect.min(config.push_stall.0), request: usual.request.min(config.push_stall.0) };
         let registry = Arc::new(RegistryClient::new(timeouts));
-        Ok(Self { config, store, contexts, vault, engine, registry, installation, admin })
+        let publisher = publisher(&config, &engine, &registry, &installation);
+        Ok(Self { config, store, contexts, vault, engine, registry, installation, publisher, admin })
     }
 
     #[must_use]
@@ -173,12 +187,6 @@ impl Service {
     #[must_use]
     pub fn installation(&self) -> &str {
         &self.installation
-    }
-
-    fn publisher(&self) -> Publisher<dyn ContainerEngine> {
-        let engine: Arc<dyn ContainerEngine> = self.engine.clone();
-        let policy = PushPolicy { silence: self.config.push_stall.0, ..PushPolicy::default() };
-        Publisher::new(engine, Arc::clone(&self.registry), policy, &self.installation)
     }
 
     /// Reads the certificate anew at each start.
@@ -228,6 +236,7 @@ impl Service {
         Fleet::new(
             Arc::clone(&self.engine) as _,
             Arc::clone(&self.registry) as _,
+            Arc::new(self.publisher.clone()),
             Arc::clone(&self.vault),
             Arc::clone(builds),
             settings,
@@ -267,7 +276,7 @@ impl Service {
             contexts: self.contexts.clone(),
             vault: Arc::clone(&self.vault),
             engine: Arc::clone(&self.engine) as Arc<dyn ContainerEngine>,
-            publisher: self.publisher(),
+            publisher: self.publisher.clone(),
             registry: Arc::clone(&self.registry),
             ledger: ledger.clone(),
             settings: WorkerSettings {

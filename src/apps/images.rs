@@ -1,13 +1,15 @@
-//! An owner's images: those that were pulled for it, and those that its builds have made.
+//! An owner's images: those that were pulled for it, and those of its builds or of others that it has named.
 
 use super::Apps;
 use crate::auth::Principal;
-use crate::domain::{Digest, ImageRef, Owner, PulledImage, RunImage, Scope, Timestamp, build_of_tag, limits};
-use crate::engine::Pass;
+use crate::domain::{
+    BuildId, Digest, ImageRef, ImageSource, InvalidImageRef, Owner, PulledImage, RunImage, Scope, Timestamp, build_of_tag,
+};
 use crate::engine::containers::EngineImage;
 use crate::error::{Error, Result};
 use crate::fleet::PullWatch;
-use crate::store::objects::{Expect, Kind, Object, ObjectQuery, Write};
+use crate::store::PushTurn;
+use crate::store::objects::{Kind, Object, ObjectQuery};
 
 /// Who uses an image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,16 +51,20 @@ impl Apps {
         let query = ObjectQuery { scope: caller.scope(), kind: Kind::Image, owner, parent: None, before, limit };
         let (objects, more) = self.store().objects::<PulledImage>(&query).await?;
         let there = self.fleet.engine().images().await?;
-        let infos = objects.into_iter().map(|object| self.info(caller, object, &there)).collect::<Result<_>>()?;
+        let mut infos = Vec::with_capacity(objects.len());
+        for object in objects {
+            infos.push(self.info(caller, object, &there).await?);
+        }
         Ok((infos, more))
     }
 
-    fn info(&self, caller: &Principal, object: Object<PulledImage>, there: &[EngineImage]) -> Result<ImageInfo> {
+    async fn info(&self, caller: &Principal, object: Object<PulledImage>, there: &[EngineImage]) -> Result<ImageInfo> {
         let PulledImage { owner, reference, image_id, pulled_at, private, .. } = object.body;
         let found = there.iter().find(|image| image.id == image_id);
         let containers = self.fleet.containers(&caller.scope())?;
         let used = containers.iter().filter(|seen| seen.summary.image_id == image_id.as_str());
-        let build = found.and_then(|image| image.tags.iter().find_map(|tag| build_of_tag(tag)));
+        let tags = found.map_or(&[][..], |image| &image.tags);
+        let build = self.own_build(&owner, tags.iter().filter_map(|tag| build_of_tag(tag))).await?;
         Ok(ImageInfo {
             used_by: ImageUse {
                 containers: used.map(|seen| seen.summary.name.clone()).collect(),
@@ -74,6 +80,16 @@ impl Apps {
         })
     }
 
+    /// Builds of the very same thing share one image: the owner is told of an own one.
+    async fn own_build(&self, owner: &Owner, builds: impl Iterator<Item = BuildId>) -> Result<Option<BuildId>> {
+        for id in builds {
+            if self.store().get(&Scope::Owner(owner.clone()), id).await?.is_some() {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
     /// One image, by its name.
     ///
     /// # Errors
@@ -84,7 +100,7 @@ impl Apps {
         let found = self.store().object::<PulledImage>(&Scope::Owner(owner), Kind::Image, &id).await?;
         let object = found.ok_or(Error::NotFound("image"))?;
         let there: Vec<EngineImage> = self.fleet.engine().image(object.body.image_id.as_str()).await?.into_iter().collect();
-        self.info(caller, object, &there)
+        self.info(caller, object, &there).await
     }
 
     /// Pulls an image for the caller, with the credentials stored under `registry`, or those for its host if there are any.
@@ -96,41 +112,53 @@ impl Apps {
         Ok(self.fleet.pull_image(&caller.owner, image, registry).await?)
     }
 
-    /// Gives an image of the caller's another name.
+    /// Gives an image of the caller's, or of a build of the caller's, another name, which is the caller's alone: nobody else's runs and builds know it.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Conflict`] `tag_in_use` when the name is another image's on this engine.
-    pub async fn tag(&self, caller: &Principal, image: &RunImage, to: &ImageRef) -> Result<ImageInfo> {
-        let from = self.image(caller, image, None).await?;
+    /// [`Error::NotFound`]; the engine's words when the image is not there any more.
+    pub async fn tag(&self, caller: &Principal, source: &ImageSource, to: &ImageRef) -> Result<ImageInfo> {
+        let (image_id, private) = match source {
+            ImageSource::Reference(image) => {
+                let from = self.image(caller, image, None).await?;
+                (from.image_id, from.private)
+            }
+            ImageSource::Build(id) => {
+                let own = self.own_build(&caller.owner, std::iter::once(*id)).await?.ok_or(Error::NotFound("build"))?;
+                (self.fleet.built_image(&caller.owner, own).await?, true)
+            }
+        };
         let target = RunImage { image: to.clone(), digest: None };
-        let engine = self.fleet.engine();
-        if let Some(there) = engine.image(&target.reference()).await?
-            && there.id != from.image_id
-            && self.image(caller, &target, None).await.is_err()
-        {
-            let detail = format!("{to} is another image on this engine, and not yours");
-            return Err(Error::Conflict { code: "tag_in_use", detail });
-        }
-        engine.tag(&from.image_id, &target.reference()).await?;
-        self.fleet.remember_image(&caller.owner, &target, from.private).await?;
+        self.fleet.keep_image(&caller.owner, &target, &image_id, None, private).await?;
         self.image(caller, &target, None).await
     }
 
     /// Pushes an image of the caller's by its name; the digest that the registry took.
     ///
     /// # Errors
-    /// The registry's words.
+    /// [`Error::Invalid`] `invalid_image` for a name with a digest, for a registry is given images by tag;
+    /// [`Error::Forbidden`] `image_not_allowed` for a token that is limited to other destinations; the registry's words.
     pub async fn push(&self, caller: &Principal, image: &RunImage, registry: Option<&str>) -> Result<Digest> {
-        self.image(caller, image, None).await?;
-        let pass = self.fleet.credentials_for(&caller.owner, registry, image).await?.map(Pass::Password);
+        if image.digest.is_some() {
+            let told = format!("{:?} {}: tag it, and push that name", image.written(), InvalidImageRef::HasDigest);
+            return Err(Error::invalid("invalid_image", "image", told));
+        }
+        if caller.foreign_image(std::slice::from_ref(&image.image)).is_some() {
+            let detail = format!("{} is not among the destinations of this token", image.image);
+            return Err(Error::Forbidden { code: "image_not_allowed", detail });
+        }
+        let info = self.image(caller, image, None).await?;
+        let credentials = self.fleet.credentials_for(&caller.owner, registry, image).await?;
         let (lines, mut told) = tokio::sync::mpsc::channel(64);
-        let pushing = self.fleet.engine().push(&image.image, pass.as_ref(), lines);
-        let reading = async { while told.recv().await.is_some() {} };
-        let (pushed, ()) = tokio::join!(pushing, reading);
-        Ok(pushed?)
+        let turn = PushTurn::take(self.store(), &image.image, caller.owner.as_str()).await;
+        let pushing = self.fleet.publisher().publish(&info.image_id, &image.image, credentials.as_ref(), &lines);
+        tokio::select! {
+            pushed = pushing => Ok(pushed?),
+            never = turn.keep() => match never {},
+            () = async { while told.recv().await.is_some() {} } => unreachable!("it does not end, because `lines` is not dropped"),
+        }
     }
 
-    /// Removes an image of the caller's: its record, and its name on the engine when nobody else has it.
+    /// Removes an image of the caller's: its record, and its name on the engine when nobody else needs it.
     ///
     /// # Errors
     /// [`Error::Conflict`] `image_in_use`, which names the containers.
@@ -141,19 +169,8 @@ impl Apps {
             let detail = format!("the image is used by {}", info.used_by.containers.join(", "));
             return Err(Error::Conflict { code: "image_in_use", detail });
         }
-        let id = PulledImage::id(&info.owner, &info.reference);
-        self.store().commit(&[Write::remove(Kind::Image, id, Expect::Anything)]).await?;
-        let query = ObjectQuery {
-            scope: Scope::All,
-            kind: Kind::Image,
-            owner: None,
-            parent: Some(info.image_id.to_string()),
-            before: None,
-            limit: limits::PAGE,
-        };
-        let (others, _) = self.store().objects::<PulledImage>(&query).await?;
-        if others.iter().all(|other| other.body.reference != info.reference) {
-            self.fleet.engine().untag(&info.reference).await?;
+        if let Some(record) = self.fleet.own_image(&info.owner, image).await? {
+            self.fleet.forget_image(&record).await?;
         }
         Ok(())
     }

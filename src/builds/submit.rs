@@ -259,6 +259,13 @@ fn check_dockerfile(text: &[u8], field: &str, spec: &BuildSpec, faults: &mut Fau
             format!("line {}: {} names the service's own host, whose images cannot be used", image.line, image.text),
         );
     }
+    if let Some(image) = outline.image_like_an_id(&spec.build_args).filter(|_| spec.has_limits()) {
+        let why = format!(
+            "line {}: with limits, {:?} could also be the id of anybody's image; write its tag, too: {}:latest",
+            image.line, image.text, image.text
+        );
+        faults.add("image_by_id", field, why);
+    }
     if let Some(target) = spec.target.as_deref().filter(|target| !has_stage(&outline, target)) {
         faults.add("target_not_found", "target", format!("the Dockerfile has no build stage {target:?}"));
     }

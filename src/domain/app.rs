@@ -260,6 +260,15 @@ pub struct PulledImage {
     pub node: NodeId,
     /// Whether credentials were needed (or at least sent) for it.
     pub private: bool,
+    /// The name of ours by which the engine keeps it. Without one, the engine has it by its reference, for everybody.
+    #[serde(default)]
+    pub kept_as: Option<String>,
+    /// Whether the engine has it by its reference because it was pulled here.
+    #[serde(default)]
+    pub brought: bool,
+    /// The registry's digest that it was pulled by, when that was not by its tag.
+    #[serde(default)]
+    pub digest: Option<Digest>,
     pub pulled_at: Timestamp,
 }
 

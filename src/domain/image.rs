@@ -23,6 +23,17 @@ pub fn build_of_tag(tag: &str) -> Option<BuildId> {
     tag.strip_prefix(LOCAL_HOST)?.strip_prefix("/build:")?.parse().ok()
 }
 
+/// Repository of the tags that mark an image while it bears the name of the destination that it is pushed to.
+pub const PUSHING: &str = "pushing";
+
+/// Whether the tag says that its image is being pushed.
+#[must_use]
+pub fn is_pushing(tag: &str) -> bool {
+    tag.strip_prefix(LOCAL_HOST)
+        .and_then(|rest| rest.strip_prefix('/')?.strip_prefix(PUSHING))
+        .is_some_and(|rest| rest.starts_with(':'))
+}
+
 /// Where an image is published: `host[:port]/path:tag`, normalised as Docker does
 /// (`app` is `docker.io/library/app:latest`).
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

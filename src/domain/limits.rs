@@ -48,3 +48,9 @@ pub const LEAST_MEMORY_BYTES: u64 = 6 << 20;
 pub const LEAST_MILLI_CPUS: u64 = 10;
 /// Deepest nesting of a JSON body.
 pub const JSON_DEPTH: usize = 16;
+/// Shortest time between two checks of a container's health, and for one, in milliseconds: each is a process of its own.
+pub const CHECK_SHORTEST_MS: u64 = 1000;
+/// Longest of any of the times of a check, in milliseconds.
+pub const CHECK_LONGEST_MS: u64 = 24 * 3600 * 1000;
+/// Most failed checks in a row before a container is unhealthy.
+pub const CHECK_RETRIES: u32 = 100;

@@ -401,6 +401,8 @@ pub trait Library: Send + Sync {
     /// By id, tag or `repository@digest`.
     async fn image(&self, reference: &str) -> Result<Option<EngineImage>>;
     async fn images(&self) -> Result<Vec<EngineImage>>;
+    /// What the image says of its containers.
+    async fn image_config(&self, id: &Digest) -> Result<Option<super::image_config::ImageConfig>>;
 }
 
 /// An engine that runs containers.

@@ -8,6 +8,7 @@ pub mod containers;
 pub mod docker;
 pub mod folders;
 pub mod frames;
+pub mod image_config;
 mod ledger;
 mod pass;
 pub mod request;
@@ -124,6 +125,22 @@ pub enum Untagged {
     Kept,
     /// There was no such tag.
     Absent,
+}
+
+/// Publishes an image that is on the engine, under a name that it bears only meanwhile.
+#[async_trait]
+pub trait Publish: Send + Sync {
+    /// Answers the digest that the destination's tag then names. One push to a destination at a time: the caller sees to it.
+    ///
+    /// # Errors
+    /// The registry's or the engine's words.
+    async fn publish(
+        &self,
+        image: &Digest,
+        destination: &ImageRef,
+        credentials: Option<&Credentials>,
+        lines: &Lines,
+    ) -> Result<Digest>;
 }
 
 #[async_trait]

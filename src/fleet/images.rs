@@ -3,24 +3,15 @@
 //! An engine has one store of images for everybody. What somebody's credentials brought here, or somebody's build made, is for
 //! others as if it were not here: they pull it with credentials of their own. What was brought without credentials is everybody's.
 
-use std::collections::HashSet;
-
-use tokio::sync::watch;
-
-use super::pulls::Pull;
 use crate::domain::{
     BuildId, BuildRecord, BuildState, Credentials, DestinationState, Digest, ErrorKind, ImageSource, Owner, PulledImage, Run,
-    RunError, RunImage, Scope, Timestamp, build_of_tag, local_tag,
+    RunError, RunImage, Scope, build_of_tag, is_pushing, local_tag,
 };
-use crate::engine::containers::EngineImage;
-use crate::error::Error;
-use crate::store::objects::{Expect, Kind, Object, ObjectQuery, Write};
+use crate::engine::containers::{CreateContainer, EngineImage};
+use crate::engine::image_config::confine;
 
 use super::Fleet;
 use super::steps::{Fault, Result};
-
-/// How long a registry may take to tell how many pulls are left.
-const LEFT_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// An image that is here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +19,14 @@ pub(super) struct Here {
     pub id: Digest,
     /// For people: with its digest, where the registry told one.
     pub shown: String,
+}
+
+impl Here {
+    pub(super) fn kept(record: &PulledImage, image: &RunImage) -> Self {
+        let digest = record.digest.as_ref().or(image.digest.as_ref());
+        let shown = RunImage { image: image.image.clone(), digest: digest.cloned() }.reference();
+        Self { id: record.image_id.clone(), shown }
+    }
 }
 
 pub(super) enum Choice {
@@ -51,17 +50,19 @@ impl Fleet {
 
     /// The image, if it is here and the owner may use it.
     pub(super) async fn usable(&self, owner: &Owner, image: &RunImage) -> Result<Option<Here>> {
+        let own = self.own_image(owner, image).await?;
+        // What is kept for the owner has no other name on the engine.
+        if let Some(kept) = own.as_ref().filter(|own| own.kept_as.is_some())
+            && self.engine().image(kept.image_id.as_str()).await?.is_some()
+        {
+            return Ok(Some(Here::kept(kept, image)));
+        }
         let Some(found) = self.engine().image(&image.reference()).await? else { return Ok(None) };
-        let own = self.pulled(owner, image).await?.is_some_and(|own| own.body.image_id == found.id);
-        if own || self.is_everybodys(owner, image, &found).await? {
+        let is_own = own.is_some_and(|own| own.kept_as.is_none() && own.image_id == found.id);
+        if is_own || self.is_everybodys(owner, image, &found).await? {
             return Ok(Some(Here { shown: shown(image, &found), id: found.id }));
         }
         Ok(None)
-    }
-
-    async fn pulled(&self, owner: &Owner, image: &RunImage) -> Result<Option<Object<PulledImage>>> {
-        let id = PulledImage::id(owner, &image.reference());
-        Ok(self.store().object(&Scope::Owner(owner.clone()), Kind::Image, &id).await?)
     }
 
     async fn is_everybodys(&self, owner: &Owner, image: &RunImage, found: &EngineImage) -> Result<bool> {
@@ -74,16 +75,14 @@ impl Fleet {
                 return Ok(false);
             }
         }
-        let query = ObjectQuery {
-            scope: Scope::All,
-            kind: Kind::Image,
-            owner: None,
-            parent: Some(found.id.to_string()),
-            before: None,
-            limit: crate::domain::limits::PAGE,
+        // Nor is it anybody else's while it is pushed under a name that only its owner knows it by. What is private and kept under no
+        // name of ours was brought by an earlier version, under the name that everybody knows.
+        let is_pushed = found.tags.iter().any(|tag| is_pushing(tag));
+        let is_anothers = |one: &PulledImage| match &one.kept_as {
+            None => one.private,
+            Some(_) => is_pushed && one.owner != *owner && (one.private || one.reference == image.reference()),
         };
-        let (brought, more) = self.store().objects::<PulledImage>(&query).await?;
-        Ok(!more && brought.iter().all(|object| !object.body.private))
+        Ok(!self.records_of(&found.id).await?.iter().any(is_anothers))
     }
 
     async fn image_of_build(&self, owner: &Owner, id: BuildId) -> Result<Choice> {
@@ -115,6 +114,26 @@ impl Fleet {
         })
     }
 
+    /// The request, with what its image says of it held to the bounds.
+    pub(super) async fn confined(&self, mut request: CreateContainer) -> Result<CreateContainer> {
+        let image = self.engine().image_config(&request.image).await?;
+        let image = image.ok_or_else(|| user_error("image_not_found", format!("{} is not on the engine", request.image)))?;
+        confine(&mut request, image).map_err(|why| user_error("workdir_invalid", why))?;
+        Ok(request)
+    }
+
+    /// The image of a build of the owner's that is done, if this engine has it.
+    ///
+    /// # Errors
+    /// `no_such_build`, `build_failed`, `build_not_done`, `image_not_found`; when the engine or the store is away.
+    pub async fn built_image(&self, owner: &Owner, id: BuildId) -> Result<Digest> {
+        match self.image_of_build(owner, id).await? {
+            Choice::Here(here) => Ok(here.id),
+            Choice::Wait(id) => Err(user_error("build_not_done", format!("the build {id} has made no image yet"))),
+            Choice::Pull(image) => Err(user_error("image_not_found", format!("{image} is not on this engine: pull it"))),
+        }
+    }
+
     /// The credentials with which the owner pulls from an image's registry, if there are any and the registry asks for them.
     ///
     /// # Errors
@@ -139,128 +158,9 @@ impl Fleet {
             _ => Ok(None),
         }
     }
-
-    /// Pulls an image for an owner, or joins the pull that is under way.
-    ///
-    /// # Errors
-    /// When the engine or the store is away, the credentials are not there, or the disk has less room than the configured floor.
-    pub async fn pull_image(&self, owner: &Owner, image: &RunImage, registry: Option<&str>) -> Result<PullWatch> {
-        self.must_have_room().await?;
-        let credentials = self.credentials_for(owner, registry, image).await?;
-        let before = self.engine().images().await?.into_iter().map(|image| image.id).collect();
-        let silence = self.settings().pull_silence;
-        let pull = self.inner.pulls.join(self.engine(), owner, &image.reference(), credentials.clone(), silence);
-        Ok(PullWatch { fleet: self.clone(), owner: owner.clone(), image: image.clone(), credentials, before, pull })
-    }
-
-    /// On our own disk, and where the engine keeps its images, if that is on this machine.
-    async fn must_have_room(&self) -> Result<()> {
-        let engine = self.engine().info().await?.data_root;
-        let builds = self.builds();
-        let checked = builds.must_have_room().and_then(|()| match engine.as_deref().filter(|folder| folder.is_dir()) {
-            Some(folder) => builds.must_have_room_in(folder),
-            None => Ok(()),
-        });
-        checked.map_err(|error| match error {
-            Error::StorageFull(message) => Fault::Run(RunError { kind: ErrorKind::Infra, code: "storage_full".into(), message }),
-            other => other.into(),
-        })
-    }
-
-    /// Remembers that an owner has brought an image here, or given it this name.
-    ///
-    /// # Errors
-    /// When the image is not there, or the engine or the store is away.
-    pub async fn remember_image(&self, owner: &Owner, image: &RunImage, private: bool) -> Result<()> {
-        let found = self.brought(image).await?;
-        self.put_image(owner, image, &found, private).await
-    }
-
-    async fn brought(&self, image: &RunImage) -> Result<EngineImage> {
-        let found = self.engine().image(&image.reference()).await?;
-        found.ok_or_else(|| user_error("image_not_found", format!("{image} is not on the engine")))
-    }
-
-    async fn put_image(&self, owner: &Owner, image: &RunImage, found: &EngineImage, private: bool) -> Result<()> {
-        let reference = image.reference();
-        let id = PulledImage::id(owner, &reference);
-        let record = PulledImage {
-            owner: owner.clone(),
-            reference,
-            image_id: found.id.clone(),
-            node: self.node().ok_or_else(super::seen::away)?,
-            private,
-            pulled_at: Timestamp::now(),
-        };
-        // The parent of an object never changes, and the image behind a tag does.
-        self.store().commit(&[Write::remove(Kind::Image, &id, Expect::Anything)]).await?;
-        let put = Write::put(Kind::Image, &id, owner, Expect::Anything, &record).under(found.id.as_str());
-        Ok(self.store().commit(&[put]).await?)
-    }
 }
 
-/// A pull that is under way. Dropping it stops the pull, unless somebody else waits for it.
-pub struct PullWatch {
-    fleet: Fleet,
-    owner: Owner,
-    image: RunImage,
-    credentials: Option<Credentials>,
-    /// What was here before.
-    before: HashSet<Digest>,
-    pull: watch::Receiver<Pull>,
-}
-
-impl PullWatch {
-    /// How far it is.
-    pub fn progress(&mut self) -> Pull {
-        self.pull.borrow_and_update().clone()
-    }
-
-    /// Comes when it is further, or over.
-    pub async fn moved(&mut self) {
-        // A pull that was given up is seen as such by the next look.
-        if self.pull.changed().await.is_err() {
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// How many more pulls the registry allows, if it tells, in words. Whoever pulls is not kept waiting for long.
-    pub async fn left(&self) -> Option<String> {
-        let asked = self.fleet.inner.registries.pulls_left(&self.image, self.credentials.as_ref());
-        let left = tokio::time::timeout(LEFT_WITHIN, asked).await.ok()?.ok().flatten()?;
-        Some(format!("{}: {left}", self.image.image.host()))
-    }
-
-    /// After the pull's end: writes down that the image is the owner's to use, and answers it as it is shown.
-    ///
-    /// # Errors
-    /// When the engine or the store is away.
-    pub(super) async fn settle(&self) -> Result<Here> {
-        let found = self.fleet.brought(&self.image).await?;
-        // What everybody could use before does not become one owner's by having been pulled again.
-        let was_here = self.before.contains(&found.id);
-        let private =
-            self.credentials.is_some() && !(was_here && self.fleet.is_everybodys(&self.owner, &self.image, &found).await?);
-        self.fleet.put_image(&self.owner, &self.image, &found, private).await?;
-        Ok(Here { shown: shown(&self.image, &found), id: found.id })
-    }
-
-    /// Waits for the end; the image's name with its digest, where the registry told one.
-    ///
-    /// # Errors
-    /// The engine's and the registry's words.
-    pub async fn finish(mut self) -> Result<String> {
-        loop {
-            match self.progress().ended {
-                Some(Ok(())) => return Ok(self.settle().await?.shown),
-                Some(Err(error)) => return Err(error.into()),
-                None => self.moved().await,
-            }
-        }
-    }
-}
-
-fn shown(image: &RunImage, found: &EngineImage) -> String {
+pub(super) fn shown(image: &RunImage, found: &EngineImage) -> String {
     let of_repository = format!("{}@", image.image.repository());
     // The engine leaves out the Hub's name.
     let familiar = of_repository.trim_start_matches("docker.io/library/").trim_start_matches("docker.io/").to_owned();

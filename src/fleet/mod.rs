@@ -8,6 +8,7 @@
 //! ends      the last of them: how a run comes to its end
 //! history   how much is kept of runs that are over
 //! images    which image a run is made from, and who may use it
+//! own_images  what is kept for one owner, under names of ours
 //! pulls     one pull for many runs of one image
 //! places    networks and volumes
 //! room      whether an owner may have one more run, volume or network
@@ -22,6 +23,7 @@ mod images;
 mod keeper;
 mod log;
 mod names;
+mod own_images;
 mod places;
 mod pulls;
 mod records;
@@ -39,15 +41,15 @@ use std::time::Duration;
 
 use crate::builds::Builds;
 use crate::domain::NodeId;
-use crate::engine::RegistryAuth;
 use crate::engine::containers::Runtime;
+use crate::engine::{Publish, RegistryAuth};
 use crate::store::Store;
 use crate::vault::Vault;
 
 pub use history::trim_once;
-pub use images::PullWatch;
 pub use keeper::keep;
 pub use names::container_name;
+pub use own_images::PullWatch;
 pub use places::own_id;
 pub use pulls::Pull;
 pub use records::Records;
@@ -88,6 +90,7 @@ struct Inner {
     vault: Arc<Vault>,
     registries: Arc<dyn RegistryAuth>,
     builds: Arc<Builds>,
+    publisher: Arc<dyn Publish>,
     settings: FleetSettings,
     seen: seen::Cache,
     pulls: pulls::Pulls,
@@ -102,6 +105,7 @@ impl Fleet {
     pub fn new(
         engine: Arc<dyn Runtime>,
         registries: Arc<dyn RegistryAuth>,
+        publisher: Arc<dyn Publish>,
         vault: Arc<Vault>,
         builds: Arc<Builds>,
         settings: FleetSettings,
@@ -112,6 +116,7 @@ impl Fleet {
             store,
             vault,
             registries,
+            publisher,
             builds,
             settings,
             seen: seen::Cache::default(),
@@ -141,6 +146,11 @@ impl Fleet {
     #[must_use]
     pub fn builds(&self) -> &Arc<Builds> {
         &self.inner.builds
+    }
+
+    #[must_use]
+    pub fn publisher(&self) -> &dyn Publish {
+        &*self.inner.publisher
     }
 
     #[must_use]

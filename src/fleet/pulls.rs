@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::seen::away;
-use crate::domain::{Credentials, ErrorKind, Owner};
-use crate::engine::EngineError;
+use crate::domain::{Credentials, Digest, ErrorKind, Owner, RunImage};
 use crate::engine::containers::{PullProgress, Runtime};
+use crate::engine::{EngineError, Pass};
 
 /// How far a pull is, layer by layer.
 #[derive(Debug, Clone, Default)]
@@ -17,12 +17,14 @@ pub struct Pull {
     pub layers: BTreeMap<String, PullProgress>,
     /// What the engine said of the image as a whole, in order.
     pub told: Vec<String>,
+    /// The digest that it was pulled by instead of its tag.
+    pub pinned: Option<Digest>,
     /// Set when it has ended.
     pub ended: Option<Result<(), EngineError>>,
 }
 
-/// Whose pull of what: credentials are never shared between owners.
-type Key = (Owner, Option<String>, String);
+/// With whose credentials, and what: credentials are never shared between owners, and a pull without any is everybody's.
+type Key = (Option<(Owner, String)>, String);
 
 #[derive(Default)]
 pub(super) struct Pulls {
@@ -42,21 +44,20 @@ impl Pulls {
         &self,
         engine: &Arc<dyn Runtime>,
         owner: &Owner,
-        reference: &str,
+        image: &RunImage,
         credentials: Option<Credentials>,
         silence: Duration,
     ) -> watch::Receiver<Pull> {
-        let key: Key = (owner.clone(), credentials.as_ref().map(|c| c.username().to_owned()), reference.to_owned());
+        let key: Key = (credentials.as_ref().map(|c| (owner.clone(), c.username().to_owned())), image.reference());
         let mut under_way = self.under_way.lock().expect("not poisoned, because nothing panics while it is held");
         if let Some(pull) = under_way.get(&key).filter(|pull| pull.borrow().ended.is_none()) {
             return pull.clone();
         }
         let (sender, receiver) = watch::channel(Pull::default());
         under_way.insert(key.clone(), receiver.clone());
-        let (engine, all) = (Arc::clone(engine), Arc::clone(&self.under_way));
+        let (engine, all, image) = (Arc::clone(engine), Arc::clone(&self.under_way), image.clone());
         tokio::spawn(async move {
-            let reference = key.2.clone();
-            let pulling = pull(&*engine, &reference, credentials.as_ref(), &sender, silence);
+            let pulling = pull(&*engine, &image, credentials.as_ref(), &sender, silence);
             let ended = tokio::select! {
                 ended = pulling => ended,
                 // One reader is the map's.
@@ -87,13 +88,21 @@ async fn abandoned(sender: &watch::Sender<Pull>) {
 
 async fn pull(
     engine: &dyn Runtime,
-    reference: &str,
+    image: &RunImage,
     credentials: Option<&Credentials>,
     told: &watch::Sender<Pull>,
     silence: Duration,
 ) -> Result<(), EngineError> {
+    let image = match credentials {
+        Some(credentials) => pinned(engine, image, credentials).await?,
+        None => image.clone(),
+    };
+    if credentials.is_some() {
+        told.send_modify(|pull| pull.pinned.clone_from(&image.digest));
+    }
     let (sender, mut progress) = mpsc::channel(64);
-    let mut pulling = std::pin::pin!(engine.pull(reference, credentials, sender));
+    let reference = image.reference();
+    let mut pulling = std::pin::pin!(engine.pull(&reference, credentials, sender));
     loop {
         tokio::select! {
             ended = &mut pulling => {
@@ -112,6 +121,22 @@ async fn pull(
 fn silent(silence: Duration) -> EngineError {
     let message = format!("the registry has sent nothing for {} s; the pull was given up", silence.as_secs());
     EngineError { kind: ErrorKind::Registry, code: SILENT, message, dockerfile_line: None, transient: true }
+}
+
+/// By its digest: a tag would stand on the engine for everybody, and let their builds read what these credentials brought.
+async fn pinned(engine: &dyn Runtime, image: &RunImage, credentials: &Credentials) -> Result<RunImage, EngineError> {
+    if image.digest.is_some() {
+        return Ok(image.clone());
+    }
+    let pass = Pass::Password(credentials.clone());
+    let digest = engine.remote_digest(&image.image, Some(&pass)).await?.ok_or_else(|| EngineError {
+        kind: ErrorKind::User,
+        code: "image_not_found",
+        message: format!("{image} is not at its registry: manifest unknown"),
+        dockerfile_line: None,
+        transient: false,
+    })?;
+    Ok(RunImage { image: image.image.clone(), digest: Some(digest) })
 }
 
 impl Pull {

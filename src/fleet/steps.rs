@@ -283,7 +283,7 @@ impl Fleet {
         if let Some(image) = &run.image {
             request.labels.insert(IMAGE.into(), image.clone());
         }
-        Ok(request)
+        self.confined(request).await
     }
 
     fn secrets(&self, run: &Run) -> Result<SecretEnv> {

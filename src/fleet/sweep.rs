@@ -31,6 +31,7 @@ pub async fn sweep_once(fleet: &Fleet, settled: Duration) -> anyhow::Result<()> 
             }
         }
     }
+    fleet.sweep_images().await.map_err(crate::error::Error::from)?;
     sweep_places(fleet).await
 }
 

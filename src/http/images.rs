@@ -18,7 +18,7 @@ use super::query::Query;
 use super::{App, Caller, body, replay};
 use crate::apps::{ImageInfo, spec};
 use crate::auth::Principal;
-use crate::domain::{ImageRef, RunImage, Timestamp};
+use crate::domain::{ImageRef, ImageSource, RunImage, Timestamp};
 use crate::error::{Error, Result};
 
 pub fn routes() -> Router<App> {
@@ -52,7 +52,7 @@ pub struct ImageView {
 struct ImageUseView {
     /// Names of containers that are made from it.
     containers: Vec<String>,
-    /// The build that has made it.
+    /// The owner's build that has made it.
     build: Option<String>,
 }
 
@@ -215,22 +215,30 @@ async fn told_pull(
 #[serde(deny_unknown_fields)]
 #[allow(dead_code, reason = "only its schema is used")]
 pub struct TagForm {
-    image: String,
+    /// By name: this or `build`.
+    image: Option<String>,
+    /// The id of a build of yours that is done: this or `image`.
+    #[schema(value_type = Option<uuid::Uuid>)]
+    build: Option<String>,
     /// Its new name, `[host[:port]/]path[:tag]`.
     tag: String,
 }
 
-/// Give an image of yours another name on the engine.
+/// Give an image of yours, or of a build of yours, another name. It is yours alone: others do not see it, and it means nothing in builds.
 #[utoipa::path(post, path = "/api/v1/images/tag", tag = "containers", operation_id = "tag_image", request_body = TagForm,
     responses((status = 201, description = "The image under its new name.", body = ImageView), (status = 404, description = "You have no such image."),
-        (status = 409, description = "`tag_in_use`: the name is another image's, which is not yours.")))]
+        (status = 409, description = "The engine's reason.")))]
 pub(super) async fn tag(State(app): State<App>, Extension(caller): Caller, request: Request) -> Result<Response> {
     let (headers, bytes) = body::read(request).await?;
     replay::once(&app, &caller, "POST images/tag", &headers, &bytes, |_| async {
-        let mut form = spec::Form::of(&bytes, &["image", "tag"])?;
-        let named = form.needed::<RunImage>("image").zip(form.needed::<ImageRef>("tag"));
-        let (image, to) = form.end(named)?;
-        Ok((StatusCode::CREATED, Json(ImageView::from(app.apps.tag(&caller, &image, &to).await?))).into_response())
+        let mut form = spec::Form::of(&bytes, &["image", "build", "tag"])?;
+        let (image, build) = (form.text("image").map(ImageSource::Reference), form.text("build").map(ImageSource::Build));
+        if form.has("image") == form.has("build") {
+            form.fault("image", "name an image, or the id of a build as `build`; one of them");
+        }
+        let named = image.or(build).zip(form.needed::<ImageRef>("tag"));
+        let (source, to) = form.end(named)?;
+        Ok((StatusCode::CREATED, Json(ImageView::from(app.apps.tag(&caller, &source, &to).await?))).into_response())
     })
     .await
 }
@@ -243,9 +251,10 @@ pub struct PushedView {
     digest: String,
 }
 
-/// Push an image of yours by its name. Answers when the registry has it.
+/// Push an image of yours by its name, which has no digest. Answers when the registry has it.
 #[utoipa::path(post, path = "/api/v1/images/push", tag = "containers", operation_id = "push_image", request_body = ImageForm,
-    responses((status = 200, description = "The digest under which the registry has it.", body = PushedView), (status = 404, description = "You have no such image."),
+    responses((status = 200, description = "The digest under which the registry has it.", body = PushedView),
+        (status = 403, description = "`image_not_allowed`: the token is limited to other destinations."), (status = 404, description = "You have no such image."),
         (status = 409, description = "The registry's reason.")))]
 pub(super) async fn push(State(app): State<App>, Extension(caller): Caller, request: Request) -> Result<Response> {
     let (headers, bytes) = body::read(request).await?;

@@ -12,11 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sha2::Digest as _;
 use tokio::sync::OwnedMutexGuard;
 
-use crate::domain::{Digest, ImageRef, LOCAL_HOST};
+use crate::domain::{Digest, ImageRef, LOCAL_HOST, PUSHING};
 use crate::engine::{Images, Result};
 
-/// The repositories of the two names.
-const PUSHING: &str = "pushing";
+/// The repository of the second name; the first one's is [`PUSHING`].
 const KEPT: &str = "kept";
 
 /// Makes the two names.

@@ -16,7 +16,7 @@ use super::client::{Manifest, Refusal, RegistryClient};
 use super::progress::{Commits, LONGEST_WAIT, Tries};
 use super::refusal::{error, passing};
 use crate::domain::{Credentials, Digest, ErrorKind, ImageRef, LogLine};
-use crate::engine::{Images, Lines, Pass, Result};
+use crate::engine::{Images, Lines, Pass, Publish, Result};
 
 /// How long a push that was dropped before its last layer was through may take to stop (0.2 s were seen). The request that is under
 /// way is finished by the engine, but it is only one for a layer; nothing follows it.
@@ -266,6 +266,19 @@ impl<I: Images + ?Sized + 'static> Publisher<I> {
         let name = destination.to_string();
         let _turn = self.desk.turn(&name).await;
         give_back(self.images.as_ref(), &self.marks, &name).await
+    }
+}
+
+#[async_trait::async_trait]
+impl<I: Images + ?Sized + 'static> Publish for Publisher<I> {
+    async fn publish(
+        &self,
+        image: &Digest,
+        destination: &ImageRef,
+        credentials: Option<&Credentials>,
+        lines: &Lines,
+    ) -> Result<Digest> {
+        Self::publish(self, image, destination, credentials, lines).await
     }
 }
 

@@ -27,6 +27,7 @@ macro_rules! each {
 
 mod contact;
 pub mod objects;
+mod push_turn;
 mod query;
 mod recent;
 pub mod redis;
@@ -43,6 +44,7 @@ use crate::domain::{
     BuildId, BuildRecord, ContextKind, Event, Fence, LogLine, NodeId, Owner, Quota, Scope, Timestamp, Usage, WorkerId,
 };
 
+pub use push_turn::PushTurn;
 pub use query::{ImageFilter, ListQuery, Page};
 pub use removal::{Deleted, ImageRemoval, OUTCOME_KEPT, Removal};
 pub use wake::{Moved, Topic, Waker, Wakes};

@@ -3,6 +3,7 @@
 //! [`Worker::run`] is three thin loops: claims, removals of deleted builds' images, and the sign of life that `/readyz` shows.
 //! Everything a build goes through is in [`pipeline`].
 
+mod bases;
 mod blame;
 mod lease;
 mod log;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::bases::Bases;
 use super::lease::{self, Stop};
 use super::log::Log;
 use super::sanitize::Redactor;
@@ -192,6 +193,7 @@ impl Job {
             registries: Arc::clone(&self.parts.registry) as _,
             builder,
         };
+        let _bases = Bases::of(&engine, &request, &dockerfile).await.map_err(fail)?;
         let mut error = match engine.build(request, context, self.log.lines()).await {
             Ok(built) => return Ok(built),
             Err(error) => error,

@@ -1,7 +1,5 @@
 //! The push stage: every destination of a build, one after the other.
 
-use std::time::Duration;
-
 use super::Parts;
 use super::pipeline::{Failure, Job};
 use crate::domain::{
@@ -9,12 +7,7 @@ use crate::domain::{
 };
 use crate::registry::Settled;
 use crate::registry::host_credentials::HostLogins;
-use crate::store::{Store, Topic};
-
-/// How long a destination is ours without a renewal, should this process die.
-const LOCK_TTL: Duration = Duration::from_secs(20);
-/// A lost wake-up of the lock costs at most this much.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+use crate::store::PushTurn;
 
 /// Pushes the image to every destination that does not have it yet.
 /// One destination that fails does not keep the others from being tried.
@@ -64,7 +57,7 @@ pub(super) async fn publish(job: &mut Job, image: &Digest) -> Result<(), Failure
 
 async fn push_one(job: &Job, image: &Digest, destination: &ImageRef) -> Result<Digest, Failure> {
     let credentials = credentials_for(job, destination).await?;
-    let lock = Lock::take(&job.parts.store, destination, &job.worker).await;
+    let lock = PushTurn::take(&job.parts.store, destination, job.worker.as_str()).await;
     job.log.say(format!("Pushing to {destination}")).await;
     let lines = job.log.lines();
     let pushing = job.parts.publisher.publish(image, destination, credentials.as_ref(), &lines);
@@ -111,7 +104,7 @@ fn uncertain(message: String) -> BuildError {
 pub(super) async fn recover_once(parts: &Parts, worker: &WorkerId) -> bool {
     let Ok(interrupted) = parts.publisher.interrupted().await else { return false };
     for destination in interrupted {
-        let _turn = Lock::take(&parts.store, &destination, worker).await;
+        let _turn = PushTurn::take(&parts.store, &destination, worker.as_str()).await;
         if let Err(error) = parts.publisher.recover(&destination).await {
             tracing::warn!(image = %destination, %error, "a local name is still borrowed");
             return false;
@@ -145,46 +138,5 @@ async fn credentials_for(job: &Job, destination: &ImageRef) -> Result<Option<Cre
             message: format!("the host's own login for {} cannot be used: {error}", destination.host()),
             dockerfile_line: None,
         })),
-    }
-}
-
-/// One destination is pushed to by one worker at a time, whichever process it is in: the engine has one local tag for it, and
-/// what is read back from the registry must be what was pushed.
-struct Lock {
-    store: Store,
-    key: String,
-    holder: String,
-}
-
-impl Lock {
-    /// Waits for its turn. The build's own time limit and its cancel bound the wait.
-    async fn take(store: &Store, destination: &ImageRef, worker: &WorkerId) -> Self {
-        let lock = Self {
-            store: store.clone(),
-            key: format!("push:{destination}"),
-            holder: format!("{worker}/{}", uuid::Uuid::new_v4().simple()),
-        };
-        let mut freed = store.wakes().subscribe(Topic::Locks);
-        while !matches!(lock.store.lock(&lock.key, &lock.holder, LOCK_TTL).await, Ok(true)) {
-            freed.sleep(LOOK_AGAIN).await;
-        }
-        lock
-    }
-
-    async fn keep(&self) -> std::convert::Infallible {
-        loop {
-            tokio::time::sleep(LOCK_TTL / 4).await;
-            if let Err(error) = self.store.lock(&self.key, &self.holder, LOCK_TTL).await {
-                tracing::debug!(%error, "the lock of a destination could not be renewed");
-            }
-        }
-    }
-}
-
-impl Drop for Lock {
-    /// Also a push that was dropped gives its destination back.
-    fn drop(&mut self) {
-        let (store, key, holder) = (self.store.clone(), self.key.clone(), self.holder.clone());
-        tokio::spawn(async move { store.unlock(&key, &holder).await });
     }
 }

@@ -12,4 +12,5 @@ mod places;
 mod quotas;
 mod refused;
 mod rights;
+mod said;
 mod streams;

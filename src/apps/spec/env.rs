@@ -6,11 +6,9 @@ use secrecy::SecretString;
 use serde_json::Value;
 
 use super::fields::{At, Faults, Fields, shown};
+use crate::domain::confines::{DOCKERS_LABELS, is_dockers_label, is_label, is_our_label};
 use crate::domain::{ContainerSpec, EnvValue, RESERVED_LABELS, SecretEnv, limits};
 use crate::error::FieldError;
-
-/// Labels that Docker keeps for itself ("Object labels" of its manual). Other programs on the host act on them.
-const DOCKERS_LABELS: [&str; 4] = ["com.docker.", "io.docker.", "org.dockerproject.", "desktop.docker.io/"];
 
 /// `current` has the secret variables whose values may be kept.
 pub fn read(
@@ -78,26 +76,16 @@ pub fn labels(fields: &Fields<'_>, faults: &mut Faults) -> BTreeMap<String, Stri
 }
 
 fn label(key: &str, at: &At<'_>) -> Result<String, FieldError> {
-    // Look-alikes of other alphabets, blanks and `=` are none, so that no reader takes one key for another.
-    let printable = key.bytes().all(|b| b.is_ascii_graphic() && b != b'=');
-    if key.is_empty() || key.len() > limits::KEY_BYTES || !printable {
+    if !is_label(key) {
         return Err(at.fault("is no key of a label: 1 to 255 of visible ASCII without ="));
     }
-    if is_ours(key) {
+    if is_our_label(key) {
         return Err(
             at.fault(format!("`{}` is reserved: labels that begin with {RESERVED_LABELS} are the service's own", shown(key)))
         );
     }
-    let lower = key.to_ascii_lowercase();
-    if DOCKERS_LABELS.iter().any(|prefix| lower.starts_with(prefix)) {
+    if is_dockers_label(key) {
         return Err(at.fault(format!("`{}` is reserved: Docker keeps {} for itself", shown(key), DOCKERS_LABELS.join(", "))));
     }
     at.text(limits::LABEL_BYTES).map(str::to_owned)
-}
-
-/// In any case, and with whatever stands for the dot.
-fn is_ours(key: &str) -> bool {
-    let ours = RESERVED_LABELS.trim_end_matches('.');
-    let head = key.trim_start_matches(|c: char| !c.is_ascii_alphanumeric()).to_ascii_lowercase();
-    head.strip_prefix(ours).is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric()))
 }

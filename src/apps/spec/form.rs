@@ -30,6 +30,11 @@ impl Form {
         Ok(Self { map, faults })
     }
 
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.map.get(name).is_some_and(|value| !value.is_null())
+    }
+
     /// A field that may be absent.
     pub fn text<T: FromStr<Err: Display>>(&mut self, name: &str) -> Option<T> {
         let at = At { path: name.to_owned(), value: self.map.get(name).filter(|value| !value.is_null())? };
@@ -43,6 +48,11 @@ impl Form {
             self.faults.add(name, "is missing");
         }
         self.text(name)
+    }
+
+    /// What is wrong with several fields together.
+    pub fn fault(&mut self, name: &str, why: &str) {
+        self.faults.add(name, why);
     }
 
     /// What was read of it, when nothing is wrong.

@@ -7,10 +7,6 @@ use crate::domain::quantity::Span;
 use crate::domain::{Healthcheck, limits};
 use crate::error::FieldError;
 
-/// Shortest time between checks, and longest of any of the times, in milliseconds: each check is a process of its own.
-const SHORTEST_MS: u64 = 1000;
-const LONGEST_MS: u64 = 24 * 3600 * 1000;
-const MOST_RETRIES: u64 = 100;
 const FIELDS: &[&str] = &["test", "interval", "timeout", "start_period", "retries", "disable"];
 
 pub fn read(at: &At<'_>, faults: &mut Faults) -> Option<Healthcheck> {
@@ -24,8 +20,8 @@ pub fn read(at: &At<'_>, faults: &mut Faults) -> Option<Healthcheck> {
     };
     let test = command(&test, faults);
     let checked = Healthcheck {
-        interval_ms: fields.read("interval", faults, |at| span(at, SHORTEST_MS)),
-        timeout_ms: fields.read("timeout", faults, |at| span(at, SHORTEST_MS)),
+        interval_ms: fields.read("interval", faults, |at| span(at, limits::CHECK_SHORTEST_MS)),
+        timeout_ms: fields.read("timeout", faults, |at| span(at, limits::CHECK_SHORTEST_MS)),
         start_period_ms: fields.read("start_period", faults, |at| span(at, 0)),
         retries: fields.read("retries", faults, retries),
         test: test?,
@@ -73,12 +69,12 @@ fn span(at: &At<'_>, least: u64) -> Result<u64, FieldError> {
     }
     let span: Span = at.word(64)?.parse().map_err(|why: String| at.fault(why))?;
     let millis = u64::try_from(span.0.as_millis()).unwrap_or(u64::MAX);
-    if (least..=LONGEST_MS).contains(&millis) {
+    if (least..=limits::CHECK_LONGEST_MS).contains(&millis) {
         return Ok(millis);
     }
     Err(at.fault(format!("must be from {}s to 24h", least / 1000)))
 }
 
 fn retries(at: &At<'_>) -> Result<u32, FieldError> {
-    at.whole(1, MOST_RETRIES).map(|retries| u32::try_from(retries).expect("fits, because it was bounded"))
+    at.whole(1, limits::CHECK_RETRIES.into()).map(|retries| u32::try_from(retries).expect("fits, because it was bounded"))
 }

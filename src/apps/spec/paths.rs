@@ -1,13 +1,9 @@
 //! Paths inside of a container, and of the host.
 
-use std::path::Path;
-
 use super::fields::At;
+use crate::domain::confines::kernels_folder;
 use crate::domain::limits;
 use crate::error::FieldError;
-
-/// What the kernel shows there is not to be covered, and through `/proc/…/fd` a way leads out of a container (CVE-2024-21626).
-const KERNELS: [&str; 3] = ["/proc", "/sys", "/dev"];
 
 /// An absolute path in its shortest form, without `.` and `..`; a `/` at its end is left out.
 pub fn absolute(at: &At<'_>) -> Result<String, FieldError> {
@@ -26,7 +22,7 @@ pub fn absolute(at: &At<'_>) -> Result<String, FieldError> {
 }
 
 fn not_the_kernels(at: &At<'_>, path: String) -> Result<String, FieldError> {
-    match KERNELS.iter().find(|folder| Path::new(&path).starts_with(folder)) {
+    match kernels_folder(&path) {
         Some(folder) => Err(at.fault(format!("{path:?} is not available: {folder} is the kernel's"))),
         None => Ok(path),
     }

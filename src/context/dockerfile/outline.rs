@@ -82,16 +82,38 @@ impl Outline {
     /// build arguments.
     #[must_use]
     pub fn reserved_image(&self, build_args: &BTreeMap<String, String>) -> Option<&ImageName> {
-        let mut values = BTreeMap::new();
-        for arg in self.args.iter().filter(|arg| arg.global) {
-            let known = |name: &str| build_args.get(name).or_else(|| values.get(name)).cloned();
-            let value = arg.default.as_ref().and_then(|default| expand(default, &known));
+        self.image_that(build_args, is_reserved)
+    }
+
+    /// The first image whose name the classic builder would also take for the beginning of an image's id, whoever's that is.
+    #[must_use]
+    pub fn image_like_an_id(&self, build_args: &BTreeMap<String, String>) -> Option<&ImageName> {
+        self.image_that(build_args, is_like_an_id)
+    }
+
+    /// The images that are named, with defaults and build arguments put in as far as they are known.
+    #[must_use]
+    pub fn image_names(&self, build_args: &BTreeMap<String, String>) -> Vec<String> {
+        let values = self.values(build_args);
+        self.images.iter().filter_map(|image| expand(&image.text, &|name: &str| values.get(name).cloned())).collect()
+    }
+
+    /// The first of which this is true as it is written, or with the defaults and build arguments put in.
+    fn image_that(&self, build_args: &BTreeMap<String, String>, is_so: fn(&str) -> bool) -> Option<&ImageName> {
+        let values = self.values(build_args);
+        let known = |name: &str| values.get(name).cloned();
+        let found = |image: &&ImageName| is_so(&image.text) || expand(&image.text, &known).is_some_and(|text| is_so(&text));
+        self.images.iter().chain(&self.hidden).find(found)
+    }
+
+    /// What the build arguments and the defaults before the first `FROM` say.
+    fn values(&self, build_args: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let mut values = build_args.clone();
+        for arg in self.args.iter().filter(|arg| arg.global && !build_args.contains_key(&arg.name)) {
+            let value = arg.default.as_ref().and_then(|default| expand(default, &|name: &str| values.get(name).cloned()));
             values.extend(value.map(|value| (arg.name.clone(), value)));
         }
-        let known = |name: &str| build_args.get(name).or_else(|| values.get(name)).cloned();
-        let reserved =
-            |image: &&ImageName| is_reserved(&image.text) || expand(&image.text, &known).is_some_and(|text| is_reserved(&text));
-        self.images.iter().chain(&self.hidden).find(reserved)
+        values
     }
 }
 
@@ -99,6 +121,13 @@ fn is_reserved(image: &str) -> bool {
     let host = image.trim().split_once('/').map_or("", |(host, _)| host);
     let host = host.split_once(':').map_or(host, |(host, _)| host);
     host.eq_ignore_ascii_case(LOCAL_HOST)
+}
+
+/// Of hexadecimal digits alone, as in `docker run 568104583eb7`.
+fn is_like_an_id(image: &str) -> bool {
+    let image = image.trim();
+    let digits = image.strip_prefix("sha256:").unwrap_or(image);
+    (1..=64).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// Whether a `# syntax=` value, or a `BUILDKIT_SYNTAX` argument, names Docker's own frontend, in any version.

@@ -27,6 +27,9 @@ const LOG_FILE_SIZE: &str = "10m";
 const LOG_FILES: &str = "3";
 /// The first API with control-group namespaces for containers.
 const CGROUP_NAMESPACES: (u32, u32) = (1, 41);
+/// The first API with a time between the checks of a container that has just started, and that time: Docker's own.
+const START_INTERVALS: (u32, u32) = (1, 44);
+const START_INTERVAL: std::time::Duration = std::time::Duration::from_secs(5);
 
 impl Docker {
     pub(super) async fn create_container(&self, request: CreateContainer) -> Result<String> {
@@ -81,7 +84,7 @@ fn body(request: &CreateContainer, api: (u32, u32)) -> Value {
         set("WorkingDir", json!(folder));
     }
     if let Some(check) = &request.healthcheck {
-        set("Healthcheck", health(check));
+        set("Healthcheck", health(check, api));
     }
     if let Some(network) = &request.network {
         set("NetworkingConfig", json!({"EndpointsConfig": {network: {"Aliases": request.aliases}}}));
@@ -163,15 +166,20 @@ fn restart(policy: RestartPolicy) -> Value {
 }
 
 /// Times in nanoseconds; 0 is the engine's own.
-fn health(check: &Healthcheck) -> Value {
+fn health(check: &Healthcheck, api: (u32, u32)) -> Value {
     let nanos = |millis: Option<u64>| millis.unwrap_or_default().saturating_mul(1_000_000);
-    json!({
+    let mut health = json!({
         "Test": check.test,
         "Interval": nanos(check.interval_ms),
         "Timeout": nanos(check.timeout_ms),
         "StartPeriod": nanos(check.start_period_ms),
         "Retries": check.retries.unwrap_or_default(),
-    })
+    });
+    if api >= START_INTERVALS {
+        // Left open, it would be the image's, whatever that is.
+        health["StartInterval"] = json!(START_INTERVAL.as_nanos());
+    }
+    health
 }
 
 #[cfg(test)]
@@ -230,6 +238,15 @@ mod tests {
         });
         assert_eq!(host(&request(), (1, 41)), expected);
         assert_eq!(host(&request(), (1, 40)).get("CgroupnsMode"), None);
+    }
+
+    #[test]
+    fn how_often_a_starting_container_is_checked_is_never_the_images_word() {
+        let test = vec!["CMD".to_owned(), "true".to_owned()];
+        let check = Healthcheck { test, interval_ms: Some(1000), timeout_ms: None, start_period_ms: None, retries: None };
+        let told = health(&check, (1, 44));
+        assert_eq!((&told["Interval"], &told["StartInterval"]), (&json!(1_000_000_000), &json!(5_000_000_000_u64)));
+        assert_eq!(health(&check, (1, 43)).get("StartInterval"), None);
     }
 
     #[test]

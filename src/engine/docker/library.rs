@@ -1,6 +1,6 @@
 //! Images that containers run from: pulled, looked up, listed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use async_trait::async_trait;
 use http::Method;
@@ -14,8 +14,9 @@ use super::errors::{Doing, Refused, sort};
 use super::push::registry_auth;
 use super::stream::{Message, Messages};
 use super::summaries::happened;
-use crate::domain::{Credentials, Digest, ErrorKind, RunImage, Timestamp};
+use crate::domain::{Credentials, Digest, ErrorKind, Healthcheck, RunImage, Timestamp};
 use crate::engine::containers::{EngineImage, Library, PullProgress};
+use crate::engine::image_config::ImageConfig;
 use crate::engine::{EngineError, Pass, Result};
 
 /// Tag and digest of an image that has none.
@@ -55,6 +56,57 @@ impl Library for Docker {
         let all: Result<Vec<Image<i64>>, Refused> = self.get("/images/json").await;
         let seconds = |created: i64| Some(Timestamp::from_millis(created.saturating_mul(1000)));
         Ok(all?.into_iter().map(|image| described(image, seconds)).collect())
+    }
+
+    async fn image_config(&self, id: &Digest) -> Result<Option<ImageConfig>> {
+        let found = self.find::<Inspected>(&format!("/images/{}/json", reference_part(id.as_str()))).await?;
+        Ok(found.map(|image| {
+            let Config { labels, working_dir, healthcheck } = image.config.unwrap_or_default();
+            ImageConfig {
+                labels: labels.unwrap_or_default().into_keys().collect(),
+                workdir: working_dir.unwrap_or_default(),
+                healthcheck: healthcheck.and_then(Check::read),
+            }
+        }))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    config: Option<Config>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Config {
+    labels: Option<BTreeMap<String, String>>,
+    working_dir: Option<String>,
+    healthcheck: Option<Check>,
+}
+
+/// Times in nanoseconds; 0 is the engine's own.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Check {
+    test: Option<Vec<String>>,
+    interval: i64,
+    timeout: i64,
+    start_period: i64,
+    retries: i64,
+}
+
+impl Check {
+    fn read(self) -> Option<Healthcheck> {
+        // Something is something, however little: what is less than nothing, too.
+        let millis = |nanos: i64| (nanos != 0).then(|| nanos.max(1).unsigned_abs().div_ceil(1_000_000));
+        Some(Healthcheck {
+            test: self.test.filter(|test| !test.is_empty())?,
+            interval_ms: millis(self.interval),
+            timeout_ms: millis(self.timeout),
+            start_period_ms: millis(self.start_period),
+            retries: (self.retries != 0).then(|| u32::try_from(self.retries.max(1)).unwrap_or(u32::MAX)),
+        })
     }
 }
 

@@ -1,0 +1,53 @@
+//! The turn to push to a destination.
+
+use std::time::Duration;
+
+use super::{Store, Topic};
+use crate::domain::ImageRef;
+
+/// How long a destination is ours without a renewal, should this process die.
+const LOCK_TTL: Duration = Duration::from_secs(20);
+/// A lost wake-up of the lock costs at most this much.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// One destination is pushed to once at a time, whichever process it is in: the engine has one local tag for it, and
+/// what is read back from the registry must be what was pushed.
+pub struct PushTurn {
+    store: Store,
+    key: String,
+    holder: String,
+}
+
+impl PushTurn {
+    /// Waits for the turn; the caller bounds the wait. `who` is for people.
+    pub async fn take(store: &Store, destination: &ImageRef, who: &str) -> Self {
+        let lock = Self {
+            store: store.clone(),
+            key: format!("push:{destination}"),
+            holder: format!("{who}/{}", uuid::Uuid::new_v4().simple()),
+        };
+        let mut freed = store.wakes().subscribe(Topic::Locks);
+        while !matches!(lock.store.lock(&lock.key, &lock.holder, LOCK_TTL).await, Ok(true)) {
+            freed.sleep(LOOK_AGAIN).await;
+        }
+        lock
+    }
+
+    /// Renews the turn for as long as it is polled.
+    pub async fn keep(&self) -> std::convert::Infallible {
+        loop {
+            tokio::time::sleep(LOCK_TTL / 4).await;
+            if let Err(error) = self.store.lock(&self.key, &self.holder, LOCK_TTL).await {
+                tracing::debug!(%error, "the lock of a destination could not be renewed");
+            }
+        }
+    }
+}
+
+impl Drop for PushTurn {
+    /// Also a push that was dropped gives its destination back.
+    fn drop(&mut self) {
+        let (store, key, holder) = (self.store.clone(), self.key.clone(), self.holder.clone());
+        tokio::spawn(async move { store.unlock(&key, &holder).await });
+    }
+}
