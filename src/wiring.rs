@@ -244,6 +244,7 @@ impl Service {
             accounts: Arc::new(accounts),
             guard: Arc::new(guard),
             stop: stop.clone(),
+            streams: http::Streams::default(),
         }
     }
 

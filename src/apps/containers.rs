@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Apps;
 use super::engine::{ContainerDetails, ContainerState, FileChange, Processes, Seen, Stats, Whose};
 use crate::auth::Principal;
-use crate::domain::{Owner, Quota, Role, Run, RunId, RunState, Scope, Timestamp, User};
+use crate::domain::{Owner, Quota, Role, Run, RunId, RunState, Scope, Timestamp, User, limits};
 use crate::engine::containers::Told;
 use crate::error::{Error, Result};
 use crate::store::objects::{Kind, Object};
@@ -217,13 +217,16 @@ impl Apps {
         Ok(self.fleet.engine().processes(&seen.summary.id).await?)
     }
 
-    /// What differs from its image.
+    /// What differs from its image: the first [`limits::CHANGES`] of it, and whether there is more.
     ///
     /// # Errors
     /// As [`Apps::container`].
-    pub async fn changes(&self, caller: &Principal, key: &str) -> Result<Vec<FileChange>> {
+    pub async fn changes(&self, caller: &Principal, key: &str) -> Result<(Vec<FileChange>, bool)> {
         let seen = self.container(caller, key).await?.seen;
-        Ok(self.fleet.engine().changes(&seen.summary.id).await?)
+        let mut changes = self.fleet.engine().changes(&seen.summary.id).await?;
+        let truncated = changes.len() > limits::CHANGES;
+        changes.truncate(limits::CHANGES);
+        Ok((changes, truncated))
     }
 
     pub(super) async fn quota_of(&self, caller: &Principal, owner: &Owner) -> Result<Quota> {

@@ -38,6 +38,8 @@ pub const LABEL_BYTES: usize = 4096;
 pub const PORTS_PUBLISHED: usize = 64;
 /// Most volumes, and most folders of the host, of a container.
 pub const MOUNTS: usize = 64;
+/// Most differences between a container's files and its image that one answer tells.
+pub const CHANGES: usize = 10_000;
 /// Networks of one owner, beside its default one, where no quota says otherwise: an engine's own pools make 31 of all owners together.
 pub const NETWORKS: u64 = 4;
 /// Least memory of a container, in bytes (Docker's own).

@@ -122,7 +122,7 @@ pub(super) async fn logs(
     let asked = Asked::of(&uri, &headers, false)?;
     let run = app.apps.container(&caller, &key).await?.seen.run();
     let lines = app.apps.container_lines(&caller, &key, asked.query).await?;
-    Ok(asked.answer(app, &caller, run, lines))
+    asked.answer(app, &caller, run, lines)
 }
 
 /// What the container uses: one sample, or with `Accept: text/event-stream` an event `stats` about every second, and `end` when it has ended.
@@ -144,8 +144,9 @@ pub(super) async fn stats(
         })??;
         return Ok(Json(StatsView::from(sample)).into_response());
     }
-    let stop = app.stop.clone();
+    let (stop, open) = (app.stop.clone(), app.streams.open(&caller.owner)?);
     Ok(streamed(async_stream::stream! {
+        let _open = open;
         loop {
             let sample = tokio::select! { sample = samples.next() => sample, () = stop.cancelled() => return };
             match sample {
@@ -181,13 +182,14 @@ pub(super) async fn top(
 /// In what its files differ from its image.
 #[utoipa::path(get, path = "/api/v1/containers/{container}/changes", tag = "containers", operation_id = "get_changes",
     params(("container" = String, Path, description = "Its id, its name, or its run's id.")),
-    responses((status = 200, description = "Every difference.", body = ChangesView), (status = 404, description = "There is no such container.")))]
+    responses((status = 200, description = "Every difference, or the first 10,000.", body = ChangesView), (status = 404, description = "There is no such container.")))]
 pub(super) async fn changes(
     State(app): State<App>,
     Extension(caller): Caller,
     Path(key): Path<String>,
 ) -> Result<Json<ChangesView>> {
-    let changes = app.apps.changes(&caller, &key).await?.into_iter().map(|change| ChangeView {
+    let (changes, truncated) = app.apps.changes(&caller, &key).await?;
+    let items = changes.into_iter().map(|change| ChangeView {
         path: change.path,
         kind: match change.kind {
             FileChangeKind::Modified => "modified",
@@ -195,5 +197,5 @@ pub(super) async fn changes(
             FileChangeKind::Deleted => "deleted",
         },
     });
-    Ok(Json(ChangesView { items: changes.collect() }))
+    Ok(Json(ChangesView { items: items.collect(), truncated }))
 }

@@ -23,6 +23,7 @@ use super::{App, Caller};
 use crate::apps::engine::Seen;
 use crate::auth::Principal;
 use crate::domain::{AppId, BuildId, Permission, RunId};
+use crate::error::Result;
 use crate::store::Moved;
 use crate::store::objects::Kind;
 
@@ -37,10 +38,13 @@ pub fn routes() -> Router<App> {
 /// `resync` when something may have been missed and lists must be read again. With `builds:read` alone only builds are told, with `apps:read`
 /// alone only the others. What happened before the connection is not told, nor are containers that are not Dockwright's.
 #[utoipa::path(get, path = "/api/v1/events", tag = "system", operation_id = "get_events",
-    responses((status = 200, description = "A stream without end.", body = String, content_type = "text/event-stream")))]
-pub(super) async fn events(State(app): State<App>, Extension(caller): Caller) -> Response {
+    responses((status = 200, description = "A stream without end.", body = String, content_type = "text/event-stream"),
+        (status = 429, description = "`too_many_streams`: you follow 64 already.")))]
+pub(super) async fn events(State(app): State<App>, Extension(caller): Caller) -> Result<Response> {
+    let open = app.streams.open(&caller.owner)?;
     let mut moved = app.builds.store().wakes().moved();
-    streamed(stream! {
+    Ok(streamed(stream! {
+        let _open = open;
         let mut reader = Reader { app: &app, caller: &caller, seen: HashMap::new(), containers: HashMap::new() };
         loop {
             let moved = tokio::select! { moved = moved.recv() => moved, () = app.stop.cancelled() => return };
@@ -53,7 +57,7 @@ pub(super) async fn events(State(app): State<App>, Extension(caller): Caller) ->
                 yield Ok::<_, Infallible>(event);
             }
         }
-    })
+    }))
 }
 
 fn resync() -> Sse {

@@ -24,6 +24,7 @@ mod replay;
 mod runs;
 mod server;
 mod session;
+mod streams;
 mod system;
 mod terminal;
 mod tokens;
@@ -53,6 +54,7 @@ use guard::Client;
 pub use guard::{Guard, Peer};
 pub use problem::Problem;
 pub use server::{ServerLimits, Tls, listen, serve, tls};
+pub use streams::Streams;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id that is taken from a client.
@@ -70,6 +72,7 @@ pub struct App {
     pub guard: Arc<Guard>,
     /// Cancelled when the process is to end: streams and waits then end early.
     pub stop: tokio_util::sync::CancellationToken,
+    pub streams: Streams,
 }
 
 /// The id of this request, for the answer's problem and the log.

@@ -15,6 +15,7 @@ use super::App;
 use super::logs::{KEEP_ALIVE, TAIL_LINES, wants_events};
 use super::query::Query;
 use super::runs::RunView;
+use super::streams::Open;
 use crate::apps::{Line, Lines, OutputQuery, Place};
 use crate::auth::Principal;
 use crate::domain::{RunId, Scope};
@@ -56,13 +57,17 @@ impl Asked {
     }
 
     /// The answer; `run` is whose changes the events tell, too.
-    pub fn answer(self, app: App, caller: &Principal, run: Option<RunId>, lines: Lines) -> Response {
+    ///
+    /// # Errors
+    /// [`crate::error::Error::TooMany`] when the caller follows too much already.
+    pub fn answer(self, app: App, caller: &Principal, run: Option<RunId>, lines: Lines) -> Result<Response> {
+        let open = self.query.follow.then(|| app.streams.open(&caller.owner)).transpose()?;
+        let lines = until(app.stop.clone(), lines, open);
         if self.events {
-            return sse(app, caller.scope(), run, lines, self.query.after.unwrap_or_default());
+            return Ok(sse(app, caller.scope(), run, lines, self.query.after.unwrap_or_default()));
         }
-        let stop = app.stop.clone();
         let timestamps = self.timestamps;
-        let text = until(stop, lines).ready_chunks(BATCH).map(move |lines| {
+        let text = lines.ready_chunks(BATCH).map(move |lines| {
             let mut text = String::new();
             for line in lines {
                 let line = line?;
@@ -75,7 +80,7 @@ impl Asked {
             Ok::<_, std::io::Error>(Bytes::from(text))
         });
         let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
-        (headers, Body::from_stream(text)).into_response()
+        Ok((headers, Body::from_stream(text)).into_response())
     }
 }
 
@@ -83,8 +88,10 @@ impl Asked {
 fn until(
     stop: tokio_util::sync::CancellationToken,
     mut lines: Lines,
+    open: Option<Open>,
 ) -> impl Stream<Item = std::io::Result<Line>> + Send + 'static {
     stream! {
+        let _open = open;
         loop {
             let next = tokio::select! { next = lines.next() => next, () = stop.cancelled() => {
                 yield Err(std::io::Error::other("the service stops; follow again from the last number"));
@@ -103,8 +110,14 @@ fn until(
     }
 }
 
-fn sse(app: App, scope: Scope, run: Option<RunId>, lines: Lines, mut at: Place) -> Response {
-    let mut lines = Box::pin(until(app.stop.clone(), lines));
+fn sse(
+    app: App,
+    scope: Scope,
+    run: Option<RunId>,
+    lines: impl Stream<Item = std::io::Result<Line>> + Send + 'static,
+    mut at: Place,
+) -> Response {
+    let mut lines = Box::pin(lines);
     let told = stream! {
         let mut record = Watched { app: &app, scope, run, seen: 0 };
         let mut moved = run.map(|run| app.apps.store().wakes().subscribe(Topic::Run(run)));

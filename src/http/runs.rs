@@ -43,7 +43,7 @@ pub struct RunForm {
 #[utoipa::path(post, path = "/api/v1/apps/{app}/runs", tag = "apps", operation_id = "run_app", request_body = Option<RunForm>,
     params(("app" = String, Path, description = "Its id or name."), ("owner" = Option<String>, Query, description = "For admins: whose name it is.")),
     responses((status = 202, description = "Accepted, durably.", body = RunView, headers(("Location" = String, description = "The run."), ("ETag" = String, description = "Names this state of the run."))),
-        (status = 404, description = "There is no such app."), (status = 429, description = "`quota_exceeded`: `detail` names the quota, its limit and its use.")))]
+        (status = 400, description = "The app is not allowed as it is any more: `errors` names the fields."), (status = 404, description = "There is no such app."), (status = 429, description = "`quota_exceeded`: `detail` names the quota, its limit and its use.")))]
 pub(super) async fn start(
     State(app): State<App>,
     Extension(caller): Caller,
@@ -168,7 +168,8 @@ pub(super) async fn one(
         ("timestamps" = Option<bool>, Query, description = "Begins each line of text with its time."),
         ("Last-Event-ID" = Option<String>, Header, description = "For events, as `after`: browsers send it when they come back.")),
     responses((status = 200, description = "The log.", content((String = "text/plain; charset=utf-8"), (String = "text/event-stream"))),
-        (status = 400, description = "Not an id, or a wrong parameter."), (status = 404, description = "There is no such run.")))]
+        (status = 400, description = "Not an id, or a wrong parameter."), (status = 404, description = "There is no such run."),
+        (status = 429, description = "`too_many_streams`: you follow 64 already.")))]
 pub(super) async fn logs(
     State(app): State<App>,
     Extension(caller): Caller,
@@ -179,7 +180,7 @@ pub(super) async fn logs(
     let id = run_id(&id)?;
     let asked = Asked::of(&uri, &headers, true)?;
     let lines = app.apps.lines(&caller, id, asked.query).await?;
-    Ok(asked.answer(app, &caller, Some(id), lines))
+    asked.answer(app, &caller, Some(id), lines)
 }
 
 /// Stop a run. Answers when it is over, or after some time with `stop_requested` and the state as it is. Repeatable until it is over.

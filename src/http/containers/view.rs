@@ -310,6 +310,8 @@ pub struct ProcessesView {
 #[schema(as = Changes)]
 pub struct ChangesView {
     pub items: Vec<ChangeView>,
+    /// Whether there are more than these 10,000.
+    pub truncated: bool,
 }
 
 /// A difference between a container's files and its image.

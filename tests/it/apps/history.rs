@@ -168,3 +168,16 @@ async fn events_of_a_log_go_on_from_any_place() {
     let tail = harbor.read(&ada, &format!("{path}?after={}", word(&all[all.len() - 2]["seq"]))).await;
     assert_eq!(tail, format!("{}\n", word(&all[all.len() - 1]["text"])));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_very_many_changed_files_the_first_are_told() {
+    let harbor = harbor(Backend::Sqlite).await;
+    let ada = harbor.user("ada").await;
+    let script = "mkdir /many; cd /many; seq 10010 | xargs touch";
+    let run = harbor.run(&ada, json!({"command": ["sh", "-c", script], "network": "none"})).await;
+    harbor.over(&ada, &run).await;
+    let told = harbor.read(&ada, &format!("/api/v1/containers/{}/changes", id(&run))).await;
+    let paths: std::collections::BTreeSet<&str> =
+        told["items"].as_array().expect("a list").iter().map(|change| word(&change["path"])).collect();
+    assert_eq!((paths.len(), &told["truncated"]), (10_000, &true.into()));
+}

@@ -141,3 +141,39 @@ async fn foreign_streams_of_runs_are_not_there_with_the_embedded_store() {
 async fn foreign_streams_of_runs_are_not_there_with_redis() {
     foreign_streams_are_not_there(Backend::Redis).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_account_follows_only_so_much_at_once() {
+    let harbor = harbor(Backend::Sqlite).await;
+    let (ada, bob) = (harbor.user("ada").await, harbor.user("bob").await);
+    let run = harbor.run(&ada, json!({"command": ["sleep", "600"], "network": "none"})).await;
+    harbor.runs(&ada, &run).await;
+    let follow = async |token: &str, path: &str| {
+        let asked = harbor.request_as(token, Method::GET, path).header("accept", "text/event-stream");
+        asked.send().await.expect("an answer")
+    };
+    let (events, logs) = ("/api/v1/events".to_owned(), format!("/api/v1/runs/{}/logs", id(&run)));
+    let stats = format!("/api/v1/containers/{}/stats", id(&run));
+    let mut open = vec![follow(&ada, &logs).await, follow(&ada, &stats).await];
+    for _ in 0..62 {
+        open.push(follow(&ada, &events).await);
+    }
+    assert!(open.iter().all(|answer| answer.status() == StatusCode::OK));
+    for path in [&events, &logs, &stats] {
+        let answer = follow(&ada, path).await;
+        assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS, "{path}");
+        assert_eq!(answer.json::<Value>().await.expect("JSON")["code"], "too_many_streams");
+    }
+    assert_eq!(follow(&bob, &events).await.status(), StatusCode::OK, "another one's are another one's");
+    // What is not followed is read all the same.
+    harbor.run_log(&ada, &run).await;
+    open.clear();
+    let mut look = tokio::time::interval(std::time::Duration::from_millis(50));
+    for _ in 0..200 {
+        look.tick().await;
+        if follow(&ada, &logs).await.status() == StatusCode::OK {
+            return;
+        }
+    }
+    panic!("what has ended still counts");
+}
