@@ -1,16 +1,18 @@
 //! The service's interface for the operator's commands: typed where they need it, JSON where they only show it.
 
+mod events;
 mod socket;
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use reqwest::{Method, Response, StatusCode, header};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
 
+pub use events::Events;
 pub use socket::{Frame, Said, Sayer, Teller};
 
 /// Where the service is when nothing else is said.
@@ -63,21 +65,15 @@ impl Client {
     /// # Errors
     /// When the service cannot be reached, or refuses: then with its own words.
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
-        let mut request = self.http.request(method, format!("{}{path}", self.url));
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let answer = self.send(request).await?;
-        let status = answer.status();
-        let bytes = answer.bytes().await?;
-        if status.is_success() {
-            return if status == StatusCode::NO_CONTENT || bytes.is_empty() {
-                Ok(Value::Null)
-            } else {
-                serde_json::from_slice(&bytes).context("the service's answer is no JSON")
-            };
-        }
-        Err(refused(status, &bytes))
+        json(self.ask(self.request(&self.http, method, path, body)).await?).await
+    }
+
+    /// The same for what is answered when it is done, and may take any time.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn wait(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        json(self.ask(self.request(&self.lasting, method, path, body)).await?).await
     }
 
     /// The JSON of what may not be there.
@@ -85,26 +81,40 @@ impl Client {
     /// # Errors
     /// As [`Client::call`].
     pub async fn find(&self, path: &str) -> anyhow::Result<Option<Value>> {
-        let answer = self.send(self.http.get(format!("{}{path}", self.url))).await?;
-        let (status, bytes) = (answer.status(), answer.bytes().await?);
-        match status {
-            StatusCode::NOT_FOUND => Ok(None),
-            status if status.is_success() => serde_json::from_slice(&bytes).map(Some).context("the service's answer is no JSON"),
-            status => Err(refused(status, &bytes)),
+        let answer = self.send(self.request(&self.http, Method::GET, path, None)).await?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
         }
+        json(accepted(answer).await?).await.map(Some)
     }
 
-    /// An answer that goes on, as it comes.
+    /// Text that goes on, as it comes.
     ///
     /// # Errors
     /// As [`Client::call`].
-    pub async fn follow(&self, path: &str, accept: &str) -> anyhow::Result<Response> {
-        let request = self.lasting.get(format!("{}{path}", self.url)).header(header::ACCEPT, accept);
-        let answer = self.send(request).await?;
-        if answer.status().is_success() { Ok(answer) } else { Err(refused(answer.status(), &answer.bytes().await?)) }
+    pub async fn follow(&self, path: &str) -> anyhow::Result<Response> {
+        self.ask(self.request(&self.lasting, Method::GET, path, None).header(header::ACCEPT, "text/plain")).await
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Response> {
+    /// Server-sent events, as they come.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn events(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Events> {
+        let request = self.request(&self.lasting, method, path, body).header(header::ACCEPT, "text/event-stream");
+        Ok(Events::of(self.ask(request).await?))
+    }
+
+    fn request(&self, http: &reqwest::Client, method: Method, path: &str, body: Option<&Value>) -> RequestBuilder {
+        let request = http.request(method, format!("{}{path}", self.url));
+        body.into_iter().fold(request, RequestBuilder::json)
+    }
+
+    async fn ask(&self, request: RequestBuilder) -> anyhow::Result<Response> {
+        accepted(self.send(request).await?).await
+    }
+
+    async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
         let request = request.bearer_auth(self.token.expose_secret());
         request.send().await.with_context(|| format!("cannot reach {}", self.url))
     }
@@ -135,6 +145,17 @@ impl Client {
         let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) else { bail!("the service's answer is no list") };
         Ok((items, page["next_cursor"].as_str().map(str::to_owned)))
     }
+}
+
+/// The answer, unless it refuses.
+async fn accepted(answer: Response) -> anyhow::Result<Response> {
+    let status = answer.status();
+    if status.is_success() { Ok(answer) } else { Err(refused(status, &answer.bytes().await?)) }
+}
+
+async fn json(answer: Response) -> anyhow::Result<Value> {
+    let bytes = answer.bytes().await?;
+    if bytes.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&bytes).context("the service's answer is no JSON") }
 }
 
 fn refused(status: StatusCode, body: &[u8]) -> anyhow::Error {

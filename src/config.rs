@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::limits;
@@ -15,7 +15,7 @@ use crate::domain::quantity::{Bytes, Cpus, Span};
 mod values;
 
 pub use values::{Network, PortRange, StoreUrl};
-use values::{mask_password, masked, masked_url, store_url};
+use values::{masked, masked_url, store_url};
 
 /// What an operator may set. Every field is optional; [`Settings::resolve`] fills in the defaults.
 #[derive(clap::Args, Deserialize, Default, Clone, Debug)]
@@ -287,17 +287,6 @@ impl Settings {
 }
 
 impl Config {
-    /// Names those processes that share a store, and no others. Holds no secret.
-    #[must_use]
-    pub fn installation(&self) -> String {
-        match &self.store {
-            StoreUrl::Sqlite => {
-                std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone()).display().to_string()
-            }
-            StoreUrl::Redis(url) => format!("{} {}", mask_password(url.expose_secret()), self.store_prefix),
-        }
-    }
-
     fn check(&self) -> anyhow::Result<()> {
         if self.workers == 0 {
             bail!("workers: must be at least 1");

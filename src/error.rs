@@ -52,9 +52,10 @@ pub enum Error {
     /// A limit was passed; `detail` names it and its value.
     #[error("{detail}")]
     TooLarge { code: &'static str, detail: String },
-    /// A part of the service is away for now.
+    /// A part of the service is away for now; `code` is stable.
     #[error("{what} is not available")]
     Unavailable {
+        code: &'static str,
         what: String,
         retry_after: Duration,
         #[source]
@@ -97,7 +98,7 @@ impl Error {
     #[must_use]
     pub fn engine_away(why: String) -> Self {
         let source = Some(anyhow::anyhow!(why));
-        Self::Unavailable { what: "the engine".into(), retry_after: Duration::from_secs(2), source }
+        Self::Unavailable { code: "engine_away", what: "the engine".into(), retry_after: Duration::from_secs(2), source }
     }
 
     /// Both, or what is wrong with either: faults of fields are told together.
@@ -125,6 +126,7 @@ impl From<crate::store::StoreError> for Error {
         use crate::store::StoreError;
         match error {
             StoreError::Unavailable(why) => Self::Unavailable {
+                code: "unavailable",
                 what: "the store".into(),
                 retry_after: Duration::from_secs(2),
                 source: Some(anyhow::anyhow!(why)),

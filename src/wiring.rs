@@ -13,7 +13,7 @@ use crate::accounts::Accounts;
 use crate::apps::Apps;
 use crate::apps::spec::SpecRules;
 use crate::audit::Audit;
-use crate::auth::{Authenticator, FirstAdmin, ensure_admin};
+use crate::auth::{Authenticator, FirstAdmin, ensure_admin, ensure_installation};
 use crate::builds::{Builds, Policy, RemoteRemoval, RemoteTags};
 use crate::config::{Config, StoreUrl};
 use crate::context::storage::ContextStorage;
@@ -39,6 +39,7 @@ pub struct Service {
     vault: Arc<Vault>,
     engine: Arc<Docker>,
     registry: Arc<RegistryClient>,
+    installation: String,
     /// What the first start made.
     pub admin: FirstAdmin,
 }
@@ -54,6 +55,8 @@ pub struct UseCases {
 const AUDIT_FLUSH: std::time::Duration = std::time::Duration::from_secs(5);
 /// How long a container has to end when it is asked to (Docker's own default).
 const GRACE: std::time::Duration = std::time::Duration::from_secs(10);
+/// Between two tries to end the terminals that were left.
+const LEFT_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 /// The file of the embedded store, in the data folder.
 const DATABASE: &str = "dockwright.db";
 
@@ -149,14 +152,16 @@ impl Service {
         let contexts = ContextStorage::open(&config.data_dir, config.min_free_disk.0)
             .map_err(|e| anyhow::anyhow!("cannot open the data folder: {e:?}"))?;
         let vault = Arc::new(open_vault(&config)?);
-        let engine = Arc::new(Docker::connect(config.engine.as_deref())?);
+        let engine = Docker::connect(config.engine.as_deref())?;
+        let engine = Arc::new(engine.with_marks_in(config.data_dir.join("terminals")).context("cannot open the data folder")?);
         let admin = ensure_admin(&store, &config.data_dir).await?;
+        let installation = ensure_installation(&store).await?;
         // A registry that hangs is given up as early when it is asked as when it is pushed to.
         let usual = Timeouts::default();
         let timeouts =
             Timeouts { connect: usual.connect.min(config.push_stall.0), request: usual.request.min(config.push_stall.0) };
         let registry = Arc::new(RegistryClient::new(timeouts));
-        Ok(Self { config, store, contexts, vault, engine, registry, admin })
+        Ok(Self { config, store, contexts, vault, engine, registry, installation, admin })
     }
 
     #[must_use]
@@ -164,10 +169,16 @@ impl Service {
         &self.store
     }
 
+    /// What marks as ours whatever we make on an engine: the same for all processes that share a store, and for no others.
+    #[must_use]
+    pub fn installation(&self) -> &str {
+        &self.installation
+    }
+
     fn publisher(&self) -> Publisher<dyn ContainerEngine> {
         let engine: Arc<dyn ContainerEngine> = self.engine.clone();
         let policy = PushPolicy { silence: self.config.push_stall.0, ..PushPolicy::default() };
-        Publisher::new(engine, Arc::clone(&self.registry), policy, &self.config.installation())
+        Publisher::new(engine, Arc::clone(&self.registry), policy, &self.installation)
     }
 
     /// Reads the certificate anew at each start.
@@ -211,7 +222,8 @@ impl Service {
             forbidden_sources: rules.forbidden_sources,
             grace: GRACE,
             keep_runs: c.keep_runs,
-            installation: c.installation(),
+            pull_silence: c.push_stall.0,
+            installation: self.installation.clone(),
         };
         Fleet::new(
             Arc::clone(&self.engine) as _,
@@ -280,6 +292,7 @@ impl Service {
         if let Some(listener) = listener {
             let app = self.app(builds, apps, &stop);
             audit = Some(app.accounts.audit.clone());
+            tasks.spawn(end_left_terminals(Arc::clone(&self.engine), stop.clone()));
             tasks.spawn(Arc::clone(&app.apps).keep_terminals(stop.clone()));
             tasks.spawn(http::serve(listener, http::router(app), ServerLimits::default(), self.tls()?, stop.clone()));
         }
@@ -308,6 +321,14 @@ impl Service {
             let _ = tokio::time::timeout(AUDIT_FLUSH, audit.flush()).await;
         }
         Ok(())
+    }
+}
+
+/// What a service before this one has left, as soon as the engine is there.
+async fn end_left_terminals(engine: Arc<Docker>, stop: CancellationToken) {
+    while let Err(error) = engine.end_left().await {
+        tracing::debug!(%error, "the processes of terminals that were left are not ended yet");
+        tokio::select! { () = tokio::time::sleep(LEFT_AGAIN) => {} () = stop.cancelled() => return }
     }
 }
 

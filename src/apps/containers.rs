@@ -159,14 +159,18 @@ impl Apps {
     async fn start_again(&self, caller: &Principal, run: &Run) -> Result<()> {
         let quota = self.quota_of(caller, &run.owner).await?;
         let again = |run: &mut Run| {
-            if !run.state.is_live() {
+            if !run.state.is_live() && !run.removed {
                 run.state = RunState::Starting;
                 run.stop_requested = false;
                 run.error = None;
             }
             Ok(())
         };
-        self.fleet.records().change(&Scope::All, run.id, Some(&quota), again).await?;
+        let now = self.fleet.records().change(&Scope::All, run.id, Some(&quota), again).await?;
+        // Somebody has removed it meanwhile.
+        if now.is_none_or(|run| run.removed) {
+            return Err(Error::NotFound("container"));
+        }
         let started = self.wait_run(caller, run.id, STARTED, &|run| run.body.state != RunState::Starting).await?.body;
         match started.error {
             Some(error) => Err(Error::Engine { kind: error.kind, code: error.code, message: error.message }),
@@ -250,5 +254,8 @@ pub(super) fn running(seen: &Seen) -> Result<()> {
     if matches!(seen.summary.state, ContainerState::Running | ContainerState::Paused) {
         return Ok(());
     }
-    Err(Error::Conflict { code: "not_running", detail: format!("the container does not run: {}", seen.summary.status) })
+    Err(Error::Conflict {
+        code: "not_running",
+        detail: format!("the container does not run: it is {}", seen.summary.state.as_str()),
+    })
 }

@@ -101,6 +101,7 @@ impl Apps {
             container: None,
             removed: false,
             restarts: 0,
+            engine_restarts: 0,
             exit_code: None,
             oom_killed: false,
             error: None,
@@ -128,6 +129,14 @@ impl Apps {
     /// [`Error::NotFound`] also for what is somebody else's.
     pub async fn run(&self, caller: &Principal, id: RunId) -> Result<Object<Run>> {
         self.fleet.records().run(&caller.scope(), id).await?.ok_or(Error::NotFound("run"))
+    }
+
+    /// Whether a run that should have a container is told as it was known last, because its engine does not answer this process now.
+    #[must_use]
+    pub fn is_stale(&self, run: &Run) -> bool {
+        let elsewhere = |node: &crate::domain::NodeId| self.fleet.node().is_some_and(|here| here != *node);
+        let has_container = run.state.is_live() && run.container.is_some();
+        has_container && !self.fleet.is_whole() && !run.node.as_ref().is_some_and(elsewhere)
     }
 
     /// Runs of all apps and of none, newest first.

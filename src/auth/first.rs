@@ -62,6 +62,25 @@ pub async fn ensure_admin(store: &Store, data_dir: &Path) -> anyhow::Result<Firs
     }
 }
 
+/// What marks as ours whatever is made on an engine, made at the first start. No path or address, which two machines may share and
+/// strangers guess: who knows it can make others' containers look like ours.
+///
+/// # Errors
+/// When the store cannot be read or written.
+pub async fn ensure_installation(store: &Store) -> anyhow::Result<String> {
+    const ID: &str = "self";
+    let owner: Owner = ADMIN.parse().expect("valid, because it is a constant of that form");
+    let fresh = uuid::Uuid::new_v4().to_string();
+    match store.commit(&[Write::put(Kind::Installation, ID, &owner, Expect::Absent, &fresh)]).await {
+        Ok(()) => Ok(fresh),
+        Err(StoreError::Conflict) => {
+            let known = store.object::<String>(&Scope::All, Kind::Installation, ID).await?;
+            Ok(known.context("the store has lost the installation's id")?.body)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// What a token shall be.
 pub struct NewToken {
     pub name: String,

@@ -20,7 +20,7 @@ use crate::store::Store;
 use crate::store::objects::Kind;
 use remembered::Remembered;
 
-pub use first::{ADMIN, FirstAdmin, NewToken, TOKEN_FILE, ensure_admin, issue_token};
+pub use first::{ADMIN, FirstAdmin, NewToken, TOKEN_FILE, ensure_admin, ensure_installation, issue_token};
 
 /// The account on whose behalf a request comes, and how it has shown that.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::commands::Remote;
-use super::remote::show_all;
+use super::show::show_all;
 use super::{complain, say};
 use crate::audit::{self, Broken, Entry, Head};
 use crate::client::Client;

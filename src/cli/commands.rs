@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::container_commands::{App, Exec, Image, Logs, Network, Run, Volume};
+use super::container_commands::{App, Exec, Image, LogPart, Network, Ps, Run, Volume};
 use crate::client::DEFAULT_URL;
 
 /// Where in the help it stands how the service is reached.
@@ -44,10 +44,15 @@ pub(super) enum User {
         quota: Vec<(String, u64)>,
     },
     /// One account
-    Show { name: String },
+    Show {
+        /// Its name
+        name: String,
+    },
     /// Change an account
     Set {
+        /// Its name
         name: String,
+        /// What it may: admins see everything, and manage accounts
         #[arg(long, value_parser = ["user", "admin"])]
         role: Option<String>,
         /// Let nobody in: no log-in, no token; what it owns stays
@@ -68,6 +73,7 @@ pub(super) enum User {
     Password,
     /// Remove an account
     Remove {
+        /// Its name
         name: String,
         /// What becomes of what it owns: delete, or transfer:NAME
         #[arg(long, value_name = "delete|transfer:NAME")]
@@ -101,7 +107,10 @@ pub(super) enum Token {
         expires_in: Option<String>,
     },
     /// Make a token worthless
-    Revoke { id: String },
+    Revoke {
+        /// The token's id, as the list tells it
+        id: String,
+    },
 }
 
 #[derive(clap::Subcommand)]
@@ -114,15 +123,18 @@ pub(super) enum Registry {
     },
     /// Keep credentials; the password is read from standard input
     Put {
+        /// How you call it
         name: String,
         /// As in an image's name
         #[arg(long, value_name = "HOST[:PORT]")]
         server: String,
+        /// Who you are there
         #[arg(long, value_name = "NAME")]
         username: String,
     },
     /// Forget credentials
     Remove {
+        /// How you call it
         name: String,
         /// Another account's (for admins)
         #[arg(long, value_name = "NAME")]
@@ -130,6 +142,7 @@ pub(super) enum Registry {
     },
     /// Does the registry accept them?
     Check {
+        /// How you call it
         name: String,
         /// Another account's (for admins)
         #[arg(long, value_name = "NAME")]
@@ -182,22 +195,29 @@ pub(super) enum Command {
     /// Runs: each life of a container, also when it is over
     #[command(subcommand)]
     Run(Run),
-    /// Containers that run
-    Ps {
-        /// Also those that do not
-        #[arg(long, short)]
-        all: bool,
+    /// Containers that run, newest first
+    Ps(Ps),
+    /// One container, as the engine has it now
+    Inspect {
+        /// Its name or id, as ps tells it
+        container: String,
     },
     /// What a container puts out
     Logs {
-        container: String,
+        /// An app, of which the newest container is meant; or a container's name or id
+        #[arg(value_name = "APP|CONTAINER")]
+        target: String,
         #[command(flatten)]
-        logs: Logs,
+        logs: LogPart,
     },
     /// Start a container again
-    Start { container: String },
+    Start {
+        /// Its name or id, as ps tells it
+        container: String,
+    },
     /// Ask a container to end, and end it when it does not
     Stop {
+        /// Its name or id, as ps tells it
         container: String,
         /// How long it may take to end by itself, such as 30s
         #[arg(long, short, value_name = "TIME")]
@@ -205,6 +225,7 @@ pub(super) enum Command {
     },
     /// Stop a container and start it again
     Restart {
+        /// Its name or id, as ps tells it
         container: String,
         /// How long it may take to end by itself, such as 30s
         #[arg(long, short, value_name = "TIME")]
@@ -212,6 +233,7 @@ pub(super) enum Command {
     },
     /// Send a signal to a container
     Kill {
+        /// Its name or id, as ps tells it
         container: String,
         /// Such as SIGHUP; without it: SIGKILL
         #[arg(long, short, value_name = "NAME")]
@@ -219,28 +241,31 @@ pub(super) enum Command {
     },
     /// Remove a container; its run stays in the history
     Rm {
+        /// Its name or id, as ps tells it
         container: String,
         /// Also one that runs
         #[arg(long, short)]
         force: bool,
     },
-    /// What a container uses, a line a second
+    /// What a container uses, a line a second until it ends
     Stats {
-        container: String,
-        /// The first sample alone
+        /// An app, of which the newest container is meant; or a container's name or id
+        #[arg(value_name = "APP|CONTAINER")]
+        target: String,
+        /// One sample alone
         #[arg(long)]
         once: bool,
     },
-    /// Volumes
+    /// Volumes: what stays when a container goes
     #[command(subcommand)]
     Volume(Volume),
-    /// Networks
+    /// Networks: in which containers find each other
     #[command(subcommand)]
     Network(Network),
     /// Images on the engine
     #[command(subcommand)]
     Image(Image),
-    /// A command in a running container
+    /// Run a command in a running container: `dockwright exec -it APP sh`
     Exec(Exec),
 }
 

@@ -2,12 +2,28 @@
 
 use std::path::PathBuf;
 
+/// Whose; for admins, who see everybody's.
+#[derive(clap::Args)]
+pub(in crate::cli) struct Owner {
+    /// Another account's (for admins)
+    #[arg(long, value_name = "NAME")]
+    pub owner: Option<String>,
+}
+
+#[derive(clap::Args)]
+pub(in crate::cli) struct Named {
+    /// Its name
+    pub name: String,
+    #[command(flatten)]
+    pub of: Owner,
+}
+
 #[derive(clap::Subcommand)]
 pub(in crate::cli) enum App {
     /// Apps, newest first
-    List,
-    /// One app
-    Show { name: String },
+    List(Owner),
+    /// One app, with all that its containers are to be
+    Show(Named),
     /// Make an app; nothing runs yet
     Create {
         /// 1 to 63 of a-z 0-9 -
@@ -15,22 +31,25 @@ pub(in crate::cli) enum App {
         #[command(flatten)]
         spec: Box<Spec>,
     },
-    /// Change some of an app; what runs of it stays as it is until it is started again
+    /// Change some of an app; what runs of it stays as it is, and new runs follow the change
     Set {
-        name: String,
+        #[command(flatten)]
+        app: Named,
         #[command(flatten)]
         spec: Box<Spec>,
     },
     /// Remove an app with its history and containers
     Rm {
-        name: String,
+        #[command(flatten)]
+        app: Named,
         /// Stop what of it runs
         #[arg(long, short)]
         force: bool,
     },
-    /// Start an app
+    /// Start an app; each start is a run of its own, with a container of its own
     Run {
-        name: String,
+        #[command(flatten)]
+        app: Named,
         #[command(flatten)]
         start: Start,
     },
@@ -48,32 +67,34 @@ pub(in crate::cli) struct Spec {
     /// A variable; repeatable
     #[arg(long, short, value_name = "NAME=VALUE", value_parser = pair)]
     pub env: Vec<(String, String)>,
-    /// Read secret variables from standard input, a line each: NAME=VALUE
+    /// Read secret variables from standard input, a line each: NAME=VALUE. Nobody is shown them again
     #[arg(long)]
     pub secrets_stdin: bool,
     /// Publish a port, on one of the host that is free or on this one; repeatable
     #[arg(long = "port", short, value_name = "[HOST:]PORT[/udp]")]
     pub ports: Vec<String>,
-    /// Mount a volume of your own; repeatable
+    /// Mount a volume of your own, which is made if there is none of that name; repeatable
     #[arg(long = "volume", short, value_name = "NAME:/PATH[:ro]")]
     pub volumes: Vec<String>,
     /// A network of your own, default or none
     #[arg(long, value_name = "NAME")]
     pub network: Option<String>,
-    /// Such as 256m
+    /// Most memory, such as 256m
     #[arg(long, short, value_name = "BYTES")]
     pub memory: Option<String>,
-    /// Such as 1.5
+    /// Most CPUs, such as 1.5
     #[arg(long, value_name = "N")]
     pub cpus: Option<String>,
-    /// Most processes
+    /// Most processes and threads
     #[arg(long, value_name = "N")]
     pub pids: Option<u64>,
-    /// no, on-failure[:N], always or unless-stopped
+    /// Whether it is started again when it ends: no, on-failure[:N], always or unless-stopped
     #[arg(long, value_name = "POLICY")]
     pub restart: Option<String>,
+    /// Who its process is, instead of the image's own
     #[arg(long, short, value_name = "USER[:GROUP]")]
     pub user: Option<String>,
+    /// Where its process begins, instead of the image's own
     #[arg(long, short, value_name = "DIR")]
     pub workdir: Option<String>,
     /// The image's files cannot be written to
@@ -88,7 +109,7 @@ pub(in crate::cli) struct Spec {
     /// A label; repeatable
     #[arg(long = "label", short, value_name = "NAME=VALUE", value_parser = pair)]
     pub labels: Vec<(String, String)>,
-    /// A JSON file with the fields of the interface, for what has no option here
+    /// A JSON file with the fields of the interface, for what has no option here; what an option says goes first
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// Command and arguments, instead of the image's own
@@ -102,7 +123,7 @@ pub(in crate::cli) struct Start {
     /// Pull with these kept credentials
     #[arg(long, value_name = "NAME")]
     pub registry: Option<String>,
-    /// Come back when it runs, or has failed to
+    /// Come back when it runs; with exit code 1 when it does not
     #[arg(long)]
     pub wait: bool,
 }
@@ -114,9 +135,14 @@ pub(in crate::cli) enum Run {
         /// Of this app alone
         #[arg(long, value_name = "NAME")]
         app: Option<String>,
+        #[command(flatten)]
+        of: Owner,
     },
     /// One run
-    Show { id: String },
+    Show {
+        /// The run's id
+        id: String,
+    },
     /// Run a container once, without an app
     Once {
         #[command(flatten)]
@@ -126,19 +152,39 @@ pub(in crate::cli) enum Run {
     },
     /// What was done for a run, and what it put out; also when its container is gone
     Logs {
+        /// The run's id
         id: String,
         #[command(flatten)]
-        logs: Logs,
+        logs: LogPart,
     },
     /// Stop a run
-    Stop { id: String },
-    /// Remove a run with its container and logs
-    Rm { id: String },
+    Stop {
+        /// The run's id
+        id: String,
+    },
+    /// Remove a run with its container and logs; one that runs is stopped first
+    Rm {
+        /// The run's id
+        id: String,
+    },
+}
+
+/// Which containers.
+#[derive(clap::Args)]
+pub(in crate::cli) struct Ps {
+    /// Also those that do not run
+    #[arg(long, short)]
+    pub all: bool,
+    /// Of this app alone
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<String>,
+    #[command(flatten)]
+    pub of: Owner,
 }
 
 /// Which part of a log.
 #[derive(clap::Args)]
-pub(in crate::cli) struct Logs {
+pub(in crate::cli) struct LogPart {
     /// Go on until it ends
     #[arg(long, short)]
     pub follow: bool,
@@ -152,53 +198,70 @@ pub(in crate::cli) struct Logs {
 
 #[derive(clap::Subcommand)]
 pub(in crate::cli) enum Volume {
-    /// Your volumes
-    List,
-    /// Make a volume
-    Create { name: String },
+    /// Volumes, newest first
+    List {
+        #[command(flatten)]
+        of: Owner,
+        /// Also how large they are, which takes a while
+        #[arg(long)]
+        usage: bool,
+    },
+    /// Make a volume; one that a container names is made by itself
+    Create {
+        /// 1 to 63 of a-z 0-9 -
+        name: String,
+    },
     /// One volume
-    Show { name: String },
+    Show(Named),
     /// Remove a volume and all that is in it
-    Rm { name: String },
+    Rm(Named),
 }
 
 #[derive(clap::Subcommand)]
 pub(in crate::cli) enum Network {
-    /// Your networks
-    List,
+    /// Networks, newest first
+    List(Owner),
     /// Make a network
-    Create { name: String },
+    Create {
+        /// 1 to 63 of a-z 0-9 -
+        name: String,
+    },
     /// One network
-    Show { name: String },
-    /// Remove a network
-    Rm { name: String },
+    Show(Named),
+    /// Remove a network that no container is in
+    Rm(Named),
 }
 
 #[derive(clap::Subcommand)]
 pub(in crate::cli) enum Image {
-    /// Your images on the engine
-    List,
+    /// Images on the engine that you pulled or named, newest first
+    List(Owner),
     /// Fetch an image from its registry
-    Pull {
-        image: String,
-        /// With these kept credentials
-        #[arg(long, value_name = "NAME")]
-        registry: Option<String>,
-    },
-    /// Send an image to its registry
-    Push {
-        image: String,
-        /// With these kept credentials
-        #[arg(long, value_name = "NAME")]
-        registry: Option<String>,
-    },
+    Pull(Kept),
+    /// Send an image to the registry that its name begins with
+    Push(Kept),
     /// Give an image another name
-    Tag { image: String, to: String },
-    /// Remove an image from the engine
-    Rm { image: String },
+    Tag {
+        /// Its name now
+        image: String,
+        /// Its new name
+        to: String,
+    },
+    /// Remove an image; it goes from the engine when nobody else has it
+    Rm(Named),
 }
 
-/// A process in a running container. Its exit code is this command's.
+/// An image, and what a registry is asked with.
+#[derive(clap::Args)]
+pub(in crate::cli) struct Kept {
+    /// [HOST[:PORT]/]PATH[:TAG]
+    pub image: String,
+    /// With these kept credentials; else with those for the image's host, if there are any
+    #[arg(long, value_name = "NAME")]
+    pub registry: Option<String>,
+}
+
+/// Ends with the process's own exit code. In a script: `echo hi | dockwright exec -i APP cat`.
 #[derive(clap::Args)]
 pub(in crate::cli) struct Exec {
     /// Hand standard input on
@@ -207,9 +270,10 @@ pub(in crate::cli) struct Exec {
     /// With a terminal
     #[arg(long, short)]
     pub tty: bool,
+    /// Who the process is, instead of the container's own user
     #[arg(long, short, value_name = "USER[:GROUP]")]
     pub user: Option<String>,
-    /// Come back to a terminal that was left, or take it over
+    /// Come back, within a minute, to a process whose connection broke off
     #[arg(long, value_name = "ID", conflicts_with_all = ["user", "command"])]
     pub session: Option<String>,
     /// An app, of which the newest container is meant; or a container's name or id

@@ -1,6 +1,6 @@
-//! The commands of apps, runs, containers, volumes, networks and images.
+//! The commands of apps, runs and containers.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, stdout};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -8,49 +8,150 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::commands::Remote;
-use super::container_commands::{App, Image, Logs, Network, Run, Start, Volume};
-use super::remote::{path, show, show_all, text};
-use super::{complain, say, spec};
+use super::container_commands::{App, LogPart, Ps, Run, Start};
+use super::places::{one, remove as remove_at};
+use super::remote::{path, with};
+use super::show::{json as as_json, only_colours, put, show, show_all, text};
+use super::spec;
 use crate::client::Client;
 
-const APP: [&str; 7] = ["name", "id", "image", "state.live", "state.restart_needed", "generation", "updated_at"];
-const RUN: [&str; 8] = ["id", "app.name", "state", "status", "exit_code", "container_name", "created_at", "error.message"];
-const CONTAINER: [&str; 7] = ["id", "name", "app", "image", "state", "status", "ports"];
-const STATS: [&str; 7] = ["at", "cpus", "memory_bytes", "memory_limit_bytes", "pids", "received_bytes", "sent_bytes"];
+const APPS: [&str; 6] = ["owner", "name", "image", "state.live", "state.restart_needed", "updated_at"];
+const APP: [&str; 26] = [
+    "owner",
+    "name",
+    "id",
+    "image",
+    "build",
+    "command",
+    "entrypoint",
+    "env",
+    "ports",
+    "volumes",
+    "network",
+    "memory",
+    "cpus",
+    "pids",
+    "restart",
+    "user",
+    "workdir",
+    "read_only",
+    "tty",
+    "healthcheck",
+    "labels",
+    "state.live",
+    "state.restart_needed",
+    "generation",
+    "created_at",
+    "updated_at",
+];
+const RUNS: [&str; 9] =
+    ["owner", "id", "app.name", "status", "state", "exit_code", "container_name", "created_at", "error.message"];
+const RUN: [&str; 18] = [
+    "owner",
+    "id",
+    "app.name",
+    "status",
+    "state",
+    "exit_code",
+    "oom_killed",
+    "restarts",
+    "image",
+    "container_name",
+    "container",
+    "container_removed",
+    "node",
+    "created_at",
+    "started_at",
+    "finished_at",
+    "error.code",
+    "error.message",
+];
+const CONTAINERS: [&str; 8] = ["owner", "id", "name", "app", "image", "state", "health", "ports"];
+const CONTAINER: [&str; 21] = [
+    "owner",
+    "id",
+    "name",
+    "app",
+    "run",
+    "image",
+    "state",
+    "health",
+    "exit_code",
+    "oom_killed",
+    "error",
+    "restarts",
+    "ports",
+    "addresses",
+    "volumes",
+    "limits.memory",
+    "limits.cpus",
+    "limits.pids",
+    "created_at",
+    "started_at",
+    "finished_at",
+];
+const STATS: [&str; 9] = [
+    "at",
+    "milli_cpus",
+    "memory_bytes",
+    "memory_limit_bytes",
+    "pids",
+    "received_bytes",
+    "sent_bytes",
+    "read_bytes",
+    "written_bytes",
+];
 
 pub(super) async fn app(client: &Client, remote: &Remote, command: App) -> anyhow::Result<ExitCode> {
     match command {
-        App::List => show_all(remote, client.all("/api/v1/apps").await?, &APP),
-        App::Show { name } => show(remote, &client.call(Method::GET, &path("apps", &name)?, None).await?, &APP),
+        App::List(of) => {
+            let mut apps = client.all(&with("/api/v1/apps", [("owner", of.owner)])?).await?;
+            if !remote.json {
+                apps.iter_mut().for_each(shorten_app);
+            }
+            show_all(remote, apps, &APPS);
+        }
+        App::Show(app) => show(remote, &client.call(Method::GET, &one("apps", app)?, None).await?, &APP),
         App::Create { name, spec } => {
             let mut fields = spec::fields(&spec)?;
             fields.insert("name".into(), name.into());
             show(remote, &client.call(Method::POST, "/api/v1/apps", Some(&fields.into())).await?, &APP);
         }
-        App::Set { name, spec } => {
-            let fields = spec::fields(&spec)?;
+        App::Set { app, spec } => {
+            let (path, fields) = (one("apps", app)?, spec::fields(&spec)?);
             if fields.is_empty() {
                 bail!("say what to change; `dockwright app set --help` lists it");
             }
-            show(remote, &client.call(Method::PATCH, &path("apps", &name)?, Some(&fields.into())).await?, &APP);
+            show(remote, &client.call(Method::PATCH, &path, Some(&fields.into())).await?, &APP);
         }
-        App::Rm { name, force } => {
-            let force = if force { "?force=true" } else { "" };
-            client.call(Method::DELETE, &format!("{}{force}", path("apps", &name)?), None).await?;
-            complain("removed");
+        App::Rm { app, force } => {
+            let parameters = [("owner", app.of.owner), ("force", force.then(|| "true".into()))];
+            remove_at(client, &with(&path("apps", &app.name)?, parameters)?).await?;
         }
-        App::Run { name, start } => {
-            let run = client.call(Method::POST, &format!("{}/runs", path("apps", &name)?), Some(&by_registry(&start))).await?;
+        App::Run { app, start } => {
+            let path = with(&format!("{}/runs", path("apps", &app.name)?), [("owner", app.of.owner)])?;
+            let body = start.registry.as_ref().map_or_else(|| json!({}), |name| json!({"registry": name}));
+            let run = client.call(Method::POST, &path, Some(&body)).await?;
             return started(client, remote, run, &start).await;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// For a table: how many runs instead of which, and of a build its id.
+fn shorten_app(app: &mut Value) {
+    app["state"]["live"] = app["state"]["live"].as_array().map_or(0, Vec::len).into();
+    if app["image"].is_null() {
+        app["image"] = format!("build {}", text(&app["build"])).into();
+    }
+}
+
 pub(super) async fn run(client: &Client, remote: &Remote, command: Run) -> anyhow::Result<ExitCode> {
     match command {
-        Run::List { app: None } => show_all(remote, client.all("/api/v1/runs").await?, &RUN),
-        Run::List { app: Some(app) } => show_all(remote, client.all(&format!("{}/runs", path("apps", &app)?)).await?, &RUN),
+        Run::List { app, of } => {
+            let path = app.map_or_else(|| Ok("/api/v1/runs".to_owned()), |app| runs_of(&app))?;
+            show_all(remote, client.all(&with(&path, [("owner", of.owner)])?).await?, &RUNS);
+        }
         Run::Show { id } => show(remote, &client.call(Method::GET, &path("runs", &id)?, None).await?, &RUN),
         Run::Once { spec, start } => {
             let mut fields = spec::fields(&spec)?;
@@ -58,21 +159,23 @@ pub(super) async fn run(client: &Client, remote: &Remote, command: Run) -> anyho
             let run = client.call(Method::POST, "/api/v1/containers", Some(&fields.into())).await?;
             return started(client, remote, run, &start).await;
         }
-        Run::Logs { id, logs } => self::logs(client, "runs", &id, &logs).await?,
-        Run::Stop { id } => show(remote, &client.call(Method::POST, &format!("{}/stop", path("runs", &id)?), None).await?, &RUN),
-        Run::Rm { id } => {
-            client.call(Method::DELETE, &path("runs", &id)?, None).await?;
-            complain("removed");
+        Run::Logs { id, logs } => self::logs(client, &path("runs", &id)?, &logs).await?,
+        Run::Stop { id } => {
+            show(remote, &client.wait(Method::POST, &format!("{}/stop", path("runs", &id)?), None).await?, &RUN);
         }
+        Run::Rm { id } => remove_at(client, &path("runs", &id)?).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn by_registry(start: &Start) -> Value {
-    start.registry.as_ref().map_or_else(|| json!({}), |name| json!({"registry": name}))
+fn runs_of(app: &str) -> anyhow::Result<String> {
+    Ok(format!("{}/runs", path("apps", app)?))
 }
 
-/// Shows a run; with `--wait` as it is when it runs, and 1 when it never did.
+/// Shows a run; with `--wait` as it is when it runs.
+///
+/// # Errors
+/// With `--wait`, when it never ran: the engine's or the registry's words.
 async fn started(client: &Client, remote: &Remote, run: Value, start: &Start) -> anyhow::Result<ExitCode> {
     let mut run = run;
     while start.wait && ["pending", "pulling", "starting"].contains(&text(&run["state"]).as_str()) {
@@ -80,19 +183,24 @@ async fn started(client: &Client, remote: &Remote, run: Value, start: &Start) ->
         run = client.call(Method::GET, &format!("{}?wait=1", path("runs", &text(&run["id"]))?), None).await?;
     }
     show(remote, &run, &RUN);
-    Ok(if start.wait && run["state"] == "failed" { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    if start.wait && run["state"] == "failed" {
+        let word = |field: &str| run["error"][field].as_str().unwrap_or("unknown").to_owned();
+        bail!("the run has failed: {} ({})", word("message"), word("code"));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
-pub(super) async fn list(client: &Client, remote: &Remote, all: bool) -> anyhow::Result<ExitCode> {
-    let of = if all { "" } else { "?state=running" };
-    let mut containers = client.all(&format!("/api/v1/containers{of}")).await?;
+pub(super) async fn list(client: &Client, remote: &Remote, which: Ps) -> anyhow::Result<ExitCode> {
+    let state = (!which.all).then(|| "running".to_owned());
+    let path = with("/api/v1/containers", [("state", state), ("app", which.app), ("owner", which.of.owner)])?;
+    let mut containers = client.all(&path).await?;
     if !remote.json {
         for container in &mut containers {
             container["id"] = text(&container["id"]).chars().take(12).collect::<String>().into();
             container["ports"] = ports(&container["ports"]);
         }
     }
-    show_all(remote, containers, &CONTAINER);
+    show_all(remote, containers, &CONTAINERS);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -105,133 +213,114 @@ fn ports(ports: &Value) -> Value {
     ports.as_array().into_iter().flatten().map(shown).collect()
 }
 
-pub(super) async fn logs(client: &Client, kind: &str, name: &str, logs: &Logs) -> anyhow::Result<()> {
-    let mut query = vec![("follow", logs.follow.to_string()), ("timestamps", logs.timestamps.to_string())];
-    query.extend(logs.tail.map(|lines| ("tail", lines.to_string())));
-    let path = format!("{}/logs?{}", path(kind, name)?, serde_urlencoded::to_string(query)?);
-    let mut answer = client.follow(&path, "text/plain").await?;
-    let mut out = std::io::stdout().lock();
-    while let Some(bytes) = answer.chunk().await.context("the log broke off")? {
-        out.write_all(&bytes)?;
-        out.flush()?;
+/// One container.
+fn show_container(remote: &Remote, mut container: Value) {
+    if !remote.json {
+        container["ports"] = ports(&container["ports"]);
     }
-    Ok(())
+    show(remote, &container, &CONTAINER);
 }
 
-/// Samples as they come, a line each; with `once` the first that is whole.
-pub(super) async fn stats(client: &Client, remote: &Remote, name: &str, once: bool) -> anyhow::Result<ExitCode> {
-    let mut answer = client.follow(&format!("{}/stats", path("containers", name)?), "text/event-stream").await?;
-    let mut unread = Vec::new();
-    let mut headed = false;
-    while let Some(bytes) = answer.chunk().await.context("the samples broke off")? {
-        unread.extend_from_slice(&bytes);
-        while let Some(end) = unread.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = unread.drain(..=end).collect();
-            let Some(sample) = line.strip_prefix(b"data:").and_then(|data| serde_json::from_slice::<Value>(data).ok()) else {
-                continue;
-            };
-            if sample["at"].is_null() {
-                continue;
-            }
-            show_sample(remote, &sample, !std::mem::replace(&mut headed, true));
-            if once {
-                return Ok(ExitCode::SUCCESS);
-            }
-        }
-    }
+pub(super) async fn inspect(client: &Client, remote: &Remote, name: &str) -> anyhow::Result<ExitCode> {
+    show_container(remote, client.call(Method::GET, &path("containers", name)?, None).await?);
     Ok(ExitCode::SUCCESS)
 }
 
-fn show_sample(remote: &Remote, sample: &Value, head: bool) {
-    if remote.json {
-        return say(&format!("{sample}\n"));
-    }
-    let line = |cell: &dyn Fn(&str) -> String| STATS.iter().map(|field| format!("{:<26}", cell(field))).collect::<String>();
-    if head {
-        say(&format!("{}\n", line(&|field| field.to_uppercase()).trim_end()));
-    }
-    say(&format!("{}\n", line(&|field| text(&sample[field])).trim_end()));
-}
-
-/// `start`, `stop`, `restart` or `kill`, with the parameters that are said.
-pub(super) async fn act(
+/// `start`, `stop`, `restart` or `kill`, with those of its parameters that are said.
+pub(super) async fn act<const N: usize>(
     client: &Client,
     remote: &Remote,
     name: &str,
     deed: &str,
-    with: &[(&str, Option<String>)],
+    parameters: [(&str, Option<String>); N],
 ) -> anyhow::Result<ExitCode> {
-    let said: Vec<(&str, &String)> = with.iter().filter_map(|(name, value)| Some((*name, value.as_ref()?))).collect();
-    let path = format!("{}/{deed}?{}", path("containers", name)?, serde_urlencoded::to_string(said)?);
-    show(remote, &client.call(Method::POST, &path, None).await?, &CONTAINER);
+    let path = with(&format!("{}/{deed}", path("containers", name)?), parameters)?;
+    show_container(remote, client.wait(Method::POST, &path, None).await?);
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) async fn remove(client: &Client, name: &str, force: bool) -> anyhow::Result<ExitCode> {
-    let force = if force { "?force=true" } else { "" };
-    client.call(Method::DELETE, &format!("{}{force}", path("containers", name)?), None).await?;
-    complain("removed");
+    remove_at(client, &with(&path("containers", name)?, [("force", force.then(|| "true".into()))])?).await?;
     Ok(ExitCode::SUCCESS)
 }
 
-const VOLUME: [&str; 4] = ["name", "size_bytes", "used_by", "created_at"];
-const NETWORK: [&str; 4] = ["name", "subnet", "used_by", "created_at"];
-const IMAGE: [&str; 5] = ["reference", "image_id", "size_bytes", "used_by.containers", "pulled_at"];
+/// Which container of an app is meant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Newest {
+    Running,
+    OfAll,
+}
 
-pub(super) async fn volume(client: &Client, remote: &Remote, command: Volume) -> anyhow::Result<ExitCode> {
-    match command {
-        Volume::List => show_all(remote, client.all("/api/v1/volumes").await?, &VOLUME),
-        Volume::Create { name } => make(client, remote, "volumes", &name, &VOLUME).await?,
-        Volume::Show { name } => show(remote, &client.call(Method::GET, &path("volumes", &name)?, None).await?, &VOLUME),
-        Volume::Rm { name } => drop_one(client, &path("volumes", &name)?).await?,
+/// The path of the newest container of the app of this name; else what is named is a container itself.
+pub(super) async fn container_of(client: &Client, target: &str, newest: Newest) -> anyhow::Result<String> {
+    let Some(found) = client.find(&format!("{}?limit=200", runs_of(target)?)).await? else { return path("containers", target) };
+    let runs = found["items"].as_array().context("the service's answer is no list")?;
+    let fits = |run: &&Value| run["container_removed"] == false && (newest == Newest::OfAll || run["state"] == "running");
+    let container = runs.iter().filter(fits).find_map(|run| run["container"].as_str());
+    let none = if newest == Newest::OfAll { "the app has no container" } else { "nothing of the app runs" };
+    path("containers", container.with_context(|| format!("{none}: start it with `dockwright app run {target}`"))?)
+}
+
+/// The output of a container, or of the newest one of an app.
+pub(super) async fn logs_of(client: &Client, target: &str, wanted: &LogPart) -> anyhow::Result<ExitCode> {
+    logs(client, &container_of(client, target, Newest::OfAll).await?, wanted).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The log of what is at this path: as it is, but to a terminal line by line and without what that would obey.
+async fn logs(client: &Client, path: &str, logs: &LogPart) -> anyhow::Result<()> {
+    let tail = logs.tail.map(|lines| lines.to_string());
+    let flag = |said: bool| said.then(|| "true".to_owned());
+    let parameters = [("follow", flag(logs.follow)), ("tail", tail), ("timestamps", flag(logs.timestamps))];
+    let mut answer = client.follow(&with(&format!("{path}/logs"), parameters)?).await?;
+    let to_terminal = stdout().is_terminal();
+    let mut unread = Vec::new();
+    while let Some(bytes) = answer.chunk().await.context("the log broke off")? {
+        unread.extend_from_slice(&bytes);
+        let whole =
+            if to_terminal { unread.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1) } else { unread.len() };
+        let part: Vec<u8> = unread.drain(..whole).collect();
+        if !(if to_terminal { put(only_colours(&part).as_bytes()) } else { put(&part) })? {
+            return Ok(());
+        }
     }
-    Ok(ExitCode::SUCCESS)
-}
-
-pub(super) async fn network(client: &Client, remote: &Remote, command: Network) -> anyhow::Result<ExitCode> {
-    match command {
-        Network::List => show_all(remote, client.all("/api/v1/networks").await?, &NETWORK),
-        Network::Create { name } => make(client, remote, "networks", &name, &NETWORK).await?,
-        Network::Show { name } => show(remote, &client.call(Method::GET, &path("networks", &name)?, None).await?, &NETWORK),
-        Network::Rm { name } => drop_one(client, &path("networks", &name)?).await?,
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn make(client: &Client, remote: &Remote, kind: &str, name: &str, fields: &[&str]) -> anyhow::Result<()> {
-    let made = client.call(Method::POST, &format!("/api/v1/{kind}"), Some(&json!({"name": name}))).await?;
-    show(remote, &made, fields);
+    put(only_colours(&unread).as_bytes())?;
     Ok(())
 }
 
-async fn drop_one(client: &Client, path: &str) -> anyhow::Result<()> {
-    client.call(Method::DELETE, path, None).await?;
-    complain("removed");
-    Ok(())
+/// Samples as they come, a line each, or one alone.
+pub(super) async fn stats(client: &Client, remote: &Remote, target: &str, once: bool) -> anyhow::Result<ExitCode> {
+    let path = format!("{}/stats", container_of(client, target, Newest::Running).await?);
+    if once {
+        show(remote, &client.call(Method::GET, &path, None).await?, &STATS);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut samples = client.events(Method::GET, &path, None).await?;
+    let mut head = !remote.json;
+    while let Some((name, sample)) = samples.next().await? {
+        let read = match name.as_str() {
+            "stats" => put(sampled(remote, &sample, std::mem::take(&mut head)).as_bytes())?,
+            "end" => false,
+            _ => true,
+        };
+        if !read {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+    bail!("the service has ended the connection");
 }
 
-pub(super) async fn image(client: &Client, remote: &Remote, command: Image) -> anyhow::Result<ExitCode> {
-    let named = |image: String, registry: Option<String>| json!({"image": image, "registry": registry});
-    let done = match command {
-        Image::List => {
-            show_all(remote, client.all("/api/v1/images").await?, &IMAGE);
-            return Ok(ExitCode::SUCCESS);
-        }
-        Image::Pull { image, registry } => ("pull", named(image, registry)),
-        Image::Push { image, registry } => ("push", named(image, registry)),
-        Image::Tag { image, to } => ("tag", json!({"image": image, "tag": to})),
-        Image::Rm { image } => {
-            drop_one(client, &format!("/api/v1/images/{}", one_part(&image))).await?;
-            return Ok(ExitCode::SUCCESS);
-        }
+/// A sample as a line, below the names of its fields if it is the first.
+fn sampled(remote: &Remote, sample: &Value, head: bool) -> String {
+    if remote.json {
+        return format!("{}\n", as_json(sample));
+    }
+    let line = |cell: &dyn Fn(&str) -> String| {
+        // A time is longer than its name, and so may a number of bytes be.
+        let width = |field: &str| if field == "at" { 24 } else { field.len().max(12) };
+        let cells: String = STATS.iter().map(|field| format!("{:<width$}  ", cell(field), width = width(field))).collect();
+        format!("{}\n", cells.trim_end())
     };
-    let answer = client.call(Method::POST, &format!("/api/v1/images/{}", done.0), Some(&done.1)).await?;
-    show(remote, &answer, &IMAGE);
-    Ok(ExitCode::SUCCESS)
-}
-
-/// A name with slashes as one part of a path.
-fn one_part(name: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:@".contains(&byte);
-    name.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    let head = if head { line(&|field| field.to_uppercase()) } else { String::new() };
+    head + &line(&|field| text(&sample[field]))
 }

@@ -5,8 +5,11 @@ mod commands;
 mod container_commands;
 mod containers;
 mod doctor;
+mod images;
+mod places;
 mod remote;
 mod serve;
+mod show;
 mod spec;
 mod terminal;
 
@@ -74,7 +77,9 @@ pub fn main() -> ExitCode {
         Command::Doctor { options, registry } => options.resolve().and_then(|config| doctor::run(config, &registry)),
     };
     result.unwrap_or_else(|error| {
-        complain(&format!("error: {error:#}"));
+        // Line by line: an engine's words may be many.
+        let told = format!("error: {error:#}").lines().map(show::visible).collect::<Vec<_>>().join("\n");
+        complain(&told);
         ExitCode::FAILURE
     })
 }
@@ -88,4 +93,24 @@ fn say(text: &str) {
 fn complain(text: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn every_command_and_every_argument_says_what_it_is() {
+        let mut open = vec![Cli::command()];
+        open[0].clone().debug_assert();
+        while let Some(command) = open.pop() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+            }
+            open.extend(command.get_subcommands().cloned());
+        }
+    }
 }

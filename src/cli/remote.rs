@@ -8,14 +8,15 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::commands::{Audit, Command, Keys, Registry, Remote, Token, User};
-use super::{audit, complain, containers, say, terminal};
+use super::show::{show, show_all, text};
+use super::{audit, complain, containers, images, places, say, terminal};
 use crate::client::Client;
 
 /// Runs one command. Exit code 1 also when a check says no.
 pub(super) fn run(remote: &Remote, command: Command) -> anyhow::Result<ExitCode> {
     let client = Client::new(&remote.url, remote.token_file.as_deref(), remote.ca_file.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         match command {
             Command::User(command) => user(&client, remote, command).await,
             Command::Token(command) => token(&client, remote, command).await,
@@ -29,26 +30,28 @@ pub(super) fn run(remote: &Remote, command: Command) -> anyhow::Result<ExitCode>
             }
             Command::App(command) => containers::app(&client, remote, command).await,
             Command::Run(command) => containers::run(&client, remote, command).await,
-            Command::Ps { all } => containers::list(&client, remote, all).await,
-            Command::Logs { container, logs } => {
-                containers::logs(&client, "containers", &container, &logs).await.map(|()| ExitCode::SUCCESS)
-            }
-            Command::Start { container } => containers::act(&client, remote, &container, "start", &[]).await,
-            Command::Stop { container, grace } => containers::act(&client, remote, &container, "stop", &[("grace", grace)]).await,
+            Command::Ps(which) => containers::list(&client, remote, which).await,
+            Command::Inspect { container } => containers::inspect(&client, remote, &container).await,
+            Command::Logs { target, logs } => containers::logs_of(&client, &target, &logs).await,
+            Command::Start { container } => containers::act(&client, remote, &container, "start", []).await,
+            Command::Stop { container, grace } => containers::act(&client, remote, &container, "stop", [("grace", grace)]).await,
             Command::Restart { container, grace } => {
-                containers::act(&client, remote, &container, "restart", &[("grace", grace)]).await
+                containers::act(&client, remote, &container, "restart", [("grace", grace)]).await
             }
             Command::Kill { container, signal } => {
-                containers::act(&client, remote, &container, "kill", &[("signal", signal)]).await
+                containers::act(&client, remote, &container, "kill", [("signal", signal)]).await
             }
             Command::Rm { container, force } => containers::remove(&client, &container, force).await,
-            Command::Stats { container, once } => containers::stats(&client, remote, &container, once).await,
-            Command::Volume(command) => containers::volume(&client, remote, command).await,
-            Command::Network(command) => containers::network(&client, remote, command).await,
-            Command::Image(command) => containers::image(&client, remote, command).await,
+            Command::Stats { target, once } => containers::stats(&client, remote, &target, once).await,
+            Command::Volume(command) => places::volume(&client, remote, command).await,
+            Command::Network(command) => places::network(&client, remote, command).await,
+            Command::Image(command) => images::image(&client, remote, command).await,
             Command::Exec(wanted) => terminal::exec(&client, wanted).await,
         }
-    })
+    });
+    // What is written to a terminal that takes nothing, or read from one that says nothing, is not waited for.
+    runtime.shutdown_background();
+    ended
 }
 
 const USER: [&str; 5] = ["name", "role", "disabled", "has_password", "created_at"];
@@ -96,8 +99,8 @@ async fn user(client: &Client, remote: &Remote, command: User) -> anyhow::Result
             complain("changed; all sessions of the account have ended");
         }
         User::Remove { name, objects } => {
-            let query = objects.map(|fate| format!("?objects={fate}")).unwrap_or_default();
-            let removed = client.call(Method::DELETE, &format!("{}{query}", path("users", &name)?), None).await?;
+            let path = with(&path("users", &name)?, [("objects", objects)])?;
+            let removed = client.call(Method::DELETE, &path, None).await?;
             show(remote, &removed, &["name", "objects", "builds", "registries", "tokens"]);
         }
     }
@@ -133,18 +136,13 @@ async fn token(client: &Client, remote: &Remote, command: Token) -> anyhow::Resu
 
 /// The list of one's own tokens, or of another account's.
 fn tokens(user: Option<String>) -> anyhow::Result<String> {
-    Ok(format!("/api/v1/tokens{}", of_owner(user)?))
-}
-
-fn of_owner(user: Option<String>) -> anyhow::Result<String> {
-    let owner = user.map(|name| checked(&name).map(|()| format!("?owner={name}"))).transpose()?;
-    Ok(owner.unwrap_or_default())
+    with("/api/v1/tokens", [("owner", user)])
 }
 
 async fn registry(client: &Client, remote: &Remote, command: Registry) -> anyhow::Result<ExitCode> {
     match command {
         Registry::List { user } => {
-            let path = format!("/api/v1/registries{}", of_owner(user)?);
+            let path = with("/api/v1/registries", [("owner", user)])?;
             show_all(remote, client.all(&path).await?, &REGISTRY);
         }
         Registry::Put { name, server, username } => {
@@ -152,11 +150,11 @@ async fn registry(client: &Client, remote: &Remote, command: Registry) -> anyhow
             show(remote, &client.call(Method::PUT, &path("registries", &name)?, Some(&body)).await?, &REGISTRY);
         }
         Registry::Remove { name, user } => {
-            client.call(Method::DELETE, &format!("{}{}", path("registries", &name)?, of_owner(user)?), None).await?;
+            client.call(Method::DELETE, &with(&path("registries", &name)?, [("owner", user)])?, None).await?;
             complain("forgotten");
         }
         Registry::Check { name, user } => {
-            let path = format!("{}/check{}", path("registries", &name)?, of_owner(user)?);
+            let path = with(&format!("{}/check", path("registries", &name)?), [("owner", user)])?;
             let checked = client.call(Method::POST, &path, None).await?;
             show(remote, &checked, &["ok", "code", "message"]);
             if checked["ok"] != true {
@@ -167,17 +165,19 @@ async fn registry(client: &Client, remote: &Remote, command: Registry) -> anyhow
     Ok(ExitCode::SUCCESS)
 }
 
-/// A name of a path, which must be one part of it.
+/// A name of a path, which must be one part of it, and none that leads to another path.
 pub(super) fn path(kind: &str, name: &str) -> anyhow::Result<String> {
-    checked(name)?;
+    let fit = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if ["", ".", ".."].contains(&name) || !name.bytes().all(fit) {
+        bail!("{name:?} is no name: letters, digits, . _ -");
+    }
     Ok(format!("/api/v1/{kind}/{name}"))
 }
 
-fn checked(name: &str) -> anyhow::Result<()> {
-    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
-        bail!("{name:?} is no name: letters, digits, . _ -");
-    }
-    Ok(())
+/// A path with those of its parameters that are said.
+pub(super) fn with<const N: usize>(path: &str, parameters: [(&str, Option<String>); N]) -> anyhow::Result<String> {
+    let said: Vec<(&str, String)> = parameters.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    Ok(if said.is_empty() { path.to_owned() } else { format!("{path}?{}", serde_urlencoded::to_string(said)?) })
 }
 
 fn object(quota: Vec<(String, u64)>) -> Value {
@@ -193,46 +193,4 @@ fn read_secret() -> anyhow::Result<String> {
         bail!("standard input holds no password");
     }
     Ok(text.to_owned())
-}
-
-pub(super) fn text(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => "-".into(),
-        Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(","),
-        other => other.to_string(),
-    }
-}
-
-/// A field, or one of a field's own: `app.name`.
-fn at<'a>(value: &'a Value, field: &str) -> &'a Value {
-    field.split('.').fold(value, |value, part| &value[part])
-}
-
-/// One object, a line a field.
-pub(super) fn show(remote: &Remote, value: &Value, fields: &[&str]) {
-    if remote.json {
-        return say(&format!("{value}\n"));
-    }
-    let width = fields.iter().map(|field| field.len() + 2).max().unwrap_or(0).max(14);
-    for field in fields {
-        say(&format!("{field:<width$}{}\n", text(at(value, field))));
-    }
-}
-
-/// A table, its columns as wide as they must be.
-pub(super) fn show_all(remote: &Remote, items: Vec<Value>, fields: &[&str]) {
-    if remote.json {
-        return say(&format!("{}\n", Value::Array(items)));
-    }
-    let head: Vec<String> = fields.iter().map(|field| field.to_uppercase()).collect();
-    let rows: Vec<Vec<String>> = std::iter::once(head)
-        .chain(items.iter().map(|item| fields.iter().map(|field| text(at(item, field))).collect()))
-        .collect();
-    let widths: Vec<usize> =
-        (0..fields.len()).map(|i| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0)).collect();
-    for row in rows {
-        let line: String = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}  ")).collect();
-        say(&format!("{}\n", line.trim_end()));
-    }
 }

@@ -1,17 +1,18 @@
 //! `dockwright exec`: a process in a container, at this very terminal or in a pipe.
 
-use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::io::{self, IsTerminal as _, Read as _};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use rustix::stdio::{stdin, stdout};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::container_commands::Exec;
-use super::remote::path;
+use super::containers::{Newest, container_of};
 use crate::client::{Client, Frame, Said, Sayer, Teller};
 
 const READ_BYTES: usize = 32 * 1024;
@@ -23,11 +24,11 @@ pub(super) async fn exec(client: &Client, wanted: Exec) -> anyhow::Result<ExitCo
     if wanted.tty && wanted.interactive && !io::stdin().is_terminal() {
         bail!("standard input is no terminal: leave out -t");
     }
-    let container = container_of(client, &wanted.target).await?;
-    let (mut sayer, mut teller) =
-        client.terminal(&format!("{}/exec?{}", path("containers", &container)?, query(&wanted)?)).await?;
-    let raw = if wanted.tty && wanted.interactive { Some(Raw::enter()?) } else { None };
+    let container = container_of(client, &wanted.target, Newest::Running).await?;
+    let (mut sayer, mut teller) = client.terminal(&format!("{container}/exec?{}", query(&wanted)?)).await?;
+    // Before the terminal is changed: no signal may end this in between.
     let mut ends = Ends::new()?;
+    let raw = if wanted.tty && wanted.interactive { Some(Raw::enter()?) } else { None };
     let ended = tokio::select! {
         ended = tell(&mut teller) => ended,
         never = say(&mut sayer, &wanted) => Err(never),
@@ -35,15 +36,6 @@ pub(super) async fn exec(client: &Client, wanted: Exec) -> anyhow::Result<ExitCo
     };
     drop(raw);
     ended
-}
-
-/// The newest container of the app of this name that runs; else what is named is a container itself.
-async fn container_of(client: &Client, target: &str) -> anyhow::Result<String> {
-    let runs = format!("{}/runs?limit=200", path("apps", target)?);
-    let Some(found) = client.find(&runs).await? else { return Ok(target.to_owned()) };
-    let runs = found["items"].as_array().context("the service's answer is no list")?;
-    let running = runs.iter().find(|run| run["state"] == "running").and_then(|run| run["container"].as_str());
-    running.map(str::to_owned).with_context(|| format!("nothing of the app {target} runs"))
 }
 
 fn query(wanted: &Exec) -> anyhow::Result<String> {
@@ -65,25 +57,39 @@ fn size() -> Option<(u16, u16)> {
     (size.ws_col > 0 && size.ws_row > 0).then(|| (size.ws_col.min(SIDE_MAX), size.ws_row.min(SIDE_MAX)))
 }
 
-/// Shows what the process writes, until it ends.
+/// Shows what the process writes, until it ends. A reader that went away ends this, too.
 async fn tell(teller: &mut Teller) -> anyhow::Result<ExitCode> {
-    let mut of_stderr = false;
+    let (mut out, mut err) = (tokio::io::stdout(), tokio::io::stderr());
+    let (mut of_stderr, mut session) = (false, None);
     loop {
-        match teller.next().await? {
-            Frame::Bytes(bytes) if of_stderr => io::stderr().lock().write_all(&bytes)?,
+        match teller.next().await.with_context(|| left(session.as_deref()))? {
             Frame::Bytes(bytes) => {
-                let mut out = io::stdout().lock();
-                out.write_all(&bytes)?;
-                out.flush()?;
+                let written = if of_stderr { write(&mut err, &bytes).await } else { write(&mut out, &bytes).await };
+                match written {
+                    Err(gone) if gone.kind() == io::ErrorKind::BrokenPipe => return Ok(ExitCode::FAILURE),
+                    written => written?,
+                }
             }
             Frame::Said(Said::Stream(name)) => of_stderr = name == "stderr",
-            Frame::Said(Said::Session(_)) => {}
+            Frame::Said(Said::Session(id)) => session = Some(id),
             // As a shell shows it: the last 8 bits.
             Frame::Said(Said::Exit(Some(code))) => return Ok(ExitCode::from(code.to_le_bytes()[0])),
             Frame::Said(Said::Exit(None)) => bail!("the process has ended, and the engine cannot say how"),
             Frame::Closed(code, why) => bail!("the terminal was closed: {why} ({code})"),
         }
     }
+}
+
+/// On a thread that nothing waits for: what is shown may be held up, and the end of this may not.
+async fn write(out: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    out.write_all(bytes).await?;
+    out.flush().await
+}
+
+/// What can be done about a connection that broke off.
+fn left(session: Option<&str>) -> String {
+    let back = session.map(|id| format!("; come back to the process within a minute with --session {id}"));
+    format!("no more is heard of the service{}", back.unwrap_or_default())
 }
 
 /// Says what is typed and how large the terminal is. Comes back only with an error.
@@ -104,7 +110,12 @@ async fn try_say(sayer: &mut Sayer, wanted: &Exec) -> anyhow::Result<std::conver
         sayer.end().await?;
     }
     let mut resized = signal(SignalKind::window_change())?;
+    // It may have become another one since the request was made; and a process that is come back to has its old one.
+    let mut untold = wanted.tty;
     loop {
+        if let Some((columns, rows)) = size().filter(|_| std::mem::take(&mut untold)) {
+            sayer.size(columns, rows).await?;
+        }
         let input = async {
             match &mut typed {
                 Some(typed) => typed.recv().await,
@@ -119,9 +130,7 @@ async fn try_say(sayer: &mut Sayer, wanted: &Exec) -> anyhow::Result<std::conver
                     sayer.end().await?;
                 }
             },
-            _ = resized.recv(), if wanted.tty => if let Some((columns, rows)) = size() {
-                sayer.size(columns, rows).await?;
-            },
+            _ = resized.recv() => untold = wanted.tty,
         }
     }
 }
@@ -156,7 +165,7 @@ impl Raw {
 impl Drop for Raw {
     fn drop(&mut self) {
         // A terminal that has gone needs nothing.
-        let _ = tcsetattr(stdin(), OptionalActions::Drain, &self.0);
+        let _ = tcsetattr(stdin(), OptionalActions::Now, &self.0);
     }
 }
 

@@ -1,12 +1,15 @@
 //! A terminal's WebSocket, over the same connection, certificates and token as every other request.
 
+use std::time::Duration;
+
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
-use reqwest::{StatusCode, Upgraded, header};
+use reqwest::{Method, StatusCode, Upgraded, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
@@ -14,6 +17,9 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::{Client, refused};
+
+/// The service pings more often than that.
+const SILENCE: Duration = Duration::from_secs(80);
 
 /// What a terminal tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +79,8 @@ impl Teller {
     /// When the connection breaks off.
     pub async fn next(&mut self) -> anyhow::Result<Frame> {
         loop {
-            match self.0.next().await.context("the connection has ended")?.context("the connection broke off")? {
+            let heard = timeout(SILENCE, self.0.next()).await.context("nothing was heard of the service for too long")?;
+            match heard.context("the connection has ended")?.context("the connection broke off")? {
                 Message::Binary(bytes) => return Ok(Frame::Bytes(bytes)),
                 // What a later service says may be unknown here.
                 Message::Text(text) => {
@@ -98,8 +105,7 @@ impl Client {
     pub async fn terminal(&self, path: &str) -> anyhow::Result<(Sayer, Teller)> {
         let key = generate_key();
         let request = self
-            .lasting
-            .get(format!("{}{path}", self.url))
+            .request(&self.lasting, Method::GET, path, None)
             .header(header::CONNECTION, "Upgrade")
             .header(header::UPGRADE, "websocket")
             .header(header::SEC_WEBSOCKET_VERSION, "13")

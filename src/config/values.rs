@@ -99,7 +99,7 @@ pub(super) fn masked_url<S: serde::Serializer>(url: &StoreUrl, s: S) -> Result<S
 }
 
 /// `redis://user:secret@host` → `redis://user:********@host`.
-pub(super) fn mask_password(url: &str) -> String {
+fn mask_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return "********".into() };
     match rest.rsplit_once('@') {
         Some((login, host)) => format!("{scheme}://{}:********@{host}", login.split(':').next().unwrap_or_default()),

@@ -114,8 +114,11 @@ pub struct Run {
     pub container: Option<String>,
     /// Whether the container was there and is not any more.
     pub removed: bool,
-    /// How often the engine has started it again.
+    /// How often it was started again, by the engine or at the engine, since somebody had it started.
     pub restarts: u64,
+    /// The engine's own count of that when it was last looked at, which begins anew when the engine does.
+    #[serde(default)]
+    pub engine_restarts: u64,
     pub exit_code: Option<i64>,
     pub oom_killed: bool,
     pub error: Option<RunError>,
@@ -161,6 +164,21 @@ impl Run {
         self.error = None;
         self.stop_requested = false;
         self.stop_grace_ms = None;
+    }
+
+    /// What the engine tells of its process: when that was started, and how often again. A start that is not the known one is counted.
+    pub fn lives(&mut self, started_at: Option<Timestamp>, restarts: u64) {
+        if started_at.is_none() || started_at == self.started_at {
+            return;
+        }
+        self.restarts += match restarts.checked_sub(self.engine_restarts) {
+            // Counted before the process was started, or started by hand.
+            Some(0) => 1,
+            Some(more) => more,
+            // The engine has begun to count anew.
+            None => restarts + 1,
+        };
+        (self.engine_restarts, self.started_at) = (restarts, started_at);
     }
 
     /// Its process has ended and the engine will not start it again.

@@ -96,6 +96,25 @@ pub enum ContainerState {
     Dead,
 }
 
+impl ContainerState {
+    pub const ALL: [Self; 7] =
+        [Self::Created, Self::Running, Self::Paused, Self::Restarting, Self::Removing, Self::Exited, Self::Dead];
+
+    /// The engine's word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Restarting => "restarting",
+            Self::Removing => "removing",
+            Self::Exited => "exited",
+            Self::Dead => "dead",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
     Starting,
@@ -115,8 +134,6 @@ pub struct ContainerSummary {
     pub command: String,
     pub state: ContainerState,
     pub health: Option<Health>,
-    /// The engine's own words (`Up 3 minutes (healthy)`).
-    pub status: String,
     pub labels: BTreeMap<String, String>,
     /// What is really published now.
     pub ports: Vec<OpenPort>,

@@ -45,7 +45,7 @@ pub struct EngineError {
 pub const VANISHED: &str = "image_vanished";
 
 pub use ledger::Ledger;
-pub use pass::{Pass, RegistryAuth, Token, TokenWanted};
+pub use pass::{Allowance, Pass, RegistryAuth, Token, TokenWanted};
 
 pub type Result<T, E = EngineError> = std::result::Result<T, E>;
 

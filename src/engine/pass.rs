@@ -1,12 +1,13 @@
 //! What an engine is given to show registries: no more than they ask for, so that the password behind a token stays here.
 
+use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use secrecy::SecretString;
 
 use super::Result;
-use crate::domain::Credentials;
+use crate::domain::{Credentials, RunImage};
 
 /// What an engine shows one registry.
 #[derive(Debug, Clone)]
@@ -42,6 +43,32 @@ pub struct Token {
     pub life: Duration,
 }
 
+/// How many pulls a registry still allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    pub remaining: u64,
+    pub limit: Option<u64>,
+    /// In which the limit counts.
+    pub window: Option<Duration>,
+}
+
+impl fmt::Display for Allowance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.remaining)?;
+        if let Some(limit) = self.limit {
+            write!(f, " of {limit}")?;
+        }
+        f.write_str(" pulls")?;
+        match self.window.map(|window| window.as_secs()) {
+            Some(3600) => f.write_str(" in 1 hour")?,
+            Some(seconds) if seconds > 0 && seconds % 3600 == 0 => write!(f, " in {} hours", seconds / 3600)?,
+            Some(seconds) => write!(f, " in {seconds} s")?,
+            None => {}
+        }
+        f.write_str(" are left")
+    }
+}
+
 /// Asks registries in an engine's stead.
 #[async_trait]
 pub trait RegistryAuth: Send + Sync {
@@ -57,4 +84,10 @@ pub trait RegistryAuth: Send + Sync {
     /// # Errors
     /// `foreign_realm` when the realm is not the registry's own; what the token server says.
     async fn token(&self, credentials: &Credentials, wanted: &TokenWanted) -> Result<Token>;
+
+    /// How many pulls of this image the registry still allows; `None` when it does not tell.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked.
+    async fn pulls_left(&self, image: &RunImage, credentials: Option<&Credentials>) -> Result<Option<Allowance>>;
 }

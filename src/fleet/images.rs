@@ -19,6 +19,9 @@ use crate::store::objects::{Expect, Kind, Object, ObjectQuery, Write};
 use super::Fleet;
 use super::steps::{Fault, Result};
 
+/// How long a registry may take to tell how many pulls are left.
+const LEFT_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// An image that is here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Here {
@@ -145,9 +148,9 @@ impl Fleet {
         self.must_have_room().await?;
         let credentials = self.credentials_for(owner, registry, image).await?;
         let before = self.engine().images().await?.into_iter().map(|image| image.id).collect();
-        let with_credentials = credentials.is_some();
-        let pull = self.inner.pulls.join(self.engine(), owner, &image.reference(), credentials);
-        Ok(PullWatch { fleet: self.clone(), owner: owner.clone(), image: image.clone(), with_credentials, before, pull })
+        let silence = self.settings().pull_silence;
+        let pull = self.inner.pulls.join(self.engine(), owner, &image.reference(), credentials.clone(), silence);
+        Ok(PullWatch { fleet: self.clone(), owner: owner.clone(), image: image.clone(), credentials, before, pull })
     }
 
     /// On our own disk, and where the engine keeps its images, if that is on this machine.
@@ -201,7 +204,7 @@ pub struct PullWatch {
     fleet: Fleet,
     owner: Owner,
     image: RunImage,
-    with_credentials: bool,
+    credentials: Option<Credentials>,
     /// What was here before.
     before: HashSet<Digest>,
     pull: watch::Receiver<Pull>,
@@ -221,6 +224,13 @@ impl PullWatch {
         }
     }
 
+    /// How many more pulls the registry allows, if it tells, in words. Whoever pulls is not kept waiting for long.
+    pub async fn left(&self) -> Option<String> {
+        let asked = self.fleet.inner.registries.pulls_left(&self.image, self.credentials.as_ref());
+        let left = tokio::time::timeout(LEFT_WITHIN, asked).await.ok()?.ok().flatten()?;
+        Some(format!("{}: {left}", self.image.image.host()))
+    }
+
     /// After the pull's end: writes down that the image is the owner's to use, and answers it as it is shown.
     ///
     /// # Errors
@@ -229,7 +239,8 @@ impl PullWatch {
         let found = self.fleet.brought(&self.image).await?;
         // What everybody could use before does not become one owner's by having been pulled again.
         let was_here = self.before.contains(&found.id);
-        let private = self.with_credentials && !(was_here && self.fleet.is_everybodys(&self.owner, &self.image, &found).await?);
+        let private =
+            self.credentials.is_some() && !(was_here && self.fleet.is_everybodys(&self.owner, &self.image, &found).await?);
         self.fleet.put_image(&self.owner, &self.image, &found, private).await?;
         Ok(Here { shown: shown(&self.image, &found), id: found.id })
     }

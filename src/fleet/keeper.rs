@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Fleet;
 use super::log::LogBook;
+use super::seen::away;
 use super::steps::{Fault, Next, Result};
 use super::turns::Turn;
 use crate::domain::{Run, RunId, RunState, Scope, Timestamp, WorkerId};
@@ -32,7 +33,7 @@ pub async fn keep(fleet: Fleet, keeps: bool, stop: CancellationToken) {
     });
     let me = WorkerId::unique();
     while !stop.is_cancelled() {
-        if keeps && fleet.has_turn(&me).await {
+        if keeps && fleet.is_whole() && fleet.has_turn(&me).await {
             keep_while_mine(&fleet, &me, &stop).await;
         }
         tokio::select! { () = tokio::time::sleep(PAUSE) => {} () = stop.cancelled() => {} }
@@ -82,7 +83,9 @@ impl Keeper {
     async fn mind_all(&self) {
         let mut moved = self.fleet.store().wakes().moved();
         let mut look = tokio::time::interval(LOOK);
+        let mut looked = 0;
         loop {
+            self.drive_held(&mut looked).await;
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 _ = look.tick() => self.drive_live().await,
@@ -100,6 +103,22 @@ impl Keeper {
         match self.fleet.records().live().await {
             Ok(live) => live.into_iter().for_each(|id| self.meet(id)),
             Err(error) => tracing::debug!(%error, "the live runs could not be read"),
+        }
+    }
+
+    /// What became of containers while nobody looked woke nobody: also those of runs that are over are looked at once the engine's
+    /// containers are known, `looked` being for which time.
+    async fn drive_held(&self, looked: &mut u64) {
+        let lists = self.fleet.lists();
+        if lists == *looked || !self.fleet.is_whole() {
+            return;
+        }
+        match self.fleet.records().held().await {
+            Ok(held) => {
+                held.into_iter().for_each(|id| self.meet(id));
+                *looked = lists;
+            }
+            Err(error) => tracing::debug!(%error, "the runs with containers could not be read"),
         }
     }
 
@@ -167,7 +186,12 @@ async fn drive_once(fleet: &Fleet, id: RunId, book: &mut Option<LogBook>, turn: 
             return Ok(Next::WaitForTurn);
         }
     }
-    let next = match fleet.step(run, book).await {
+    let step = tokio::select! {
+        step = fleet.step(run, book) => step,
+        // An engine that hangs answers nothing: the step is found half done when it is back.
+        () = fleet.goes_away() => Err(away().into()),
+    };
+    let next = match step {
         Err(Fault::Run(error)) => {
             book.note(format!("failed: {}", error.message));
             book.flush(fleet).await.map_err(told)?;
@@ -180,11 +204,14 @@ async fn drive_once(fleet: &Fleet, id: RunId, book: &mut Option<LogBook>, turn: 
             Ok(Next::Again)
         }
         Err(Fault::Later(why)) => {
-            book.note(format!("waits: {why}"));
+            book.waits(&why);
             Err(why)
         }
         Err(Fault::Store(error)) => Err(error.to_string()),
-        Ok(next) => Ok(next),
+        Ok(next) => {
+            book.goes_on();
+            Ok(next)
+        }
     };
     book.flush(fleet).await.map_err(told)?;
     next
@@ -204,17 +231,23 @@ async fn adopt(fleet: &Fleet, run: &Run) -> Result<Next> {
     }
     match fleet.container_of(run.id)? {
         Some(seen) if seen.summary.state == ContainerState::Running && run.state != RunState::Running => {
-            let started = fleet.engine().inspect(container, false).await?.and_then(|details| details.started_at);
-            let at = started.unwrap_or_else(Timestamp::now);
+            let details = fleet.engine().inspect(container, false).await?;
+            let restarts = details.as_ref().map_or(0, |details| details.restarts);
+            let at = details.and_then(|details| details.started_at).unwrap_or_else(Timestamp::now);
             // What is seen may be from before the run's end was written.
             if run.finished_at.is_some_and(|finished| at <= finished) {
                 return Ok(Next::Done);
             }
             let runs = |run: &mut Run| {
                 run.runs(at);
+                run.engine_restarts = restarts;
                 Ok(())
             };
             fleet.records().change(&Scope::All, run.id, None, runs).await?;
+            let mut book = LogBook::new(run.clone(), fleet.records().log(&Scope::All, run.id).await?);
+            book.note("runs again: the engine, or somebody there, has started its container");
+            book.flush(fleet).await?;
+            tracing::info!(run = %run.id, "its container was started at the engine");
             Ok(Next::Again)
         }
         None if !run.removed => {
@@ -223,6 +256,7 @@ async fn adopt(fleet: &Fleet, run: &Run) -> Result<Next> {
                 Ok(())
             };
             fleet.records().change(&Scope::All, run.id, None, gone).await?;
+            tracing::info!(run = %run.id, "the container of a run that is over was removed at the engine");
             Ok(Next::Done)
         }
         _ => Ok(Next::Done),

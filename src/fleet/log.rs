@@ -12,6 +12,8 @@ use crate::engine::containers::{OutputRange, PullProgress};
 const NOTES: usize = 400;
 /// Of these, so many of the first.
 const FIRST: usize = 100;
+/// How the note of a step begins that cannot be done for now.
+const WAITS: &str = "waits: ";
 /// Lines and bytes of the output that are saved when a container has ended.
 const SAVED_LINES: u64 = 1000;
 const SAVED_BYTES: usize = 64 * 1024;
@@ -21,11 +23,14 @@ pub(super) struct LogBook {
     run: Run,
     log: RunLog,
     changed: bool,
+    /// Whether its keeper, or the one before, could not go on when it last tried.
+    waits: bool,
 }
 
 impl LogBook {
     pub(super) fn new(run: Run, log: RunLog) -> Self {
-        Self { run, log, changed: false }
+        let waits = log.notes.last().is_some_and(|last| last.text.starts_with(WAITS));
+        Self { run, log, changed: false, waits }
     }
 
     pub(super) fn owner(&self) -> &Owner {
@@ -52,6 +57,19 @@ impl LogBook {
     pub(super) fn note_once(&mut self, text: &str) {
         if !self.log.notes.iter().any(|note| note.text == text) {
             self.note(text);
+        }
+    }
+
+    /// It does not go on for now.
+    pub(super) fn waits(&mut self, why: &str) {
+        self.note(format!("{WAITS}{why}"));
+        self.waits = true;
+    }
+
+    /// It does again.
+    pub(super) fn goes_on(&mut self) {
+        if std::mem::take(&mut self.waits) {
+            self.note("goes on");
         }
     }
 

@@ -5,6 +5,7 @@
 //! seen      every container of the engine, fed by one list and one stream of events; lists never ask the engine
 //! keeper    each live run has a task that brings it from the wish to its end, from whatever state it is found in
 //! steps     what that task does in each state
+//! ends      the last of them: how a run comes to its end
 //! history   how much is kept of runs that are over
 //! images    which image a run is made from, and who may use it
 //! pulls     one pull for many runs of one image
@@ -15,6 +16,7 @@
 //! sweep     containers, networks and volumes of ours that have no record
 //! ```
 
+mod ends;
 mod history;
 mod images;
 mod keeper;
@@ -68,6 +70,8 @@ pub struct FleetSettings {
     pub grace: Duration,
     /// Runs of an app, and runs of an owner without one, that are kept; older ones go when they are over. At least 1.
     pub keep_runs: u64,
+    /// How long a pull may tell nothing before it is given up.
+    pub pull_silence: Duration,
     /// What tells our containers from those of another installation on the same engine.
     pub installation: String,
 }

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
 use super::seen::away;
-use crate::domain::{Credentials, Owner};
+use crate::domain::{Credentials, ErrorKind, Owner};
 use crate::engine::EngineError;
 use crate::engine::containers::{PullProgress, Runtime};
 
@@ -29,17 +30,21 @@ pub(super) struct Pulls {
     under_way: Arc<Mutex<HashMap<Key, watch::Receiver<Pull>>>>,
 }
 
+/// Code of a pull that was given up because nothing was told of it any more.
+pub(super) const SILENT: &str = "registry_timeout";
 /// Words that are kept of the image as a whole.
 const TOLD: usize = 50;
 
 impl Pulls {
-    /// Joins the pull that is under way, or begins one. It goes on until the last reader of it is dropped.
+    /// Joins the pull that is under way, or begins one. It goes on until the last reader of it is dropped, or nothing is told of it
+    /// for `silence`.
     pub(super) fn join(
         &self,
         engine: &Arc<dyn Runtime>,
         owner: &Owner,
         reference: &str,
         credentials: Option<Credentials>,
+        silence: Duration,
     ) -> watch::Receiver<Pull> {
         let key: Key = (owner.clone(), credentials.as_ref().map(|c| c.username().to_owned()), reference.to_owned());
         let mut under_way = self.under_way.lock().expect("not poisoned, because nothing panics while it is held");
@@ -51,7 +56,7 @@ impl Pulls {
         let (engine, all) = (Arc::clone(engine), Arc::clone(&self.under_way));
         tokio::spawn(async move {
             let reference = key.2.clone();
-            let pulling = pull(&*engine, &reference, credentials.as_ref(), &sender);
+            let pulling = pull(&*engine, &reference, credentials.as_ref(), &sender, silence);
             let ended = tokio::select! {
                 ended = pulling => ended,
                 // One reader is the map's.
@@ -71,7 +76,7 @@ fn given_up() -> EngineError {
 
 /// Comes when nobody but the map reads a pull any more.
 async fn abandoned(sender: &watch::Sender<Pull>) {
-    let mut look = tokio::time::interval(std::time::Duration::from_millis(200));
+    let mut look = tokio::time::interval(Duration::from_millis(200));
     loop {
         look.tick().await;
         if sender.receiver_count() <= 1 {
@@ -85,6 +90,7 @@ async fn pull(
     reference: &str,
     credentials: Option<&Credentials>,
     told: &watch::Sender<Pull>,
+    silence: Duration,
 ) -> Result<(), EngineError> {
     let (sender, mut progress) = mpsc::channel(64);
     let mut pulling = std::pin::pin!(engine.pull(reference, credentials, sender));
@@ -97,8 +103,15 @@ async fn pull(
                 return ended;
             }
             Some(progress) = progress.recv() => told.send_modify(|pull| pull.add(progress)),
+            // Begins anew with each progress. The engine itself waits for ever.
+            () = tokio::time::sleep(silence) => return Err(silent(silence)),
         }
     }
+}
+
+fn silent(silence: Duration) -> EngineError {
+    let message = format!("the registry has sent nothing for {} s; the pull was given up", silence.as_secs());
+    EngineError { kind: ErrorKind::Registry, code: SILENT, message, dockerfile_line: None, transient: true }
 }
 
 impl Pull {
@@ -109,13 +122,4 @@ impl Pull {
             self.told.push(progress.status);
         }
     }
-}
-
-/// A registry that limits pulls says so in its own words; what to do about it stands behind them.
-pub(super) fn explained(error: EngineError) -> EngineError {
-    if error.code != "rate_limited" {
-        return error;
-    }
-    let advice = "the registry limits how often images are pulled; store credentials for it, or wait";
-    EngineError { message: format!("{} ({advice})", error.message), transient: false, ..error }
 }

@@ -142,6 +142,15 @@ impl Records<'_> {
         Ok(live.into_iter().filter_map(|object| Some((object.id.parse().ok()?, object.body))).collect())
     }
 
+    /// Runs that are not over, and those whose container is still there.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn held(&self) -> Result<Vec<RunId>> {
+        let held = self.0.all_objects::<Holdings>(&Scope::All, Kind::Holdings).await?;
+        Ok(held.iter().flat_map(|object| object.body.runs.keys()).filter_map(|id| id.parse().ok()).collect())
+    }
+
     /// What was done for a run, and what was saved of its output.
     ///
     /// # Errors

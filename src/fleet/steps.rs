@@ -6,11 +6,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret;
 
+use super::ends::is_gone;
 use super::images::{Choice, Here, user_error};
 use super::log::LogBook;
-use super::pulls::explained;
-use super::{Fleet, seen};
-use crate::domain::{BuildId, Ended, ErrorKind, ImageSource, Run, RunError, RunImage, RunState, Scope, SecretEnv, Timestamp};
+use super::{Fleet, pulls, seen};
+use crate::domain::{BuildId, ErrorKind, ImageSource, Run, RunError, RunImage, RunState, Scope, SecretEnv, Timestamp};
 use crate::engine::EngineError;
 use crate::engine::containers::{ContainerDetails, ContainerState, CreateContainer, IMAGE, RUN};
 use crate::engine::folders::HostFolders;
@@ -38,7 +38,8 @@ pub type Result<T, E = Fault> = std::result::Result<T, E>;
 
 impl From<EngineError> for Fault {
     fn from(error: EngineError) -> Self {
-        if error.transient && error.code == seen::away().code {
+        // The last two pass by themselves.
+        if error.transient && error.code == seen::away().code || ["container_removing", "engine_busy"].contains(&error.code) {
             return Self::Later(error.message);
         }
         Self::Run(RunError { kind: error.kind, code: error.code.into(), message: error.message })
@@ -151,7 +152,16 @@ impl Fleet {
             book.flush(self).await?;
             match state.ended {
                 Some(Ok(())) => break,
-                Some(Err(error)) => return Err(explained(error).into()),
+                // An engine that hangs is silent, too.
+                Some(Err(error)) if error.code == pulls::SILENT && !self.is_whole() => return Err(seen::away().into()),
+                Some(Err(error)) => {
+                    if error.code == RATE_LIMITED
+                        && let Some(left) = pull.left().await
+                    {
+                        book.note(left);
+                    }
+                    return Err(explained(error).into());
+                }
                 None => {}
             }
             tokio::select! {
@@ -163,6 +173,9 @@ impl Fleet {
         }
         let here = pull.settle().await?;
         book.note(format!("has pulled {}", here.shown));
+        if let Some(left) = pull.left().await {
+            book.note(left);
+        }
         self.has_image(&run, &here).await
     }
 
@@ -176,6 +189,8 @@ impl Fleet {
     async fn start(&self, run: Run, book: &mut LogBook) -> Result<Next> {
         let (container, is_new) = match self.own_container(&run).await? {
             Some(there) => (there.summary.id, false),
+            // Made before, and nobody here has removed it.
+            None if run.container.is_some() => return self.has_lost_it(&run, book).await,
             None => match self.engine().create(self.request(&run).await?).await {
                 Ok(id) => {
                     book.note(format!("made the container {} from {}", run.name, run.image.as_deref().unwrap_or_default()));
@@ -200,6 +215,9 @@ impl Fleet {
         };
         self.look_at(&container).await?;
         if let Err(error) = self.engine().start(&container).await {
+            if is_gone(&error) {
+                return Ok(Next::Again);
+            }
             let fault = Fault::from(error);
             // One that ran before may hold what somebody wants.
             if let (Fault::Run(_), true) = (&fault, is_new) {
@@ -216,6 +234,8 @@ impl Fleet {
     }
 
     async fn note_running(&self, run: &Run, container: &str) -> Result<Next> {
+        // Whoever sees the run running sees its container running.
+        self.look_at(container).await?;
         let details = self.engine().inspect(container, false).await?;
         let at = details.as_ref().and_then(|details| details.started_at).unwrap_or_else(Timestamp::now);
         let restarts = details.map_or(0, |details| details.restarts);
@@ -224,7 +244,7 @@ impl Fleet {
                 let stop = run.stop_requested;
                 run.runs(at);
                 run.stop_requested = stop;
-                run.restarts = restarts;
+                (run.restarts, run.engine_restarts) = (0, restarts);
             }
             Ok(())
         };
@@ -233,7 +253,7 @@ impl Fleet {
     }
 
     /// What the engine has under the run's name, if it is this run's.
-    async fn own_container(&self, run: &Run) -> Result<Option<ContainerDetails>> {
+    pub(super) async fn own_container(&self, run: &Run) -> Result<Option<ContainerDetails>> {
         let there = self.engine().inspect(run.container.as_deref().unwrap_or(&run.name), false).await?;
         Ok(there.filter(|there| there.summary.labels.get(RUN) == Some(&run.id.to_string())))
     }
@@ -282,15 +302,7 @@ impl Fleet {
         // Away is another thing than gone.
         let seen = self.container_of(run.id)?;
         let Some(details) = self.engine().inspect(&container, false).await? else {
-            book.note("its container is gone from the engine");
-            let at = Timestamp::now();
-            self.records()
-                .change(&Scope::All, run.id, None, |run| {
-                    run.container_gone(at);
-                    Ok(())
-                })
-                .await?;
-            return Ok(Next::Again);
+            return self.has_lost_it(&run, book).await;
         };
         if seen.is_none() {
             self.look_at(&container).await?;
@@ -299,97 +311,27 @@ impl Fleet {
             ContainerState::Exited | ContainerState::Dead => self.has_ended(&run, &details, book).await,
             ContainerState::Created => self.advance(&run, RunState::Starting, |_| {}).await,
             _ => {
-                if details.restarts != run.restarts {
-                    book.note(format!("was started again by the engine ({} times)", details.restarts));
+                let lives = |run: &mut Run| {
+                    run.lives(details.started_at, details.restarts);
+                    Ok(())
+                };
+                let now = self.records().change(&Scope::All, run.id, None, lives).await?;
+                if let Some(now) = now.filter(|now| now.restarts != run.restarts) {
+                    book.note(format!("was started again by the engine ({} in all)", now.restarts));
                 }
-                let restarts = details.restarts;
-                self.records()
-                    .change(&Scope::All, run.id, None, |run| {
-                        run.restarts = restarts;
-                        Ok(())
-                    })
-                    .await?;
                 Ok(Next::Wait(SELDOM))
             }
         }
     }
-
-    async fn has_ended(&self, run: &Run, details: &ContainerDetails, book: &mut LogBook) -> Result<Next> {
-        self.save_output(&details.summary.id, book).await;
-        let how = Ended {
-            exit_code: details.exit_code,
-            oom_killed: details.oom_killed,
-            at: details.finished_at.unwrap_or_else(Timestamp::now),
-        };
-        let why = if how.oom_killed { ", out of memory" } else { "" };
-        book.note(format!("ended with exit code {}{why}", how.exit_code));
-        let error = never_ran(&how, book);
-        // The log is whole before anybody is told of the end.
-        book.flush(self).await?;
-        let restarts = details.restarts;
-        let ended = |run: &mut Run| {
-            run.restarts = restarts;
-            match &error {
-                Some(error) => run.failed(error.clone(), how.at),
-                None => run.ended(&how),
-            }
-            run.exit_code = Some(how.exit_code);
-            Ok(())
-        };
-        self.records().change(&Scope::All, run.id, None, ended).await?;
-        Ok(Next::Again)
-    }
-
-    /// Ends it at once; one that has ended meanwhile has.
-    async fn kill(&self, id: &str) -> Result<()> {
-        match self.engine().kill(id, "SIGKILL").await {
-            Err(error) if error.code == "container_not_running" => Ok(()),
-            done => Ok(done?),
-        }
-    }
-
-    /// Somebody wants it to end.
-    async fn stop(&self, run: Run, book: &mut LogBook) -> Result<Next> {
-        let Some(there) = self.own_container(&run).await? else {
-            book.note("stopped");
-            let at = Timestamp::now();
-            self.records()
-                .change(&Scope::All, run.id, None, |run| {
-                    run.container_gone(at);
-                    Ok(())
-                })
-                .await?;
-            return Ok(Next::Again);
-        };
-        let id = there.summary.id.clone();
-        let grace = run.stop_grace_ms.map_or(self.settings().grace, Duration::from_millis);
-        if grace.is_zero() {
-            self.kill(&id).await?;
-        } else {
-            self.engine().stop(&id, grace).await?;
-        }
-        match self.engine().inspect(&id, false).await? {
-            Some(details) if matches!(details.summary.state, ContainerState::Exited | ContainerState::Dead) => {
-                let known = |run: &mut Run| {
-                    run.container = Some(id.clone());
-                    Ok(())
-                };
-                self.records().change(&Scope::All, run.id, None, known).await?;
-                self.has_ended(&run, &details, book).await
-            }
-            // Made and never started.
-            Some(_) => {
-                self.engine().remove(&id, true).await?;
-                Ok(Next::Again)
-            }
-            None => Ok(Next::Again),
-        }
-    }
 }
 
-/// The program that the engine puts before every other one could not start it: to the engine a process that ended, to everybody else
-/// a command that never ran. Its own word stands at the end of the output (tini, `[FATAL tini (7)] exec x failed: …`).
-fn never_ran(how: &Ended, book: &LogBook) -> Option<RunError> {
-    let word = book.last_saved().filter(|line| matches!(how.exit_code, 126 | 127) && line.starts_with("[FATAL tini"))?;
-    Some(RunError { kind: ErrorKind::User, code: "command_failed_to_start".into(), message: word.to_owned() })
+const RATE_LIMITED: &str = "rate_limited";
+
+/// A registry that limits pulls says so in its own words; what to do about it stands behind them.
+fn explained(error: EngineError) -> EngineError {
+    if error.code != RATE_LIMITED {
+        return error;
+    }
+    let advice = "the registry limits how often images are pulled; store credentials for it, or wait";
+    EngineError { message: format!("{} ({advice})", error.message), transient: false, ..error }
 }

@@ -25,7 +25,9 @@ pub async fn sweep_once(fleet: &Fleet, settled: Duration) -> anyhow::Result<()> 
                 fleet.containers(&Scope::All)?.iter().any(|now| now.summary.id == seen.summary.id && now.whose == Whose::Orphan);
             if still {
                 tracing::warn!(container = %seen.summary.name, "removing a container of ours that has no record");
-                fleet.engine().remove(&seen.summary.id, true).await?;
+                if let Err(error) = fleet.engine().remove(&seen.summary.id, true).await {
+                    tracing::warn!(container = %seen.summary.name, %error, "it stays for now");
+                }
             }
         }
     }
@@ -41,7 +43,9 @@ async fn sweep_places(fleet: &Fleet) -> anyhow::Result<()> {
         store.all_objects::<Network>(&Scope::All, Kind::Network).await?.into_iter().map(|o| o.body.engine_name).collect();
     for network in networks.iter().filter(|network| !known.contains(&network.name) && network.containers.is_empty()) {
         tracing::warn!(network = %network.name, "removing a network of ours that has no record");
-        fleet.engine().remove_network(&network.name).await?;
+        if let Err(error) = fleet.engine().remove_network(&network.name).await {
+            tracing::warn!(network = %network.name, %error, "it stays for now");
+        }
     }
     let known: HashSet<String> =
         store.all_objects::<Volume>(&Scope::All, Kind::Volume).await?.into_iter().map(|o| o.body.engine_name).collect();

@@ -22,7 +22,7 @@ use crate::domain::{Scope, Timestamp};
 use crate::error::{Error, Result};
 use deeds::{kill, remove, restart, start, stop};
 use from::run;
-use view::{ChangeView, STATES};
+use view::ChangeView;
 pub use view::{ChangesView, ContainerPage, ContainerView, DetailsView, ProcessesView, StatsView};
 
 pub fn routes() -> Router<App> {
@@ -80,8 +80,8 @@ fn cursor(text: &str) -> std::result::Result<(Timestamp, String), String> {
 }
 
 fn state(text: &str) -> std::result::Result<ContainerState, String> {
-    STATES.iter().find(|(_, name)| *name == text).map(|(state, _)| *state).ok_or_else(|| {
-        let names: Vec<&str> = STATES.iter().map(|(_, name)| *name).collect();
+    ContainerState::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
+        let names = ContainerState::ALL.map(ContainerState::as_str);
         format!("{text:?} is no state; states are: {}", names.join(", "))
     })
 }

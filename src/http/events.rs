@@ -136,8 +136,11 @@ impl Reader<'_> {
         let found = self.app.apps.fleet().records().run(&self.caller.scope(), id).await.ok()?;
         let mut told = VecDeque::new();
         match &found {
-            Some(object) if self.is_new(Moved::Run(id), object.revision) => {
-                told.push_back(event("run", RunView::of(&object.body)));
+            // It is another also when its engine goes or comes.
+            Some(object)
+                if self.is_new(Moved::Run(id), object.revision * 2 + u64::from(self.app.apps.is_stale(&object.body))) =>
+            {
+                told.push_back(event("run", RunView::of(self.app, &object.body)));
             }
             Some(_) => {}
             None => told.extend(self.gone(Moved::Run(id), "run", &id.to_string())),

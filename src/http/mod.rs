@@ -231,9 +231,20 @@ fn object_of(uri: &Uri) -> String {
     let build = query.parse::<BuildId>("dockerfile_build_id", "a build's id");
     match (object(uri.path()), owner, build) {
         (_, _, Some(build)) => format!("builds/{build}"),
+        (object, _, None) if object.ends_with("/exec") => with_command(object, uri.query().unwrap_or_default()),
         (object, Some(owner), None) => format!("users/{owner}/{object}"),
         (object, None, None) => object,
     }
+}
+
+/// Most of a terminal's command that the audit keeps, in bytes.
+const COMMAND_BYTES: usize = 1024;
+
+/// A terminal's container with the command and the user, as they were asked for.
+fn with_command(object: String, query: &str) -> String {
+    let told = query.split('&').filter(|pair| pair.starts_with("cmd=") || pair.starts_with("user="));
+    let command: String = told.collect::<Vec<_>>().join("&").chars().take(COMMAND_BYTES).collect();
+    if command.is_empty() { object } else { format!("{object}?{command}") }
 }
 
 /// Outermost: where the request comes from and its id, the log of what was answered, and problems written out with the id.

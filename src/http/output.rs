@@ -185,7 +185,7 @@ impl Watched<'_> {
         if std::mem::replace(&mut self.seen, revision) == revision {
             return None;
         }
-        let view = RunView::of(&body);
+        let view = RunView::of(self.app, &body);
         Some(Sse::default().event("state").json_data(view).expect("serialises, because it holds only text and numbers"))
     }
 }

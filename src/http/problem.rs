@@ -65,10 +65,10 @@ impl From<Error> for Problem {
             }
             Error::UnsupportedMediaType(_) => Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail),
             Error::TooLarge { code, .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, code, detail),
-            Error::Unavailable { retry_after, source, .. } => Self {
+            Error::Unavailable { code, retry_after, source, .. } => Self {
                 retry_after: Some(retry_after.as_secs().max(1)),
                 cause: source.map(|s| format!("{s:#}")),
-                ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+                ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
             },
             Error::StorageFull(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", detail),
             Error::ClientTimeout(_) => Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail),

@@ -61,29 +61,30 @@ pub(super) async fn start(
         let mut form = spec::Form::of(sent, &["registry"])?;
         let registry = form.text("registry");
         let new = NewRun { id: Some(RunId::from(id)), registry: form.end(Some(registry))?, built_here: false };
-        Ok(accepted(&app.apps.run_app(caller, &found, new).await?))
+        Ok(accepted(app, &app.apps.run_app(caller, &found, new).await?))
     })
     .await
 }
 
 /// A run that was just accepted.
-pub(super) fn accepted(run: &Run) -> Response {
+pub(super) fn accepted(app: &App, run: &Run) -> Response {
     let location = format!("/api/v1/runs/{}", run.id);
-    (StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(RunView::of(run))).into_response()
+    (StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(RunView::of(app, run))).into_response()
 }
 
 /// The run with its `ETag`.
-fn shown(run: &Object<Run>) -> Response {
-    ([(header::ETAG, etag(run))], Json(RunView::of(&run.body))).into_response()
+fn shown(app: &App, run: &Object<Run>) -> Response {
+    ([(header::ETAG, etag(app, run))], Json(RunView::of(app, &run.body))).into_response()
 }
 
-fn etag(run: &Object<Run>) -> String {
-    format!("\"{}\"", run.revision)
+fn etag(app: &App, run: &Object<Run>) -> String {
+    let stale = if app.apps.is_stale(&run.body) { "-stale" } else { "" };
+    format!("\"{}{stale}\"", run.revision)
 }
 
-fn page(runs: &[Object<Run>], more: bool) -> Json<RunPage> {
+fn page(app: &App, runs: &[Object<Run>], more: bool) -> Json<RunPage> {
     let next_cursor = more.then(|| runs.last().map(|one| one.order.to_string())).flatten();
-    Json(RunPage { items: runs.iter().map(|one| RunView::of(&one.body)).collect(), next_cursor })
+    Json(RunPage { items: runs.iter().map(|one| RunView::of(app, &one.body)).collect(), next_cursor })
 }
 
 /// An app's runs, newest first.
@@ -102,7 +103,7 @@ pub(super) async fn of_app(
     let found = named(&app, &caller, &key, &mut query).await;
     query.end()?;
     let (runs, more) = app.apps.runs_of(&found?.body, before, limit).await?;
-    Ok(page(&runs, more))
+    Ok(page(&app, &runs, more))
 }
 
 /// Runs of all apps and of none, newest first.
@@ -115,7 +116,7 @@ pub(super) async fn list(State(app): State<App>, Extension(caller): Caller, uri:
     let filter = RunFilter { limit: query.limit(), before: query.order(), owner: query.owner() };
     query.end()?;
     let (runs, more) = app.apps.runs(&caller, &filter).await?;
-    Ok(page(&runs, more))
+    Ok(page(&app, &runs, more))
 }
 
 /// # Errors
@@ -144,7 +145,7 @@ pub(super) async fn one(
     query.end()?;
     let seen = headers.get(header::IF_NONE_MATCH).cloned();
     let moved = |run: &Object<Run>| match &seen {
-        Some(seen) => !names(seen, &etag(run)),
+        Some(seen) => !names(seen, &etag(&app, run)),
         None => !run.body.state.is_live(),
     };
     let waiting = app.apps.wait_run(&caller, id, wait.unwrap_or_default(), &moved);
@@ -153,10 +154,10 @@ pub(super) async fn one(
         // A process that ends answers those who wait with what is true now.
         () = app.stop.cancelled(), if wait.is_some() => app.apps.run(&caller, id).await?,
     };
-    if seen.as_ref().is_some_and(|seen| names(seen, &etag(&run))) {
-        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag(&run))]).into_response());
+    if seen.as_ref().is_some_and(|seen| names(seen, &etag(&app, &run))) {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag(&app, &run))]).into_response());
     }
-    Ok(shown(&run))
+    Ok(shown(&app, &run))
 }
 
 /// The run's log: what was built and done for it and what its container puts out, as text or (with `Accept: text/event-stream`) as server-sent
@@ -195,7 +196,7 @@ pub(super) async fn stop(
 ) -> Result<Response> {
     let run = run_id(&id)?;
     replay::once(&app, &caller, &format!("POST runs/{id}/stop"), &headers, &[], |_| async {
-        Ok((StatusCode::ACCEPTED, shown(&app.apps.stop_run(&caller, run).await?)).into_response())
+        Ok((StatusCode::ACCEPTED, shown(&app, &app.apps.stop_run(&caller, run).await?)).into_response())
     })
     .await
 }

@@ -82,8 +82,8 @@ pub(super) struct Ask<'a> {
 }
 
 /// An answer, and what it took to get it.
-struct Answer {
-    response: Response,
+pub(super) struct Answer {
+    pub response: Response,
     client: reqwest::Client,
     asked: Asked,
     authorization: Option<HeaderValue>,
@@ -219,7 +219,7 @@ impl RegistryClient {
     }
 
     /// Sends the question; when the registry asks for authentication, once more with it.
-    async fn ask(&self, ask: &Ask<'_>) -> Result<Answer, Refusal> {
+    pub(super) async fn ask(&self, ask: &Ask<'_>) -> Result<Answer, Refusal> {
         let host = ask.image.host();
         let credentials = ask.credentials.filter(|one| one.host() == host);
         let insecure = self.is_insecure(host);

@@ -6,6 +6,7 @@
 //! progress          what the engine's words tell of a push
 //! client            the few questions that are asked of a registry directly (OCI distribution specification)
 //! admission         what a registry asked for, and what the engine is therefore given
+//! allowance         how many pulls a registry still allows
 //! challenge         what a registry wants to be asked with (RFC 9110 §11, Docker's token authentication)
 //! token             the token of a registry that wants one (the same)
 //! endpoint          where a registry's host name leads, and which ones are spoken to without TLS verification
@@ -13,6 +14,7 @@
 //! ```
 
 mod admission;
+mod allowance;
 mod borrowed;
 mod challenge;
 mod client;

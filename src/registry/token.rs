@@ -11,8 +11,8 @@ use serde::Deserialize;
 use super::challenge::may_have_credentials;
 use super::client::{RegistryClient, basic, read_limited};
 use super::refusal::{self, Refusal};
-use crate::domain::Credentials;
-use crate::engine::{EngineError, RegistryAuth, Token, TokenWanted};
+use crate::domain::{Credentials, RunImage};
+use crate::engine::{Allowance, EngineError, RegistryAuth, Token, TokenWanted};
 
 /// How long a token is good for whose server does not say.
 const USUAL_LIFE: Duration = Duration::from_secs(60);
@@ -92,5 +92,9 @@ impl RegistryAuth for RegistryClient {
         let question = Question { host, realm, service, scopes: &wanted.scopes, plain };
         let Issued { text, life, .. } = fetch(&self.client_for(host, plain), question, Some(credentials)).await?;
         Ok(Token { text, life })
+    }
+
+    async fn pulls_left(&self, image: &RunImage, credentials: Option<&Credentials>) -> Result<Option<Allowance>, EngineError> {
+        Ok(RegistryClient::pulls_left(self, image, credentials).await?)
     }
 }

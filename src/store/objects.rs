@@ -48,6 +48,8 @@ pub enum Kind {
     Holdings,
     /// The sealed end of the audit, where the store has no other place for it.
     AuditHead,
+    /// Which installation this store belongs to.
+    Installation,
 }
 
 impl Kind {
@@ -73,6 +75,7 @@ impl Kind {
             Self::Image => "image",
             Self::Holdings => "holdings",
             Self::AuditHead => "audit_head",
+            Self::Installation => "installation",
         }
     }
 }

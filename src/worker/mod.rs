@@ -24,6 +24,7 @@ use crate::engine::{ContainerEngine, EngineInfo, Ledger, Untagged};
 use crate::registry::{Publisher, RegistryClient};
 use crate::store::{Claim, ImageRemoval, Removal, Store, StoreError, Topic, WorkerInfo};
 use crate::vault::Vault;
+pub use sanitize::plain;
 
 /// How often a worker says that it is alive, and asks its engine the same.
 const PRESENCE: Duration = Duration::from_secs(1);

@@ -1,20 +1,21 @@
 //! The commands beside `serve`, as an operator runs them.
 
+mod apps;
+mod images;
+mod person;
+mod pty;
 mod remote;
+mod screen;
+mod terminal;
 
 use std::path::Path;
-use std::process::Command;
 
 use crate::support::process::Process;
 use crate::support::{redis_url, registry, unique};
 
 /// What a command printed, both streams, and whether it ended well.
 pub fn dockwright(args: &[&str], environment: &[(&str, &str)]) -> (String, bool) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dockwright"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("DOCKWRIGHT_")) {
-        command.env_remove(name);
-    }
-    let output = command.args(args).envs(environment.iter().copied()).output().expect("the binary runs");
+    let output = person::dockwright(args).envs(environment.iter().copied()).output().expect("the binary runs");
     let text = [output.stdout, output.stderr].concat();
     (String::from_utf8(text).expect("text"), output.status.success())
 }

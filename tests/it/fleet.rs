@@ -2,9 +2,14 @@
 
 mod again;
 mod cut_off;
+mod engine_away;
 mod fair;
 mod history;
 mod life;
+mod orphans;
+mod pulling;
+mod races;
+mod restarts;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +18,7 @@ use dockwright::apps::{Apps, Line, NewRun, OutputQuery};
 use dockwright::auth::Principal;
 use dockwright::config::Settings;
 use dockwright::domain::{Owner, Proof, Quota, Role, Run, RunId, RunState, Timestamp, User};
-use dockwright::engine::containers::{Containers, INSTALLATION, Networks};
+use dockwright::engine::containers::{Containers, INSTALLATION, Networks, Volumes};
 use dockwright::error::Error;
 use dockwright::fleet::{self, Fleet};
 use dockwright::store::objects::Object;
@@ -134,6 +139,9 @@ impl Drop for Node {
             }
             for network in docker.networks((INSTALLATION, &installation)).await.unwrap_or_default() {
                 let _ = docker.remove_network(&network.name).await;
+            }
+            for volume in docker.volumes((INSTALLATION, &installation), false).await.unwrap_or_default() {
+                let _ = docker.remove_volume(&volume.name).await;
             }
         };
         tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(clean));

@@ -3,7 +3,7 @@
 mod asking;
 mod faults;
 mod host_login;
-mod proxy;
+pub mod proxy;
 mod publishing;
 mod tokens;
 

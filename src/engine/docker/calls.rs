@@ -43,9 +43,10 @@ impl Docker {
         self.call(request(method, uri, body)?, CALL_TIMEOUT + more).await.map(|_| ())
     }
 
-    /// An answer that goes on.
+    /// An answer that goes on, once it has begun.
     pub(super) async fn open(&self, uri: &str) -> Result<Answer> {
-        Ok(self.transport.send_or_refused(request(Method::GET, uri, None)?, Doing::Container).await?)
+        let asked = self.transport.send_or_refused(request(Method::GET, uri, None)?, Doing::Container);
+        Ok(tokio::time::timeout(CALL_TIMEOUT, asked).await.map_err(|_| late(CALL_TIMEOUT))??)
     }
 
     async fn call(&self, request: Request<Body>, within: Duration) -> Result<Bytes, Refused> {
@@ -55,9 +56,12 @@ impl Docker {
             let body = Limited::new(answer.response.into_body(), ANSWER_BYTES).collect().await.map_err(unread)?;
             Ok(body.to_bytes())
         };
-        let late = |_| unavailable(format!("the engine did not answer within {} s", within.as_secs()));
-        tokio::time::timeout(within, exchange).await.map_err(late)?
+        tokio::time::timeout(within, exchange).await.map_err(|_| late(within))?
     }
+}
+
+fn late(within: Duration) -> EngineError {
+    unavailable(format!("the engine did not answer within {} s", within.as_secs()))
 }
 
 /// A request whose path and query are encoded already.

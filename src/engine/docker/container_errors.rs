@@ -1,7 +1,7 @@
 //! What engines say about containers, volumes, networks and pulls. Names in these texts are a user's (of a command, an image),
 //! so no pattern is a bare number, and the longer texts come first.
 
-use super::errors::{NETWORK, Rule, passing, rule};
+use super::errors::{DENIED, NETWORK, Rule, TLS, TOO_MANY, UNKNOWN_CALLER, passing, rule};
 use crate::domain::ErrorKind;
 
 /// Read from the top: the first that fits is it.
@@ -58,29 +58,13 @@ pub(super) const CONTAINER: &[Rule] = &[
 
 pub(super) const PULL: &[Rule] = &[
     rule("image_not_found", ErrorKind::User, &["manifest unknown", "manifest for*not found", "repository does not exist"]),
-    passing(
-        "rate_limited",
-        ErrorKind::Registry,
-        &["toomanyrequests", "too many requests", "http status: 429", "http 429 response", "status code 429"],
-    ),
-    rule(
-        "registry_auth",
-        ErrorKind::Auth,
-        &[
-            "no basic auth credentials",
-            "unauthorized",
-            "authentication required",
-            "authorization failed",
-            "incorrect username or password",
-            "access to the resource is denied",
-            "pull access denied",
-            "http status: 401",
-            "http status: 403",
-        ],
-    ),
+    passing("rate_limited", ErrorKind::Registry, TOO_MANY),
+    rule("registry_auth", ErrorKind::Auth, UNKNOWN_CALLER),
+    rule("registry_auth", ErrorKind::Auth, &["pull access denied"]),
+    rule("registry_auth", ErrorKind::Auth, DENIED),
     rule("image_invalid", ErrorKind::User, &["invalid reference format", "invalid tag format"]),
     rule("platform_not_supported", ErrorKind::User, &["no matching manifest for", "does not match the specified platform"]),
-    rule("registry_tls", ErrorKind::Registry, &["x509", "server gave http response to https client", "certificate"]),
+    rule("registry_tls", ErrorKind::Registry, TLS),
     passing("registry_unreachable", ErrorKind::Registry, NETWORK),
     passing("registry_error", ErrorKind::Registry, &["unexpected http status: 5", "http 5*response", "unexpected eof"]),
     rule("disk_full", ErrorKind::Infra, &["no space left on device", "disk quota exceeded"]),

@@ -11,13 +11,15 @@
 //! became another user. Such a one is bounded by the container's limits, and ends with it.
 
 use std::collections::HashMap;
-use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::Method;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, getsid, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -47,16 +49,17 @@ const SCRIPT: &str = r#"for signal in HUP KILL KILL; do
 done"#;
 
 /// What tells a process and its children from all others in its container.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Mark {
+    container: String,
     value: String,
     /// As whom it runs.
     user: Option<String>,
 }
 
 impl Mark {
-    pub(super) fn new(user: Option<String>) -> Self {
-        Self { value: Uuid::new_v4().simple().to_string(), user }
+    pub(super) fn new(container: &str, user: Option<String>) -> Self {
+        Self { container: container.to_owned(), value: Uuid::new_v4().simple().to_string(), user }
     }
 
     pub(super) fn value(&self) -> &str {
@@ -64,25 +67,82 @@ impl Mark {
     }
 }
 
-/// The marks of the processes that this service has started and not ended.
+/// The marks of the processes that this service has started and not ended; in a folder, too, if there is one, for the next start to
+/// end what a service that was killed has left.
 #[derive(Default)]
-pub(super) struct Marks(Mutex<HashMap<String, Mark>>);
+pub(super) struct Marks {
+    known: Mutex<HashMap<String, Mark>>,
+    folder: Option<PathBuf>,
+    /// What was in the folder at the start.
+    left: Vec<String>,
+}
 
 impl Marks {
-    pub(super) fn keep(&self, exec: &str, mark: Mark) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(exec.to_owned(), mark);
+    /// Those that are left in the folder are known, too.
+    pub(super) fn of_folder(folder: PathBuf) -> io::Result<Self> {
+        std::fs::create_dir_all(&folder)?;
+        let mut known = HashMap::new();
+        for entry in std::fs::read_dir(&folder)? {
+            let entry = entry?;
+            // One that was cut off in the writing belongs to a process that was not started.
+            match serde_json::from_slice(&std::fs::read(entry.path())?) {
+                Ok(mark) => drop(known.insert(entry.file_name().to_string_lossy().into_owned(), mark)),
+                Err(_) => std::fs::remove_file(entry.path())?,
+            }
+        }
+        let left = known.keys().cloned().collect();
+        Ok(Self { known: Mutex::new(known), folder: Some(folder), left })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Mark>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Before the process is started.
+    pub(super) fn keep(&self, exec: &str, mark: Mark) -> io::Result<()> {
+        if let Some(folder) = &self.folder {
+            std::fs::write(folder.join(exec), serde_json::to_vec(&mark)?)?;
+        }
+        self.lock().insert(exec.to_owned(), mark);
+        Ok(())
     }
 
     fn of(&self, exec: &str) -> Option<Mark> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(exec).cloned()
+        self.lock().get(exec).cloned()
     }
 
     fn forget(&self, exec: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(exec);
+        if let Some(file) = self.folder.as_ref().map(|folder| folder.join(exec)) {
+            // What stays costs one look at the next start.
+            let _ = std::fs::remove_file(file);
+        }
+        self.lock().remove(exec);
     }
 }
 
 impl Docker {
+    /// Keeps in this folder what tells the processes of terminals from others, so that [`Docker::end_left`] finds those that a service
+    /// which was killed has left. No other process may use the folder.
+    ///
+    /// # Errors
+    /// When it cannot be made or read.
+    pub fn with_marks_in(self, folder: PathBuf) -> io::Result<Self> {
+        Ok(Self { marks: Arc::new(Marks::of_folder(folder)?), ..self })
+    }
+
+    /// Ends the processes of terminals that were left by a service before this one.
+    ///
+    /// # Errors
+    /// When the engine is away: what was not ended is still known.
+    pub async fn end_left(&self) -> Result<()> {
+        for exec in &self.marks.left {
+            if let Some(mark) = self.marks.of(exec) {
+                self.end_exec(&mark.container, exec).await?;
+            }
+        }
+        Ok(())
+    }
+
     pub(super) async fn end_exec(&self, container: &str, exec: &str) -> Result<()> {
         let mark = self.marks.of(exec);
         // With its container the engine forgets it, and it is gone.

@@ -70,6 +70,35 @@ pub(super) const NETWORK: &[&str] = &[
     ": eof",
 ];
 
+/// How registries' refusals come back through the engine. Names of images stand in the same texts, and may be any of these words or numbers,
+/// but hold no blanks: a bare word is matched with the blank before it and the colon and blank behind it.
+pub(super) const TOO_MANY: &[&str] =
+    &[" toomanyrequests: ", "too many requests", "http status: 429", "http 429 response", "status code 429"];
+pub(super) const UNKNOWN_CALLER: &[&str] = &[
+    "no basic auth credentials",
+    " unauthorized: ",
+    // A status without a body.
+    " unauthorized\n",
+    "401 unauthorized",
+    "authentication required",
+    "authorization failed",
+    "incorrect username or password",
+    "http status: 401",
+    "http 401 response",
+    "status code 401",
+];
+pub(super) const DENIED: &[&str] = &[
+    " denied: ",
+    " forbidden: ",
+    " insufficient_scope: ",
+    "access to the resource is denied",
+    "403 forbidden",
+    "http status: 403",
+    "http 403 response",
+    "status code 403",
+];
+pub(super) const TLS: &[&str] = &[" x509: ", " tls: ", "server gave http response to https client"];
+
 /// How the engine (20.10) stumbles over an image that is being removed at the same moment.
 const VANISHING: &[&str] = &[
     "failed to get digest sha256:*no such file or directory",
@@ -110,15 +139,11 @@ const BUILD: &[Rule] = &[
         ErrorKind::User,
         &["no match for platform", "does not match the specified platform", "unknown operating system or architecture"],
     ),
-    passing("rate_limited", ErrorKind::Registry, &["toomanyrequests", "too many requests", "429"]),
+    passing("rate_limited", ErrorKind::Registry, TOO_MANY),
     // Our own words, which come back through the engine (`registry/refusal.rs`).
     rule("foreign_realm", ErrorKind::Auth, &["wants its credentials sent to"]),
     rule("base_image_not_found", ErrorKind::User, &["pull access denied", "manifest unknown", "manifest for*not found"]),
-    rule(
-        "registry_auth",
-        ErrorKind::Auth,
-        &["no basic auth credentials", "unauthorized", "authentication required", "authorization failed", "401"],
-    ),
+    rule("registry_auth", ErrorKind::Auth, UNKNOWN_CALLER),
     rule(
         "copy_source_missing",
         ErrorKind::User,
@@ -178,18 +203,14 @@ const BUILD: &[Rule] = &[
 ];
 
 const PUSH: &[Rule] = &[
-    passing("rate_limited", ErrorKind::Registry, &["toomanyrequests", "too many requests", "429"]),
-    rule(
-        "registry_auth",
-        ErrorKind::Auth,
-        &["no basic auth credentials", "unauthorized", "authentication required", "incorrect username or password", "401"],
-    ),
-    rule("push_denied", ErrorKind::Auth, &["denied", "forbidden", "insufficient_scope", "403"]),
+    passing("rate_limited", ErrorKind::Registry, TOO_MANY),
+    rule("registry_auth", ErrorKind::Auth, UNKNOWN_CALLER),
+    rule("push_denied", ErrorKind::Auth, DENIED),
     rule("image_missing", ErrorKind::Engine, &["an image does not exist locally", "no such image"]),
-    rule("registry_tls", ErrorKind::Registry, &["x509", "server gave http response to https client", "certificate"]),
+    rule("registry_tls", ErrorKind::Registry, TLS),
     passing("registry_unreachable", ErrorKind::Registry, NETWORK),
     passing("registry_unreachable", ErrorKind::Registry, &["broken pipe", "unexpected eof", "http: server closed"]),
-    passing("registry_error", ErrorKind::Registry, &["unexpected http status: 5", "blob upload", "unknown: "]),
+    passing("registry_error", ErrorKind::Registry, &["unexpected http status: 5", "blob upload", " unknown: "]),
     rule("disk_full", ErrorKind::Infra, &["no space left on device"]),
 ];
 
@@ -210,7 +231,8 @@ fn fits(text: &str, pattern: &str) -> bool {
 
 /// Makes an error of what the engine said; `status` is that of its answer, if it was one.
 pub(super) fn sort(doing: Doing, status: Option<u16>, message: &str) -> EngineError {
-    let text = message.to_lowercase();
+    // A blank at the beginning and for each line's end, for the rules ask for it before a word; the only end of a line is the last.
+    let text = format!(" {}\n", message.trim_end().to_lowercase().replace(['\n', '\t'], " "));
     let rules = match doing {
         Doing::Build { .. } => BUILD,
         Doing::Push => PUSH,

@@ -189,6 +189,7 @@ fn pushes() {
         Doing::Push,
         &[
             ("no basic auth credentials", "registry_auth", None),
+            ("unauthorized", "registry_auth", None),
             ("unauthorized: authentication required", "registry_auth", None),
             ("unauthorized: incorrect username or password", "registry_auth", None),
             ("denied: requested access to the resource is denied", "push_denied", None),
@@ -314,4 +315,56 @@ fn pulls() {
             ("failed to register layer: write /x: no space left on device", "disk_full", None),
         ],
     );
+}
+
+/// Names of images stand in the engine's texts; what they are called decides nothing.
+#[test]
+fn names_of_images_decide_nothing() {
+    for name in
+        ["403", "401", "429", "denied", "unauthorized", "forbidden", "toomanyrequests", "insufficient_scope", "x509", "tls"]
+    {
+        for image in [format!("127.0.0.1:1/{name}/{name}:{name}"), format!("127.0.0.1:1/app-{name}:1")] {
+            let path = image.split_once('/').expect("a path").1.rsplit_once(':').expect("a tag").0;
+            let refused = format!(
+                "Get \"http://127.0.0.1:1/v2/{path}/manifests/{name}\": dial tcp 127.0.0.1:1: connect: connection refused"
+            );
+            for (doing, code) in
+                [(Doing::Push, "registry_unreachable"), (Doing::Pull, "registry_unreachable"), (BUILD, "base_image_unavailable")]
+            {
+                assert_eq!(sort(doing, None, &refused).code, code, "{refused}");
+            }
+            let missing = format!("An image does not exist locally with the tag: {image}");
+            assert_eq!(sort(Doing::Push, None, &missing).code, "image_missing", "{missing}");
+            let none =
+                format!("failed to solve with frontend dockerfile.v0: failed to create LLB definition: {image}: not found");
+            assert_eq!(sort(BUILD, None, &none).code, "base_image_not_found", "{none}");
+            let down = format!("error pulling {image}: received unexpected HTTP status: 503 Service Unavailable");
+            assert_eq!(sort(Doing::Pull, None, &down).code, "registry_error", "{down}");
+        }
+    }
+}
+
+/// What registries say through the engine, wherever in the text it stands.
+#[test]
+fn refusals_are_known_by_their_shape() {
+    for (message, push, pull) in [
+        (
+            "errors:\ndenied: requested access to the resource is denied\nunauthorized: authentication required\n",
+            "registry_auth",
+            "registry_auth",
+        ),
+        ("received unexpected HTTP status: 403 Forbidden", "push_denied", "registry_auth"),
+        ("received unexpected HTTP status: 429 Too Many Requests", "rate_limited", "rate_limited"),
+        ("error parsing HTTP 401 response body: unexpected end of JSON input: \"\"", "registry_auth", "registry_auth"),
+        ("denied: permission_denied: write_package", "push_denied", "registry_auth"),
+        (
+            "toomanyrequests: You have reached your pull rate limit. You may increase the limit by authenticating and upgrading: https://www.docker.com/increase-rate-limit",
+            "rate_limited",
+            "rate_limited",
+        ),
+        ("Get \"https://r.example/v2/\": remote error: tls: bad certificate", "registry_tls", "registry_tls"),
+    ] {
+        assert_eq!(sort(Doing::Push, None, message).code, push, "{message}");
+        assert_eq!(sort(Doing::Pull, None, message).code, pull, "{message}");
+    }
 }

@@ -30,9 +30,9 @@ pub(super) struct ExecState {
 #[async_trait]
 impl Terminals for Docker {
     async fn exec(&self, container: &str, request: &ExecRequest) -> Result<Exec> {
-        let mark = Mark::new(request.user.clone());
+        let mark = Mark::new(container, request.user.clone());
         let id = self.make_exec(container, request, &mark).await?;
-        self.marks.keep(&id, mark);
+        self.marks.keep(&id, mark).map_err(|error| fault(format!("what ends the process could not be written down: {error}")))?;
         let unclaimed = Unclaimed { docker: self.clone(), container: container.to_owned(), exec: Some(id.clone()) };
         let exec = self.start_exec(id, request.tty).await?;
         if let Some((columns, rows)) = request.size.filter(|_| request.tty) {

@@ -102,7 +102,8 @@ mod tests {
     use secrecy::SecretString;
 
     use super::*;
-    use crate::engine::Token;
+    use crate::domain::RunImage;
+    use crate::engine::{Allowance, Token};
 
     struct NoTokens;
 
@@ -114,6 +115,10 @@ mod tests {
 
         async fn token(&self, _: &Credentials, _: &TokenWanted) -> crate::engine::Result<Token> {
             unreachable!("nobody asks for one")
+        }
+
+        async fn pulls_left(&self, _: &RunImage, _: Option<&Credentials>) -> crate::engine::Result<Option<Allowance>> {
+            unreachable!("nobody asks")
         }
     }
 

@@ -173,7 +173,6 @@ impl From<Listed> for ContainerSummary {
             command: one.command,
             state: state(&one.state),
             health: health(&one.status),
-            status: one.status,
             labels: known_labels(one.labels.unwrap_or_default()),
             ports: one.ports.unwrap_or_default().iter().filter_map(port).collect(),
             networks: one.network_settings.unwrap_or_default().networks.unwrap_or_default().into_keys().collect(),
@@ -220,15 +219,7 @@ pub(super) fn known_labels(mut labels: BTreeMap<String, String>) -> BTreeMap<Str
 }
 
 fn state(word: &str) -> ContainerState {
-    match word {
-        "created" => ContainerState::Created,
-        "running" => ContainerState::Running,
-        "paused" => ContainerState::Paused,
-        "restarting" => ContainerState::Restarting,
-        "removing" => ContainerState::Removing,
-        "exited" => ContainerState::Exited,
-        _ => ContainerState::Dead,
-    }
+    ContainerState::ALL.into_iter().find(|state| state.as_str() == word).unwrap_or(ContainerState::Dead)
 }
 
 fn health(status: &str) -> Option<Health> {

@@ -111,7 +111,7 @@ pub async fn run(State(app): State<App>, Extension(caller): Caller, request: Req
             Err(wrong) => return Err(app.apps.with_faults_of(caller, &fields, wrong).await),
         };
         let new = NewRun { id: Some(RunId::from(id)), registry, built_here: false };
-        Ok(accepted(&app.apps.run_once(caller, &fields, new).await?))
+        Ok(accepted(app, &app.apps.run_once(caller, &fields, new).await?))
     })
     .await
 }
@@ -144,7 +144,7 @@ async fn from_upload(app: &App, caller: &Principal, request: Request) -> Result<
         app.builds.submit(caller, id, draft).await?;
         let new = NewRun { id: Some(RunId::from(id)), registry: None, built_here: true };
         match app.apps.run_once(caller, &fields, new).await {
-            Ok(run) => Ok(accepted(&run)),
+            Ok(run) => Ok(accepted(app, &run)),
             Err(error) => Err(without_build(app, caller, id, error).await),
         }
     })

@@ -13,17 +13,6 @@ use crate::domain::quantity::{Bytes, Cpus};
 use crate::domain::{Protocol, Run, Timestamp};
 use crate::http::apps::SecretField;
 
-/// What the engine calls the states of containers.
-pub const STATES: [(ContainerState, &str); 7] = [
-    (ContainerState::Created, "created"),
-    (ContainerState::Running, "running"),
-    (ContainerState::Paused, "paused"),
-    (ContainerState::Restarting, "restarting"),
-    (ContainerState::Removing, "removing"),
-    (ContainerState::Exited, "exited"),
-    (ContainerState::Dead, "dead"),
-];
-
 /// A container in a list.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Container)]
@@ -39,8 +28,6 @@ pub struct ContainerView {
     image_id: String,
     #[schema(pattern = "^(created|running|paused|restarting|removing|exited|dead)$")]
     state: &'static str,
-    /// In the engine's words.
-    status: String,
     #[schema(pattern = "^(starting|healthy|unhealthy)$")]
     health: Option<&'static str>,
     ports: Vec<PortView>,
@@ -109,8 +96,7 @@ impl ContainerView {
             app: seen.app().map(str::to_owned),
             image: seen.image().to_owned(),
             image_id: summary.image_id.clone(),
-            state: state_name(summary.state),
-            status: summary.status.clone(),
+            state: summary.state.as_str(),
             health: summary.health.map(|health| match health {
                 Health::Starting => "starting",
                 Health::Healthy => "healthy",
@@ -130,10 +116,6 @@ impl ContainerView {
             run,
         }
     }
-}
-
-fn state_name(state: ContainerState) -> &'static str {
-    STATES.iter().find(|(one, _)| *one == state).map_or("unknown", |(_, name)| name)
 }
 
 #[derive(Serialize, ToSchema)]

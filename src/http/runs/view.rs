@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use crate::apps::spec;
 use crate::domain::{ErrorKind, Run, RunState, Timestamp};
+use crate::http::App;
 use crate::http::apps::ContainerFields;
 use crate::http::view::ErrorKindView;
 
@@ -23,6 +24,8 @@ pub struct RunView {
     /// `R` while it runs or is about to, `F` when it has finished.
     #[schema(pattern = "^[RF]$")]
     status: &'static str,
+    /// The engine does not answer now: this is what was known last, and may not be so any more.
+    stale: bool,
     exit_code: Option<i64>,
     oom_killed: bool,
     /// The engine's id of the container, for `/api/v1/containers/{container}` and for Docker's own tools; stays in the history.
@@ -30,7 +33,7 @@ pub struct RunView {
     container_name: String,
     /// Whether the container was there and is not any more.
     container_removed: bool,
-    /// How often the engine has started it again.
+    /// How often it was started again by the engine, or at the engine, since somebody had it started.
     restarts: u64,
     error: Option<RunErrorView>,
     /// With its digest, where the registry told one.
@@ -101,9 +104,9 @@ pub struct RunPage {
 
 impl RunView {
     #[must_use]
-    pub fn of(run: &Run) -> Self {
+    pub fn of(app: &App, run: &Run) -> Self {
         let own = format!("/api/v1/runs/{}", run.id);
-        let there = run.container.as_ref().filter(|_| !run.removed);
+        let (stale, there) = (app.apps.is_stale(run), run.container.as_ref().filter(|_| !run.removed));
         let app = run.app.as_ref();
         Self {
             id: run.id.to_string(),
@@ -111,6 +114,7 @@ impl RunView {
             app: app.map(|app| RunAppView { id: app.id.to_string(), name: app.name.to_string(), generation: app.generation }),
             state: run.state,
             status: run.state.letter(),
+            stale,
             exit_code: run.exit_code,
             oom_killed: run.oom_killed,
             container: run.container.clone(),

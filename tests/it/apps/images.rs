@@ -117,7 +117,7 @@ async fn a_pull_for_many_runs_is_one() {
         assert_eq!(over["state"], "exited", "{over}");
         assert!(word(&over["image"]).contains("@sha256:"), "{over}");
         let log = harbor.run_log(&ada, run).await;
-        assert!(log.contains("Pull complete") && log.contains("has pulled"), "{log}");
+        assert!(log.contains("Pulling from") && log.contains("has pulled"), "{log}");
     }
     assert_eq!(
         gate.requests("POST ").iter().filter(|line| line.contains("/images/create?")).count(),

@@ -24,7 +24,7 @@ async fn make_one(harbor: &Harbor, like: &Run) {
     let image = like.image_id.clone().expect("an image");
     let run = Run { id, name: name.clone(), container: None, ..like.clone() };
     harbor.store.commit(&[Write::put(Kind::Run, id.to_string(), &run.owner, Expect::Absent, &run)]).await.expect("written");
-    let labels = [(INSTALLATION, harbor.config.installation()), (OWNER, run.owner.to_string()), (RUN, id.to_string())];
+    let labels = [(INSTALLATION, harbor.installation.clone()), (OWNER, run.owner.to_string()), (RUN, id.to_string())];
     let request = CreateContainer {
         name,
         image,

@@ -108,7 +108,7 @@ async fn things_go_with_their_account_or_to_an_heir(backend: Backend) {
     harbor.done(&chief, Method::DELETE, "/api/v1/users/ada?objects=delete", Value::Null).await;
     assert_eq!(docker(&["ps", "-aq", "--filter", &format!("id={}", word(&run["container"]))]), "");
     assert_eq!(docker(&["volume", "ls", "-q", "--filter", &format!("name={}", word(&volume["engine_name"]))]), "");
-    let ours = format!("label=dockwright.installation={}", harbor.config.installation());
+    let ours = format!("label=dockwright.installation={}", harbor.installation);
     assert_eq!(docker(&["network", "ls", "-q", "--filter", &ours, "--filter", "label=dockwright.owner=ada"]), "");
     let again = harbor.user("ada").await;
     for list in ["apps", "runs", "containers", "volumes", "networks", "images"] {
@@ -180,7 +180,7 @@ async fn containers_of_others_on_the_engine_are_seen_by_admins_and_touched_by_no
     let ada = harbor.user("ada").await;
     let name = unique("foreign");
     let foreign = Foreign(name.clone());
-    let label = format!("dockwright.installation={}", harbor.config.installation());
+    let label = format!("dockwright.installation={}", harbor.installation);
     // One that claims to be ada's, by labels that anybody with the engine can write.
     docker(&[
         "run",
@@ -191,6 +191,9 @@ async fn containers_of_others_on_the_engine_are_seen_by_admins_and_touched_by_no
         "none",
         "--label",
         "dockwright.owner=ada",
+        // Our mark alone, as an image may bring it along, makes nothing ours.
+        "--label",
+        &label,
         "busybox",
         "sh",
         "-c",
@@ -206,6 +209,8 @@ async fn containers_of_others_on_the_engine_are_seen_by_admins_and_touched_by_no
         "none",
         "--label",
         &label,
+        "--label",
+        &format!("dockwright.run={}", uuid::Uuid::now_v7()),
         "--label",
         "dockwright.owner=ada",
         "busybox",

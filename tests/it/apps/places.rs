@@ -138,7 +138,7 @@ async fn a_container_that_was_made_at_the_same_moment_is_the_runs_own() {
     let ada = harbor.user("ada").await;
     let run = harbor.run(&ada, json!({"command": ["true"], "network": "none"})).await;
     gate.reached().await;
-    let labels = [(INSTALLATION, harbor.config.installation()), (OWNER, "ada".to_owned()), (RUN, id(&run).to_owned())];
+    let labels = [(INSTALLATION, harbor.installation.clone()), (OWNER, "ada".to_owned()), (RUN, id(&run).to_owned())];
     let labels = labels.map(|(key, value)| format!("--label={key}={value}"));
     let name = format!("--name={}", word(&run["container_name"]));
     let mut create = vec!["create", &name, "--network=none"];

@@ -40,7 +40,7 @@ async fn changes_are_told_to_their_owner(backend: Backend) {
     let run = harbor.start_app(&ada, "hers").await;
     let run = harbor.runs(&ada, &run).await;
     let container = word(&run["container"]);
-    let told = read_until(&mut hers, "\"state\":\"running\",\"status\":\"Up").await;
+    let told = read_until(&mut hers, "\"state\":\"running\",\"health\"").await;
     for (event, of) in [("app", id(&app)), ("run", id(&run)), ("container", container)] {
         let one = told.split("\n\n").find(|one| one.contains(&format!("event: {event}\n")) && one.contains(of));
         assert!(one.is_some(), "no {event} {of}: {told}");

@@ -1,11 +1,8 @@
 //! The commands that speak to a running service.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use serde_json::Value;
-
+use super::person::{Ended, run};
 use crate::support::process::Process;
 use crate::support::{private_registry, redis_url, unique};
 
@@ -16,29 +13,6 @@ struct Operator {
     data: tempfile::TempDir,
     url: String,
     service: Process,
-}
-
-/// How a command ended.
-struct Ended {
-    out: String,
-    err: String,
-    code: i32,
-}
-
-impl Ended {
-    fn well(self) -> Self {
-        assert_eq!(self.code, 0, "{}{}", self.out, self.err);
-        self
-    }
-
-    /// Refused, with these words.
-    fn refused(&self, words: &str) {
-        assert!(self.code == 1 && self.err.contains(words), "{} {}{}", self.code, self.out, self.err);
-    }
-
-    fn json(self) -> Value {
-        serde_json::from_str(&self.well().out).expect("JSON alone")
-    }
 }
 
 impl Operator {
@@ -71,20 +45,6 @@ impl Operator {
         let args: Vec<&str> = ["--url", &self.url, "--token-file", token].into_iter().chain(line.split(' ')).collect();
         run(&args, input)
     }
-}
-
-fn run(args: &[&str], input: &str) -> Ended {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dockwright"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("DOCKWRIGHT_")) {
-        command.env_remove(name);
-    }
-    let command = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("the binary runs");
-    // A command that wants no input may have ended already.
-    let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
-    let output = child.wait_with_output().expect("ends");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-    Ended { out: text(output.stdout), err: text(output.stderr), code: output.status.code().expect("no signal") }
 }
 
 fn accounts_from_the_first_to_the_last(store: &[&str]) {

@@ -170,6 +170,27 @@ async fn abandoned(docker: &Docker, id: &str, token: &str) -> String {
 }
 
 #[tokio::test]
+async fn what_a_killed_service_has_left_is_ended_by_the_next() {
+    let own = Own::new().await;
+    let id = own.shell("sleep 1000").await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let service = || super::docker().with_marks_in(folder.path().to_owned()).expect("a folder");
+    let (left, ended, new) = (unique("left"), unique("ended"), unique("new"));
+    let killed = service();
+    abandoned(&killed, &id, &left).await;
+    let exec = abandoned(&killed, &id, &ended).await;
+    killed.end(&id, &exec).await.expect("ends");
+    drop(killed);
+    let next = service();
+    let exec = abandoned(&next, &id, &new).await;
+    next.end_left().await.expect("ends");
+    assert_eq!(processes(&id, &format!(": {left}")), 0, "{}", cli(&["top", &id, "-eo", "pid,args"]));
+    assert!(processes(&id, &format!(": {new}")) >= 4, "its own goes on");
+    next.end(&id, &exec).await.expect("ends");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0, "nothing is left to do");
+}
+
+#[tokio::test]
 async fn an_abandoned_terminal_ends_with_all_it_has_started() {
     let own = Own::new().await;
     let id = own.shell("sleep 1000").await;

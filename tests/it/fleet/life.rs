@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dockwright::apps::Deed;
-use dockwright::domain::{Quota, RunState};
+use dockwright::domain::{Quota, RunId, RunState};
 use dockwright::engine::containers::Containers;
 use dockwright::error::Error;
 use dockwright::fleet::{Whose, sweep_once};
@@ -66,7 +66,7 @@ async fn what_somebody_does_at_the_engine_is_told() {
     let node = Node::start(Backend::Sqlite).await;
     let run = node.run(json!({"command": ["sleep", "300"]})).await;
     let container = node.comes_to(run.id, RunState::Running).await.container.expect("it has a container");
-    docker().stop(&container, Duration::ZERO).await.expect("stopped");
+    docker().stop(&container, Duration::from_secs(10)).await.expect("stopped");
     let ended = node.comes_to(run.id, RunState::Exited).await;
     assert_eq!(ended.exit_code, Some(143), "SIGTERM");
     docker().start(&container).await.expect("started");
@@ -150,7 +150,8 @@ async fn a_container_of_ours_without_a_record_goes() {
     let run = node.run(json!({"command": ["sleep", "300"]})).await;
     let run = node.comes_to(run.id, RunState::Running).await;
     let stranger = std::process::Command::new("docker")
-        .args(["run", "-d", "--label", &format!("dockwright.installation={}", node.installation()), "busybox", "sleep", "300"])
+        .args(["run", "-d", "--label", &format!("dockwright.installation={}", node.installation())])
+        .args(["--label", &format!("dockwright.run={}", RunId::new()), "busybox", "sleep", "300"])
         .output()
         .expect("the docker client");
     let stranger = String::from_utf8(stranger.stdout).expect("text").trim().to_owned();

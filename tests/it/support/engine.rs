@@ -72,6 +72,17 @@ impl OwnEngine {
         command
     }
 
+    /// Sends it a signal by name (`-STOP`).
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.as_ref().expect("it runs").id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
+    }
+
+    /// Where it keeps its containers and volumes.
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
     /// SIGTERM, and waits for its end.
     pub fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {

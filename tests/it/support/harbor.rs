@@ -51,7 +51,7 @@ pub async fn harbor(backend: Backend) -> Harbor {
 
 pub async fn harbor_with(backend: Backend, change: impl FnOnce(&mut Settings)) -> Harbor {
     let service = start_with(backend, change).await;
-    let harbor = Harbor { _swept: Swept(service.config.installation()), service };
+    let harbor = Harbor { _swept: Swept(service.installation.clone()), service };
     harbor.sees_the_engine().await;
     harbor
 }

@@ -6,6 +6,7 @@ pub mod container;
 pub mod engine;
 pub mod gate;
 pub mod harbor;
+pub mod installed;
 pub mod process;
 pub mod redis;
 pub mod service;

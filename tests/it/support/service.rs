@@ -29,6 +29,7 @@ pub struct Running {
     pub store: Store,
     pub token: String,
     pub config: Config,
+    pub installation: String,
     stop: CancellationToken,
     task: Option<tokio::task::JoinHandle<()>>,
     // Kept so that it lives as long as the service.
@@ -70,14 +71,14 @@ pub async fn start_with(backend: Backend, change: impl FnOnce(&mut Settings)) ->
 /// Starts on settings and a folder that the caller keeps.
 pub async fn start_on(config: Config) -> Running {
     let service = Service::open(config.clone()).await.expect("the service opens");
-    let store = service.store().clone();
+    let (store, installation) = (service.store().clone(), service.installation().to_owned());
     let token = std::fs::read_to_string(config.data_dir.join("admin-token")).expect("the admin's token").trim().to_owned();
     let listener = dockwright::http::listen(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
     let address = listener.local_addr().expect("an address");
     let stop = CancellationToken::new();
     let ended = stop.clone();
     let task = tokio::spawn(async move { service.run(Some(listener), ended).await.expect("the service runs") });
-    Running { address, store, token, config, stop, task: Some(task), _data: None }
+    Running { address, store, token, config, installation, stop, task: Some(task), _data: None }
 }
 
 impl Drop for Running {
