@@ -12,6 +12,7 @@ pub mod image_config;
 mod ledger;
 mod pass;
 pub mod request;
+pub mod terminals;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
