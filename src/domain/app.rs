@@ -172,7 +172,7 @@ impl Run {
             return;
         }
         self.restarts += match restarts.checked_sub(self.engine_restarts) {
-            // Counted before the process was started, or started by hand.
+            // Started by hand.
             Some(0) => 1,
             Some(more) => more,
             // The engine has begun to count anew.

@@ -164,6 +164,7 @@ pub struct ContainerDetails {
     /// When its process last started and ended; none when it never did.
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
+    /// How often the engine has started it again by itself.
     pub restarts: u64,
     /// The last words of its healthcheck, the newest last: exit code and output.
     pub health_log: Vec<(i64, String)>,

@@ -245,7 +245,7 @@ impl Fleet {
                 let stop = run.stop_requested;
                 run.runs(at);
                 run.stop_requested = stop;
-                (run.restarts, run.engine_restarts) = (0, restarts);
+                (run.restarts, run.engine_restarts) = (restarts, restarts);
             }
             Ok(())
         };

@@ -95,6 +95,8 @@ struct InspectedState {
     started_at: String,
     #[serde(default)]
     finished_at: String,
+    #[serde(default)]
+    restarting: bool,
     health: Option<InspectedHealth>,
 }
 
@@ -195,7 +197,8 @@ fn details(inspected: Inspected, summary: ContainerSummary, sizes: bool) -> Cont
         error: state.error,
         started_at: happened(&state.started_at),
         finished_at: happened(&state.finished_at),
-        restarts: restart_count,
+        // The engine counts a restart when it decides on it, a while before it begins.
+        restarts: restart_count.saturating_sub(u64::from(state.restarting)),
         health_log: log.into_iter().map(|one| (one.exit_code, one.output)).collect(),
         tty: config.tty,
         env_names: config.env.unwrap_or_default().into_iter().map(name_of).collect(),
