@@ -113,6 +113,9 @@ impl FromStr for ImageRef {
             let path = name.split_once('/').map_or(name, |(_, path)| path);
             if path.bytes().any(|b| b.is_ascii_uppercase()) { InvalidImageRef::UpperCase } else { InvalidImageRef::Format }
         })?;
+        if reference.repository().bytes().any(|b| b.is_ascii_uppercase()) {
+            return Err(InvalidImageRef::UpperCase);
+        }
         if reference.registry().eq_ignore_ascii_case(LOCAL_HOST) {
             return Err(InvalidImageRef::Reserved);
         }
@@ -185,6 +188,7 @@ mod tests {
             (&*"a".repeat(256), E::TooLong),
             ("app@sha256:aa", E::HasDigest),
             ("127.0.0.1:5000/Team/app", E::UpperCase),
+            ("TEAM/app", E::UpperCase),
             ("127.0.0.1:5000/app:", E::Tag(String::new())),
             ("app:-x", E::Tag("-x".into())),
             ("app:a b", E::Tag("a b".into())),
