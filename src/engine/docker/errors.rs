@@ -128,7 +128,12 @@ const BUILD: &[Rule] = &[
     passing(
         "engine_error",
         ErrorKind::Engine,
-        &["failed to create endpoint*on network", "could not find bridge", "failed to update store for object type"],
+        &[
+            "failed to create endpoint*on network",
+            "could not find bridge",
+            "failed to update store for object type",
+            "error creating overlay mount to*invalid argument",
+        ],
     ),
     // Seen when the last tag of the same image was removed while this build was being exported.
     passing(VANISHED, ErrorKind::Engine, VANISHING),

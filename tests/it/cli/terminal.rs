@@ -43,12 +43,17 @@ async fn a_shell_is_at_this_terminal() {
     terminal.clear();
     terminal.send("echo be''gun; cat\n");
     terminal.until("begun");
+    // A key that comes before the program has the terminal is the shell's.
+    terminal.send("here\n");
+    terminal.until("here\r\nhere\r\n");
     terminal.send("\u{3}");
     terminal.until("^C");
     terminal.send("echo cat-ended-$?\n");
     terminal.until("cat-ended-130\r\n");
     terminal.send("echo be''gun-too; cat\n");
     terminal.until("begun-too");
+    terminal.send("there\n");
+    terminal.until("there\r\nthere\r\n");
     terminal.send("\u{1a}");
     terminal.until("Stopped");
     terminal.send("echo grüße-✓\n");
