@@ -1,5 +1,6 @@
 //! What must be secret is found nowhere, and what is sealed for one owner does not open for another.
 
+use dockwright::config::Settings;
 use dockwright::domain::{Owner, Replay, Scope, StoredRegistry};
 use dockwright::store::objects::{Expect, Kind, Write};
 use redis::{Commands, Connection};
@@ -163,14 +164,12 @@ async fn leaves_no_trace(store: &[&str], redis: Option<&RedisServer>) {
     let data = tempfile::tempdir().expect("a folder");
     let mut args = vec!["serve", "--listen", "127.0.0.1:0", "--log-level", "trace", "--keep-hot-log", "1h"];
     args.extend(store);
+    let settings = Settings { data_dir: Some(data.path().to_owned()), store: redis.map(RedisServer::url), ..Settings::default() };
+    let _swept = Swept::of(settings).await;
     let mut process = Process::start(&args, data.path());
     let address = tokio::task::block_in_place(|| process.address());
     let admin = std::fs::read_to_string(data.path().join("admin-token")).expect("a token").trim().to_owned();
     let api = Spoken { base: format!("http://{address}"), http: reqwest::Client::new() };
-    let _swept = Swept(match redis {
-        Some(redis) => format!("{} dockwright", redis.url()),
-        None => data.path().display().to_string(),
-    });
     let all = use_secrets(&api, &admin).await;
     for path in ["/api/v1/audit?limit=200", "/api/v1/users", "/api/v1/tokens", "/api/v1/registries", "/api/v1/builds"] {
         let told = api.done(api.to(Method::GET, path).bearer_auth(&admin)).await;

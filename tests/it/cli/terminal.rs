@@ -12,6 +12,7 @@ use crate::support::harbor::{Harbor, Swept, harbor};
 use crate::support::process::Process;
 use crate::support::service::{Backend, docker};
 use crate::support::watch;
+use dockwright::config::Settings;
 
 const SLEEP: &str = "exec sleep 100000";
 
@@ -104,7 +105,7 @@ async fn whatever_ends_it_the_terminal_is_as_it_was() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_goes_away_is_told_and_the_terminal_is_as_it_was() {
     let data = tempfile::tempdir().expect("a folder");
-    let _swept = Swept(data.path().display().to_string());
+    let _swept = Swept::of(Settings { data_dir: Some(data.path().to_owned()), ..Settings::default() }).await;
     let mut service = Process::start(&["serve", "--listen", "127.0.0.1:0"], data.path());
     let url = format!("http://{}", service.address());
     let token = std::fs::read_to_string(data.path().join("admin-token")).expect("a token");

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use dockwright::config::Settings;
+use dockwright::wiring::Service;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -27,6 +28,14 @@ impl Deref for Harbor {
 
 /// Removes what carries the label of one installation.
 pub struct Swept(pub String);
+
+impl Swept {
+    /// What a service will make that is yet to be started on these settings: the installation is made now.
+    pub async fn of(settings: Settings) -> Self {
+        let first = Service::open(settings.resolve(None).expect("valid settings")).await.expect("the service opens");
+        Self(first.installation().to_owned())
+    }
+}
 
 impl Drop for Swept {
     fn drop(&mut self) {

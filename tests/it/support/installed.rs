@@ -4,7 +4,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use dockwright::config::Settings;
-use dockwright::wiring::Service;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -17,11 +16,10 @@ pub struct Installed {
     process: Option<Process>,
     settings: Settings,
     engine: Option<String>,
-    installation: String,
     base: String,
     token: String,
     data: tempfile::TempDir,
-    _swept: Swept,
+    swept: Swept,
 }
 
 impl Installed {
@@ -29,13 +27,9 @@ impl Installed {
     pub async fn start(backend: Backend, engine: Option<String>) -> Self {
         let data = tempfile::tempdir().expect("a folder");
         let settings = settings(backend, data.path().to_owned());
-        // Made at the first start, which this is.
-        let first = Service::open(settings.clone().resolve(None).expect("valid settings")).await.expect("the service opens");
-        let installation = first.installation().to_owned();
-        drop(first);
-        let _swept = Swept(installation.clone());
+        let swept = Swept::of(settings.clone()).await;
         let (base, token) = (String::new(), String::new());
-        let mut one = Self { process: None, settings, engine, installation, base, token, data, _swept };
+        let mut one = Self { process: None, settings, engine, base, token, data, swept };
         one.start_again().await;
         one
     }
@@ -69,7 +63,7 @@ impl Installed {
 
     /// Engine ids of its containers at the machine's engine.
     pub fn containers(&self) -> Vec<String> {
-        let ours = format!("label=dockwright.installation={}", self.installation);
+        let ours = format!("label=dockwright.installation={}", self.swept.0);
         docker(&["ps", "-aq", "--no-trunc", "--filter", &ours]).lines().map(str::to_owned).collect()
     }
 
