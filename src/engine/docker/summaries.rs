@@ -103,6 +103,8 @@ struct InspectedState {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct InspectedHealth {
+    #[serde(default)]
+    status: String,
     log: Option<Vec<HealthResult>>,
 }
 
@@ -188,10 +190,12 @@ impl From<Listed> for ContainerSummary {
 fn details(inspected: Inspected, summary: ContainerSummary, sizes: bool) -> ContainerDetails {
     let Inspected { state, restart_count, config, size_rw, size_root_fs, network_settings, .. } = inspected;
     let bytes = |size: Option<i64>| size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
+    // Of the same look as the log of its checks.
+    let health = state.health.as_ref().and_then(|health| health_named(&health.status));
     let log = state.health.and_then(|health| health.log).unwrap_or_default();
     let address = |value: &Value| value["IPAddress"].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     ContainerDetails {
-        summary,
+        summary: ContainerSummary { health, ..summary },
         exit_code: state.exit_code,
         oom_killed: state.oom_killed,
         error: state.error,
@@ -223,6 +227,11 @@ pub(super) fn known_labels(mut labels: BTreeMap<String, String>) -> BTreeMap<Str
 
 fn state(word: &str) -> ContainerState {
     ContainerState::ALL.into_iter().find(|state| state.as_str() == word).unwrap_or(ContainerState::Dead)
+}
+
+fn health_named(word: &str) -> Option<Health> {
+    let known = [("healthy", Health::Healthy), ("unhealthy", Health::Unhealthy), ("starting", Health::Starting)];
+    known.into_iter().find(|(known, _)| *known == word).map(|(_, health)| health)
 }
 
 fn health(status: &str) -> Option<Health> {

@@ -145,5 +145,13 @@ async fn what_a_container_says_of_its_health_is_shown() {
     docker(&["exec", word(&run["container"]), "touch", "/tmp/well"]);
     becomes("healthy").await;
     // The list has it from the events.
-    assert_eq!(harbor.read(&ada, "/api/v1/containers").await["items"][0]["health"], "healthy");
+    let listed = async || harbor.read(&ada, "/api/v1/containers").await["items"][0]["health"] == "healthy";
+    let mut look = tokio::time::interval(std::time::Duration::from_millis(100));
+    for _ in 0..100 {
+        look.tick().await;
+        if listed().await {
+            return;
+        }
+    }
+    panic!("never in the list");
 }
