@@ -85,6 +85,7 @@ struct Inspected {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct InspectedState {
+    status: String,
     #[serde(default)]
     exit_code: i64,
     #[serde(rename = "OOMKilled", default)]
@@ -137,7 +138,7 @@ impl Docker {
         let uri = format!("/containers/{}/json?size={}", part(id), sizes);
         let Some(mut inspected) = self.find::<Inspected>(&uri).await? else { return Ok(None) };
         let Some(summary) = self.summaries(Some(&inspected.id)).await?.pop() else { return Ok(None) };
-        if inspected.state.error.is_empty() && summary.state == ContainerState::Exited {
+        if inspected.state.error.is_empty() && state(&inspected.state.status) == ContainerState::Exited {
             inspected.state.error = self.word_of_init(&inspected).await;
         }
         Ok(Some(details(inspected, summary, sizes)))
@@ -187,15 +188,16 @@ impl From<Listed> for ContainerSummary {
     }
 }
 
+/// State, health and how it ended are of one look: what the list tells is from a moment later.
 fn details(inspected: Inspected, summary: ContainerSummary, sizes: bool) -> ContainerDetails {
+    let now = state(&inspected.state.status);
     let Inspected { state, restart_count, config, size_rw, size_root_fs, network_settings, .. } = inspected;
     let bytes = |size: Option<i64>| size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
-    // Of the same look as the log of its checks.
     let health = state.health.as_ref().and_then(|health| health_named(&health.status));
     let log = state.health.and_then(|health| health.log).unwrap_or_default();
     let address = |value: &Value| value["IPAddress"].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     ContainerDetails {
-        summary: ContainerSummary { health, ..summary },
+        summary: ContainerSummary { state: now, health, ..summary },
         exit_code: state.exit_code,
         oom_killed: state.oom_killed,
         error: state.error,
