@@ -67,6 +67,7 @@ pub struct EngineInfo {
 }
 
 /// Everything that the engine is told about a build.
+#[derive(Clone)]
 pub struct BuildRequest {
     pub id: BuildId,
     /// Path inside the context.

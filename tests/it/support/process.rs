@@ -91,5 +91,9 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            self.seen.extend(self.lines.iter());
+            eprintln!("what the process logged:\n{}", self.seen.join("\n"));
+        }
     }
 }
