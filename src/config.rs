@@ -9,9 +9,10 @@ use anyhow::{Context, bail};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::limits;
 use crate::domain::quantity::{Bytes, Cpus, Span};
+use crate::egress::Outlet;
 
+mod checks;
 mod values;
 
 pub use values::{Network, PortRange, StoreUrl};
@@ -72,6 +73,9 @@ pub struct Settings {
     /// How long running builds may go on after a stop was asked for; then they are handed back [default: 30s]
     #[arg(long, env = "DOCKWRIGHT_DRAIN", value_name = "TIME")]
     pub drain: Option<Span>,
+    /// Hosts, addresses or networks of this machine's surroundings that git sources and webhooks may go to [default: none]
+    #[arg(long = "allow-egress", env = "DOCKWRIGHT_ALLOW_EGRESS", value_name = "HOST|ADDRESS|NETWORK", value_delimiter = ',')]
+    pub allow_egress: Option<Vec<Outlet>>,
     /// A registry that does not move a push for this long is given up [default: 60s]
     #[arg(long, env = "DOCKWRIGHT_PUSH_STALL", value_name = "TIME")]
     pub push_stall: Option<Span>,
@@ -192,6 +196,7 @@ pub struct Config {
     pub max_log: Bytes,
     pub lease: Span,
     pub drain: Span,
+    pub allow_egress: Vec<Outlet>,
     pub push_stall: Span,
     pub host_credentials: bool,
     pub key_file: PathBuf,
@@ -257,6 +262,7 @@ impl Settings {
             max_log: pick!(max_log, Bytes(16 << 20)),
             lease: pick!(lease, Span(Duration::from_secs(15))),
             drain: pick!(drain, Span(Duration::from_secs(30))),
+            allow_egress: pick!(allow_egress, Vec::new()),
             push_stall: pick!(push_stall, Span(Duration::from_secs(60))),
             host_credentials: pick!(host_credentials, false),
             key_file: self.key_file.or(file.key_file).unwrap_or_else(|| data_dir.join("key")),
@@ -283,58 +289,6 @@ impl Settings {
         };
         config.check()?;
         Ok(config)
-    }
-}
-
-impl Config {
-    fn check(&self) -> anyhow::Result<()> {
-        if self.workers == 0 {
-            bail!("workers: must be at least 1");
-        }
-        if self.keep_runs == 0 {
-            bail!("keep_runs: must be at least 1");
-        }
-        if self.role != Role::All && matches!(self.store, StoreUrl::Sqlite) {
-            bail!(
-                "role: api and worker share a store, and the embedded one serves a single process; set store to a redis:// URL"
-            );
-        }
-        if self.lease.0 < Duration::from_secs(1) {
-            bail!("lease: must be at least 1s");
-        }
-        if self.tls_cert.is_some() != self.tls_key.is_some() {
-            bail!("tls_cert, tls_key: one goes with the other");
-        }
-        if self.build_timeout.0 > self.max_build_timeout.0 {
-            bail!("build_timeout: is longer than max_build_timeout");
-        }
-        self.check_containers()
-    }
-
-    fn check_containers(&self) -> anyhow::Result<()> {
-        if self.container_memory < Bytes(limits::LEAST_MEMORY_BYTES) {
-            bail!("container_memory: must be at least {}", Bytes(limits::LEAST_MEMORY_BYTES));
-        }
-        if self.container_memory > self.max_container_memory {
-            bail!("container_memory: is more than max_container_memory");
-        }
-        if self.container_cpus > self.max_container_cpus {
-            bail!("container_cpus: is more than max_container_cpus");
-        }
-        if self.container_cpus < Cpus(limits::LEAST_MILLI_CPUS) {
-            bail!("container_cpus: must be at least {}", Cpus(limits::LEAST_MILLI_CPUS));
-        }
-        if self.max_container_pids == 0 {
-            bail!("max_container_pids: must be at least 1");
-        }
-        let plain = |root: &PathBuf| {
-            let named = root.components().skip(1).all(|part| matches!(part, std::path::Component::Normal(_)));
-            root.is_absolute() && named && root.parent().is_some()
-        };
-        match self.bind_roots.iter().find(|root| !plain(root)) {
-            Some(root) => bail!("bind_roots: {} must be absolute, without .., and not /", root.display()),
-            None => Ok(()),
-        }
     }
 }
 

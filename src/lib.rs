@@ -14,6 +14,7 @@ pub mod client;
 pub mod config;
 pub mod context;
 pub mod domain;
+pub mod egress;
 pub mod engine;
 pub mod error;
 pub mod fleet;

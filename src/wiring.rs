@@ -1,35 +1,39 @@
 //! The composition root: the only place that names every concrete part.
 
-use std::path::Path;
+mod folder;
+mod rules;
+
 use std::sync::Arc;
 
 use anyhow::Context;
-use async_trait::async_trait;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accounts::Accounts;
 use crate::apps::Apps;
-use crate::apps::spec::SpecRules;
 use crate::audit::Audit;
 use crate::auth::{Authenticator, FirstAdmin, ensure_admin, ensure_installation};
-use crate::builds::{Builds, Policy, RemoteRemoval, RemoteTags};
+use crate::builds::{Builds, Policy};
 use crate::config::{Config, StoreUrl};
 use crate::context::storage::ContextStorage;
-use crate::domain::{Credentials, Digest, ImageRef};
 use crate::engine::docker::Docker;
 use crate::engine::{ContainerEngine, Ledger};
 use crate::fleet::{Fleet, FleetSettings};
 use crate::http::{App, Guard, ServerLimits};
 use crate::janitor::{Janitor, NodeParts, OrphanAges};
-use crate::registry::{Publisher, PushPolicy, RegistryClient, RemoteDelete, Timeouts};
+use crate::registry::{Publisher, PushPolicy, RegistryClient, Timeouts};
 use crate::store::Store;
 use crate::store::redis::RedisStore;
 use crate::store::sqlite::SqliteStore;
 use crate::vault::Vault;
 use crate::worker::{Parts, Worker, WorkerSettings};
 use crate::{fleet, http, janitor};
+
+pub use folder::check_folder;
+use folder::{claim_folder, make_private};
+use rules::Registries;
+pub use rules::{egress, spec_rules};
 
 /// The service, put together and not yet running.
 pub struct Service {
@@ -76,56 +80,6 @@ pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
         StoreUrl::Sqlite => Store::Sqlite(SqliteStore::open(&database(config))?),
         StoreUrl::Redis(url) => Store::Redis(RedisStore::connect(url, &config.store_prefix)?),
     })
-}
-
-/// The folder holds uploads and logs of all owners: nobody else on the machine may look in.
-fn make_private(dir: &std::path::Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
-}
-
-/// The file in the data folder that names the store which the folder belongs to.
-const BELONGS: &str = "store";
-
-/// What the data folder's uploads, logs and images have their records in. Not where that is: a Redis server has many names.
-fn belongs(config: &Config) -> String {
-    match config.store {
-        StoreUrl::Sqlite => "sqlite".into(),
-        StoreUrl::Redis(_) => format!("redis {}", config.store_prefix),
-    }
-}
-
-/// Whether the data folder is this store's. With another store's, the janitor would find no record of anything in it and
-/// clean it all away.
-///
-/// # Errors
-/// When it is another's, with what to do.
-pub fn check_folder(config: &Config) -> anyhow::Result<()> {
-    let file = config.data_dir.join(BELONGS);
-    let mine = belongs(config);
-    let whose = match std::fs::read_to_string(&file) {
-        Ok(text) => text.trim().to_owned(),
-        Err(_) if database(config).exists() => "sqlite".into(),
-        Err(_) => return Ok(()),
-    };
-    anyhow::ensure!(
-        whose == mine,
-        "the data folder {} belongs to the store {whose:?}, and this one is {mine:?}: choose another folder with --data-dir",
-        config.data_dir.display()
-    );
-    Ok(())
-}
-
-fn claim_folder(config: &Config) -> anyhow::Result<()> {
-    use std::io::Write;
-    // Whole before it gets its name: of several processes that start together, all read the same.
-    let mut file = tempfile::NamedTempFile::new_in(&config.data_dir)?;
-    writeln!(file, "{}", belongs(config))?;
-    match file.persist_noclobber(config.data_dir.join(BELONGS)) {
-        Err(e) if e.error.kind() != std::io::ErrorKind::AlreadyExists => return Err(e.error.into()),
-        _ => {}
-    }
-    check_folder(config)
 }
 
 /// The key that seals credentials.
@@ -338,45 +292,5 @@ async fn end_left_terminals(engine: Arc<Docker>, stop: CancellationToken) {
     while let Err(error) = engine.end_left().await {
         tracing::debug!(%error, "the processes of terminals that were left are not ended yet");
         tokio::select! { () = tokio::time::sleep(LEFT_AGAIN) => {} () = stop.cancelled() => return }
-    }
-}
-
-/// The registries, for deletes that take the tags along.
-struct Registries(Arc<RegistryClient>);
-
-#[async_trait]
-impl RemoteTags for Registries {
-    async fn remove(&self, image: &ImageRef, digest: &Digest, credentials: Option<&Credentials>) -> RemoteRemoval {
-        let (outcome, error) = match self.0.delete(image, digest, credentials).await {
-            Ok(RemoteDelete::Removed) => ("removed", None),
-            Ok(RemoteDelete::Absent) => ("absent", None),
-            Ok(RemoteDelete::Changed) => ("moved", None),
-            Ok(RemoteDelete::Shared) => ("shared", None),
-            Ok(RemoteDelete::Unsupported) => ("failed", Some("the registry does not let tags be removed".to_owned())),
-            Err(refusal) => ("failed", Some(refusal.error.message)),
-        };
-        RemoteRemoval { image: image.to_string(), outcome: outcome.to_owned(), error }
-    }
-}
-
-/// What containers may be, by the settings.
-#[must_use]
-pub fn spec_rules(config: &Config) -> SpecRules {
-    let usual = SpecRules::default();
-    let engine = config.engine.as_deref().unwrap_or(crate::engine::docker::DEFAULT_ADDRESS);
-    let socket = engine.strip_prefix("unix://").map(Path::new);
-    let private = [Some(&*config.data_dir), Some(&*config.key_file), config.tls_key.as_deref(), socket];
-    // As it is written, and where it leads: a request may name either.
-    let forms = |path: &Path| [std::path::absolute(path).ok(), path.canonicalize().ok()].into_iter().flatten();
-    SpecRules {
-        host_ports: config.host_ports.ports(),
-        default_memory: config.container_memory,
-        max_memory: config.max_container_memory,
-        default_cpus: config.container_cpus,
-        max_cpus: config.max_container_cpus,
-        default_pids: usual.default_pids.min(config.max_container_pids),
-        max_pids: config.max_container_pids,
-        bind_roots: config.bind_roots.clone(),
-        forbidden_sources: private.into_iter().flatten().flat_map(forms).collect(),
     }
 }

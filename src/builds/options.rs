@@ -51,12 +51,13 @@ text_parts! {
     Dockerfile = "dockerfile", Image = "image", Username = "username", Password = "password", BuildArg = "build_arg",
     Label = "label", Target = "target", Platform = "platform", NoCache = "no_cache", Pull = "pull", Push = "push",
     Registry = "registry",
+    Project = "project", CacheFrom = "cache_from", InlineCache = "inline_cache", Cold = "cold",
     Network = "network", Memory = "memory", Cpus = "cpus", Timeout = "timeout", Priority = "priority",
 }
 
 impl TextPart {
     fn repeats(self) -> bool {
-        matches!(self, Self::Image | Self::BuildArg | Self::Label | Self::Registry)
+        matches!(self, Self::Image | Self::BuildArg | Self::Label | Self::Registry | Self::CacheFrom)
     }
 }
 
@@ -66,7 +67,7 @@ impl PartKind {
         match name {
             "file" => Self::File,
             "context" => Self::Context,
-            "git" | "cache_from" => Self::NotYet,
+            "git" => Self::NotYet,
             name if name.starts_with("secret.") || name.starts_with("ssh.") => Self::NotYet,
             name => TextPart::of(name).map_or(Self::Unknown, Self::Text),
         }
@@ -184,6 +185,21 @@ impl Texts {
         images
     }
 
+    fn cache_from(&self, faults: &mut Faults) -> Vec<ImageRef> {
+        let mut images: Vec<ImageRef> = Vec::new();
+        for text in self.all(TextPart::CacheFrom) {
+            match text.parse::<ImageRef>() {
+                Ok(image) if images.contains(&image) => {}
+                Ok(image) => images.push(image),
+                Err(why) => faults.add("invalid_image", "cache_from", format!("{text:?} {why}")),
+            }
+        }
+        if images.len() > limits::CACHE_SOURCES {
+            faults.add("too_many_images", "cache_from", format!("at most {} images", limits::CACHE_SOURCES));
+        }
+        images
+    }
+
     fn build_args(&self, faults: &mut Faults) -> BTreeMap<String, String> {
         let args = self.pairs(TextPart::BuildArg, faults);
         for key in args.keys() {
@@ -266,6 +282,15 @@ impl Texts {
             username: credentials.as_ref().map(|c| c.username().to_owned()),
             registry_host: credentials.as_ref().map(|c| c.host().to_owned()),
             registries: self.all(TextPart::Registry).map(str::to_owned).collect(),
+            project: self
+                .read(TextPart::Project, faults, project)
+                .or_else(|| Some(images.first()?.repository()))
+                .unwrap_or_default(),
+            cache_from: self.cache_from(faults),
+            inline_cache: self.flag(TextPart::InlineCache, false, faults),
+            cold: self.flag(TextPart::Cold, false, faults),
+            secrets: Vec::new(),
+            ssh: Vec::new(),
             images,
         };
         (spec, credentials)
@@ -290,6 +315,13 @@ fn capped<T: FromStr<Err = String> + PartialOrd + std::fmt::Display>(text: &str,
 fn memory(text: &str, cap: Bytes) -> Result<Bytes, String> {
     let bytes = capped(text, cap)?;
     if bytes < Bytes(6 << 20) { Err("must be at least 6m".into()) } else { Ok(bytes) }
+}
+
+fn project(text: &str) -> Result<String, String> {
+    let ok = (1..=limits::PROJECT_BYTES).contains(&text.len()) && !text.chars().any(char::is_control) && text.trim() == text;
+    let rule =
+        || format!("{text:?} must have 1 to {} bytes, without control characters or blanks at its ends", limits::PROJECT_BYTES);
+    if ok { Ok(text.to_owned()) } else { Err(rule()) }
 }
 
 fn network(text: &str) -> Result<NetworkMode, String> {

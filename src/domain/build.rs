@@ -10,49 +10,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BuildError, BuildId, BuildSpec, ContextInfo, Destination, DestinationState, Digest, ErrorKind, LegacyUpload, NodeId, Owner,
-    Stage, StageName, StageState, Timestamp, WorkerId,
+    BuildError, BuildId, BuildSpec, BuildState, ContextInfo, Destination, DestinationState, Digest, ErrorKind, LegacyUpload,
+    NodeId, Owner, Stage, StageName, StageState, Timestamp, WorkerId,
 };
 
 /// A build whose worker was lost this many times is not tried again.
 pub const MAX_CRASHES: u32 = 3;
-
-/// Where a build is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BuildState {
-    Queued,
-    Building,
-    Pushing,
-    Published,
-    Built,
-    Failed,
-    Cancelled,
-}
-
-impl BuildState {
-    pub const ALL: [Self; 7] =
-        [Self::Queued, Self::Building, Self::Pushing, Self::Published, Self::Built, Self::Failed, Self::Cancelled];
-
-    #[must_use]
-    pub const fn is_terminal(self) -> bool {
-        matches!(self, Self::Published | Self::Built | Self::Failed | Self::Cancelled)
-    }
-
-    /// The name that clients see.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Building => "building",
-            Self::Pushing => "pushing",
-            Self::Published => "published",
-            Self::Built => "built",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -132,10 +95,8 @@ impl BuildRecord {
         let stage = |name| Stage { name, state: StageState::Waiting, started_at: None, finished_at: None, worker: None };
         let stages =
             if spec.push { vec![stage(StageName::Build), stage(StageName::Push)] } else { vec![stage(StageName::Build)] };
-        let destinations = if spec.push { spec.images.clone() } else { Vec::new() }
-            .into_iter()
-            .map(|image| Destination { image, state: DestinationState::Waiting, digest: None, error: None })
-            .collect();
+        let destinations =
+            if spec.push { spec.images.clone() } else { Vec::new() }.into_iter().map(Destination::waiting).collect();
         Self {
             id,
             owner,

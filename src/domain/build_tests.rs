@@ -1,28 +1,15 @@
 use super::*;
-use crate::domain::{ContextKind, NetworkMode, Priority};
+use crate::domain::ContextKind;
 
 fn record(push: bool) -> BuildRecord {
     let spec = BuildSpec {
         images: vec!["127.0.0.1:5000/a:1".parse().expect("valid")],
         dockerfile: "Dockerfile".into(),
-        dockerfile_replaced: false,
-        build_args: Default::default(),
-        labels: Default::default(),
-        target: None,
-        platform: None,
-        no_cache: false,
-        pull: false,
         push,
-        network: NetworkMode::Default,
-        memory_bytes: None,
-        milli_cpus: None,
         timeout_ms: 1000,
-        priority: Priority::default(),
-        username: None,
-        registry_host: None,
-        registries: Vec::new(),
+        ..BuildSpec::default()
     };
-    let context = ContextInfo { kind: ContextKind::File, bytes: 1, files: 1, sha256: String::new() };
+    let context = ContextInfo { kind: ContextKind::File, bytes: 1, files: 1, ..ContextInfo::default() };
     BuildRecord::new(BuildId::new(), "ada".parse().expect("valid"), spec, context, None, Timestamp::from_millis(1))
 }
 

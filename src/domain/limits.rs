@@ -8,6 +8,10 @@ pub const TEXT_PART_BYTES: usize = 16 * 1024;
 pub const PARTS: usize = 512;
 /// Most destinations of one build.
 pub const DESTINATIONS: usize = 16;
+/// Most images whose layers one build may use as a cache.
+pub const CACHE_SOURCES: usize = 16;
+/// Longest name of a project, in bytes.
+pub const PROJECT_BYTES: usize = 200;
 /// Longest line of a log that is kept as one line, in bytes; longer ones are split.
 pub const LOG_LINE_BYTES: usize = 16 * 1024;
 /// Longest path inside a context, in bytes (Linux `PATH_MAX`).

@@ -6,6 +6,7 @@
 mod account;
 mod app;
 mod build;
+mod build_state;
 pub mod confines;
 mod container;
 mod credentials;
@@ -27,7 +28,8 @@ pub use account::{PasswordHash, Proof, Replay, Session, StoredRegistry, Token, T
 pub use app::{
     App, Ended, Holding, Holdings, Network, PulledImage, Run, RunError, RunLog, RunNote, RunOfApp, RunState, SavedLine, Volume,
 };
-pub use build::{AttemptStart, BuildRecord, BuildState, BuilderKind, IllegalTransition, Landed, Lapse, MAX_CRASHES};
+pub use build::{AttemptStart, BuildRecord, BuilderKind, IllegalTransition, Landed, Lapse, MAX_CRASHES};
+pub use build_state::BuildState;
 pub use container::{
     AdminOnly, Bind, ContainerSpec, EnvValue, Healthcheck, ImageSource, NetworkChoice, ObjectName, Port, Protocol,
     RESERVED_LABELS, RestartPolicy, RunImage, VolumeMount,

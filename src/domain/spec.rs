@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::ImageRef;
 
 /// What a client asked for: every option of a build, checked and normalised. Holds no secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildSpec {
     /// Destinations in the order they were named; empty only when `push` is false.
     pub images: Vec<ImageRef>,
@@ -36,6 +36,25 @@ pub struct BuildSpec {
     /// Names of the stored registries whose credentials the build was given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub registries: Vec<String>,
+    /// What belongs together: the builds of one project of an owner share caches, are kept by one rule and take each other's place.
+    /// As it was named, else the repository of the first destination; empty when neither is there.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub project: String,
+    /// Images whose layers may be used as a cache.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cache_from: Vec<ImageRef>,
+    /// Whether the image tells how its layers were made, so that it can be a cache itself.
+    #[serde(default)]
+    pub inline_cache: bool,
+    /// No cache of any kind is used: neither of layers nor of cache mounts.
+    #[serde(default)]
+    pub cold: bool,
+    /// Ids of the build secrets; their values are sealed elsewhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
+    /// Ids of the forwarded ssh keys; they are sealed elsewhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ssh: Vec<String>,
 }
 
 impl BuildSpec {

@@ -49,6 +49,14 @@ pub struct Destination {
     pub error: Option<BuildError>,
 }
 
+impl Destination {
+    /// As it is before anything was pushed there.
+    #[must_use]
+    pub const fn waiting(image: ImageRef) -> Self {
+        Self { image, state: DestinationState::Waiting, digest: None, error: None }
+    }
+}
+
 /// Whose fault a failure is, and so what to do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

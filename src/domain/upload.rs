@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ContextKind {
     /// A Dockerfile alone: kept in the store, nothing on disk.
+    #[default]
     File,
     Tar,
     TarGz,
@@ -14,7 +15,7 @@ pub enum ContextKind {
 }
 
 /// What was uploaded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContextInfo {
     pub kind: ContextKind,
     /// Bytes as uploaded.

@@ -127,8 +127,14 @@ struct OptionsView {
     timeout: String,
     priority: i8,
     username: Option<String>,
+    project: String,
+    cache_from: Vec<String>,
+    inline_cache: bool,
+    cold: bool,
     /// Ids of the build secrets.
     secrets: Vec<String>,
+    /// Ids of the forwarded ssh keys.
+    ssh: Vec<String>,
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -239,7 +245,12 @@ impl OptionsView {
             timeout: Span(spec.timeout()).to_string(),
             priority: spec.priority.get(),
             username: spec.username.clone(),
-            secrets: Vec::new(),
+            project: spec.project.clone(),
+            cache_from: spec.cache_from.iter().map(ToString::to_string).collect(),
+            inline_cache: spec.inline_cache,
+            cold: spec.cold,
+            secrets: spec.secrets.clone(),
+            ssh: spec.ssh.clone(),
         }
     }
 }

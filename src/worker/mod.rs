@@ -10,6 +10,7 @@ mod log;
 mod pipeline;
 mod publish;
 mod sanitize;
+mod settle;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

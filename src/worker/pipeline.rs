@@ -7,9 +7,10 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::bases::Bases;
-use super::lease::{self, Stop};
+use super::lease;
 use super::log::Log;
 use super::sanitize::Redactor;
+use super::settle::settle;
 use super::{Parts, blame, publish};
 use crate::context::archive::ArchiveLimits;
 use crate::context::stream::{self, Assemble, Source};
@@ -21,7 +22,7 @@ use crate::engine::{BuildRequest, BuiltImage, EngineError, RegistryAuth as _, VA
 use crate::store::{Claim, Guard, StoreError};
 
 /// An attempt that found its engine away goes back to the queue, this often at most.
-const MAX_ATTEMPTS: u64 = 10;
+pub(super) const MAX_ATTEMPTS: u64 = 10;
 /// The pause before a build that found its engine away goes back to the queue.
 const AWAY: Duration = Duration::from_millis(500);
 /// How often an attempt builds again because its image was taken away by the removal of another build's, which is the same.
@@ -44,7 +45,7 @@ pub(super) struct Job {
 
 /// How the work on a claim succeeded. It is written only after the log's last line, for an ended build takes no more lines.
 #[derive(Debug)]
-enum Success {
+pub(super) enum Success {
     Built(BuiltImage),
     Published,
 }
@@ -261,7 +262,7 @@ impl Job {
 }
 
 /// See [`Job::write`].
-async fn write<F>(parts: &Parts, id: BuildId, fence: Fence, change: F) -> Result<BuildRecord, Failure>
+pub(super) async fn write<F>(parts: &Parts, id: BuildId, fence: Fence, change: F) -> Result<BuildRecord, Failure>
 where
     F: Fn(&mut BuildRecord, Timestamp) -> Result<(), crate::domain::IllegalTransition> + Clone + Send + Sync + 'static,
 {
@@ -289,79 +290,11 @@ where
     }
 }
 
-/// Writes the end of the claim, after the log's last line, and leaves nothing behind in the engine.
-async fn settle(job: Job, ended: Result<Result<Success, Failure>, Stop>, redactor: &Redactor) {
-    let Job { parts, worker, record, fence, credentials, log } = job;
-    let id = record.id;
-    let ended = match ended {
-        Ok(Err(Failure::Lost)) => Err(Stop::Lost),
-        Ok(Err(Failure::Away(why))) if record.attempt < MAX_ATTEMPTS => {
-            log.say(format!("{why}. The build goes back to the queue.")).await;
-            Err(Stop::HandBack)
-        }
-        Ok(Err(Failure::Away(why))) => Ok(Err(engine_gone(record.current_stage(), &why))),
-        Ok(Err(Failure::Build(error))) => Ok(Err(BuildError { message: redactor.clean(&error.message).into_owned(), ..error })),
-        Ok(Ok(success)) => Ok(Ok(success)),
-        Err(stop) => Err(stop),
-    };
-    if matches!(ended, Err(Stop::Cancelled)) {
-        log.say("Cancelled").await;
-    }
-    log.flush().await;
-    let keeps_image = match &ended {
-        Ok(Ok(_)) => true,
-        Ok(Err(_)) | Err(Stop::HandBack) => record.image_id.is_some(),
-        Err(Stop::Cancelled | Stop::Lost) => false,
-    };
-    if !keeps_image && !matches!(ended, Err(Stop::Lost)) {
-        forget_image(&parts, id).await;
-    }
-    let settled = match ended {
-        Ok(Ok(Success::Published)) => write(&parts, id, fence, |record, now| record.published(now)).await.map(drop),
-        Ok(Ok(Success::Built(built))) => {
-            write(&parts, id, fence, move |record, now| record.image_built(built.id.clone(), built.size_bytes, &worker, now))
-                .await
-                .map(drop)
-        }
-        Ok(Err(error)) => write(&parts, id, fence, move |record, now| record.failed(error.clone(), now)).await.map(drop),
-        Err(Stop::Cancelled) => {
-            let landed = publish::settle_cancelled(&parts, &record, &credentials).await;
-            write(&parts, id, fence, move |record, now| record.cancelled(&landed, now)).await.map(drop)
-        }
-        Err(Stop::HandBack) => {
-            write(&parts, id, fence, |record, _| record.requeued("The worker stopped. The build waits for another one."))
-                .await
-                .map(drop)
-        }
-        Err(Stop::Lost) => Err(Failure::Lost),
-    };
-    if settled.is_err() {
-        forget_if_deleted(&parts, id).await;
-    }
-}
-
 /// Gives a claim back before any work on it: the build has lost workers before, and others run beside it here.
 pub(super) async fn hand_back(parts: &Parts, claim: &Claim) {
     let why = "Workers were lost with this build. It waits until it can be built alone.";
     if write(parts, claim.stored.record.id, claim.fence, move |record, _| record.requeued(why)).await.is_err() {
         tracing::info!(build = %claim.stored.record.id, "it was taken away before it was handed back");
-    }
-}
-
-/// Takes our tag, and the image with it, out of the engine.
-async fn forget_image(parts: &Parts, id: BuildId) {
-    match parts.engine.untag(&local_tag(id)).await {
-        Ok(_) => parts.ledger.strike(id),
-        Err(error) => tracing::warn!(build = %id, %error, "the image stays until the janitor comes"),
-    }
-}
-
-/// A build that was deleted under our hands may have left its image; one that another worker has is that worker's.
-async fn forget_if_deleted(parts: &Parts, id: BuildId) {
-    match parts.store.existing(&[id]).await {
-        Ok(found) if found.is_empty() => forget_image(parts, id).await,
-        Ok(_) => tracing::info!(build = %id, "another worker has this build now"),
-        Err(error) => tracing::warn!(build = %id, %error, "whether the build still exists is not known; the janitor will look"),
     }
 }
 
@@ -380,16 +313,6 @@ pub(super) fn failure(stage: StageName, error: EngineError) -> Failure {
 
 fn internal(stage: StageName, message: &str) -> BuildError {
     BuildError { stage, kind: ErrorKind::Internal, code: "internal".into(), message: message.into(), dockerfile_line: None }
-}
-
-fn engine_gone(stage: StageName, message: &str) -> BuildError {
-    BuildError {
-        stage,
-        kind: ErrorKind::Engine,
-        code: "engine_unavailable".into(),
-        message: message.into(),
-        dockerfile_line: None,
-    }
 }
 
 fn timed_out(limit: Duration) -> BuildError {

@@ -61,6 +61,19 @@ pub struct Upload {
     /// Publish what was built.
     #[schema(default = true, required = false)]
     push: bool,
+    /// What belongs together: builds of one project share caches, are kept by one rule and take each other's place. The repository of
+    /// the first image if absent.
+    #[schema(required = false)]
+    project: String,
+    /// Images whose layers may be used as a cache.
+    #[schema(required = false)]
+    cache_from: Vec<String>,
+    /// Make the image usable as a cache.
+    #[schema(default = false, required = false)]
+    inline_cache: bool,
+    /// Use no cache of any kind: neither of layers nor of cache mounts.
+    #[schema(default = false, required = false)]
+    cold: bool,
     /// The network of the `RUN` steps.
     #[schema(value_type = NetworkView, inline, required = false)]
     network: String,

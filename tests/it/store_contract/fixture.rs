@@ -4,8 +4,8 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use dockwright::domain::{
-    BuildId, BuildRecord, BuildSpec, ContextInfo, ContextKind, Digest, LogLine, LogStream, NetworkMode, NodeId, Owner, Priority,
-    Scope, Timestamp, WorkerId,
+    BuildId, BuildRecord, BuildSpec, ContextInfo, ContextKind, Digest, LogLine, LogStream, NodeId, Owner, Priority, Scope,
+    Timestamp, WorkerId,
 };
 use dockwright::store::redis::RedisStore;
 use dockwright::store::sqlite::SqliteStore;
@@ -181,22 +181,10 @@ pub fn build_for(name: &str, priority: i8, images: &[&str]) -> NewBuild {
     let spec = BuildSpec {
         images: images.iter().map(|image| image.parse().expect("a valid image")).collect(),
         dockerfile: "Dockerfile".into(),
-        dockerfile_replaced: false,
-        build_args: Default::default(),
-        labels: Default::default(),
-        target: None,
-        platform: None,
-        no_cache: false,
-        pull: false,
         push: true,
-        network: NetworkMode::Default,
-        memory_bytes: None,
-        milli_cpus: None,
         timeout_ms: 60_000,
         priority: Priority::try_from(priority).expect("in range"),
-        username: None,
-        registry_host: None,
-        registries: Vec::new(),
+        ..BuildSpec::default()
     };
     let context = ContextInfo { kind: ContextKind::File, bytes: 12, files: 1, sha256: "0".repeat(64) };
     let record = BuildRecord::new(BuildId::new(), owner(name), spec, context, None, Timestamp::now());

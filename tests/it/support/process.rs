@@ -88,6 +88,7 @@ impl Process {
 }
 
 impl Drop for Process {
+    #[allow(clippy::print_stderr, reason = "the runner shows it with a failure")]
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

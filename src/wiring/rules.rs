@@ -1,0 +1,59 @@
+//! Parts as the settings have them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::apps::spec::SpecRules;
+use crate::builds::{RemoteRemoval, RemoteTags};
+use crate::config::Config;
+use crate::domain::{Credentials, Digest, ImageRef};
+use crate::egress::Egress;
+use crate::registry::{RegistryClient, RemoteDelete};
+
+/// Where requests on behalf of users may go.
+#[must_use]
+pub fn egress(config: &Config) -> Egress {
+    Egress::new(config.allow_egress.clone())
+}
+
+/// The registries, for deletes that take the tags along.
+pub(super) struct Registries(pub Arc<RegistryClient>);
+
+#[async_trait]
+impl RemoteTags for Registries {
+    async fn remove(&self, image: &ImageRef, digest: &Digest, credentials: Option<&Credentials>) -> RemoteRemoval {
+        let (outcome, error) = match self.0.delete(image, digest, credentials).await {
+            Ok(RemoteDelete::Removed) => ("removed", None),
+            Ok(RemoteDelete::Absent) => ("absent", None),
+            Ok(RemoteDelete::Changed) => ("moved", None),
+            Ok(RemoteDelete::Shared) => ("shared", None),
+            Ok(RemoteDelete::Unsupported) => ("failed", Some("the registry does not let tags be removed".to_owned())),
+            Err(refusal) => ("failed", Some(refusal.error.message)),
+        };
+        RemoteRemoval { image: image.to_string(), outcome: outcome.to_owned(), error }
+    }
+}
+
+/// What containers may be, by the settings.
+#[must_use]
+pub fn spec_rules(config: &Config) -> SpecRules {
+    let usual = SpecRules::default();
+    let engine = config.engine.as_deref().unwrap_or(crate::engine::docker::DEFAULT_ADDRESS);
+    let socket = engine.strip_prefix("unix://").map(Path::new);
+    let private = [Some(&*config.data_dir), Some(&*config.key_file), config.tls_key.as_deref(), socket];
+    // As it is written, and where it leads: a request may name either.
+    let forms = |path: &Path| [std::path::absolute(path).ok(), path.canonicalize().ok()].into_iter().flatten();
+    SpecRules {
+        host_ports: config.host_ports.ports(),
+        default_memory: config.container_memory,
+        max_memory: config.max_container_memory,
+        default_cpus: config.container_cpus,
+        max_cpus: config.max_container_cpus,
+        default_pids: usual.default_pids.min(config.max_container_pids),
+        max_pids: config.max_container_pids,
+        bind_roots: config.bind_roots.clone(),
+        forbidden_sources: private.into_iter().flatten().flat_map(forms).collect(),
+    }
+}
