@@ -127,7 +127,7 @@ impl Job {
                         return Ok(Success::Built(built));
                     }
                     let (worker, image) = (self.worker.clone(), built.id.clone());
-                    self.write(move |record, now| record.image_built(built.id.clone(), built.size_bytes, &worker, now)).await?;
+                    self.write(move |record, now| built_by(record, &built, &worker, now)).await?;
                     image
                 }
             };
@@ -261,6 +261,16 @@ impl Job {
         self.record = write(&self.parts, self.record.id, self.fence, change).await?;
         Ok(())
     }
+}
+
+pub(super) fn built_by(
+    record: &mut BuildRecord,
+    built: &BuiltImage,
+    worker: &WorkerId,
+    now: Timestamp,
+) -> Result<(), crate::domain::IllegalTransition> {
+    record.layers.clone_from(&built.layers);
+    record.image_built(built.id.clone(), built.size_bytes, worker, now)
 }
 
 /// An engine that ends kills its steps, and tells of them as if they had failed by themselves; and it closes parts of itself one after the
