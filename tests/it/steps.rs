@@ -19,7 +19,7 @@ async fn steps(service: &Running, build: &Value) -> Vec<Value> {
     told["items"].as_array_mut().expect("a list").drain(..).collect()
 }
 
-fn step<'a>(steps: &'a [Value], line: u32) -> &'a Value {
+fn step(steps: &[Value], line: u32) -> &Value {
     steps.iter().find(|step| step["line"] == line).unwrap_or_else(|| panic!("no step of line {line}: {steps:#?}"))
 }
 
