@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::sanitize::{Redactor, plain};
+use super::redact::Redactor;
+use super::sanitize::plain;
 use crate::domain::{BuildId, Fence, LogLine, LogStream, limits};
 use crate::store::{Store, StoreError};
 
