@@ -5,6 +5,8 @@
 //! there until everything was sealed anew ([`Vault::rotate`], [`Vault::retire`]). A key file is read again when a value names a key
 //! that this process does not know yet: another process may have rotated.
 
+mod builds;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
@@ -18,7 +20,7 @@ use secrecy::{ExposeSecret, SecretBox, SecretString};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::domain::{BuildId, Credentials, Owner};
+use crate::domain::Credentials;
 
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 24;
@@ -73,6 +75,20 @@ struct Plain {
     host: String,
     username: String,
     password: String,
+}
+
+impl Plain {
+    fn of(credentials: &Credentials) -> Self {
+        Self {
+            host: credentials.host().to_owned(),
+            username: credentials.username().to_owned(),
+            password: credentials.expose_password().to_owned(),
+        }
+    }
+
+    fn opened(self) -> Credentials {
+        Credentials::new(self.host, self.username, SecretString::from(self.password))
+    }
 }
 
 impl Vault {
@@ -223,38 +239,10 @@ impl Vault {
         Ok(())
     }
 
-    /// Encrypts the credentials of one build.
-    #[must_use]
-    pub fn seal_for_build(&self, owner: &Owner, id: BuildId, credentials: &[Credentials]) -> Vec<u8> {
-        self.seal_credentials(&build_purpose(owner, id), credentials)
-    }
-
-    /// # Errors
-    /// As [`Vault::open`].
-    pub fn open_for_build(&self, owner: &Owner, id: BuildId, sealed: &[u8]) -> anyhow::Result<Vec<Credentials>> {
-        self.open_credentials(&build_purpose(owner, id), sealed)
-    }
-
-    /// Seals a build's credentials with the newest key.
-    ///
-    /// # Errors
-    /// As [`Vault::open`].
-    pub fn reseal_for_build(&self, owner: &Owner, id: BuildId, sealed: &[u8]) -> anyhow::Result<Vec<u8>> {
-        let purpose = build_purpose(owner, id);
-        Ok(self.seal(&purpose, self.open(&purpose, sealed)?.expose_secret()))
-    }
-
     /// Encrypts credentials for a purpose.
     #[must_use]
     pub fn seal_credentials(&self, purpose: &str, credentials: &[Credentials]) -> Vec<u8> {
-        let plain: Vec<Plain> = credentials
-            .iter()
-            .map(|c| Plain {
-                host: c.host().to_owned(),
-                username: c.username().to_owned(),
-                password: c.expose_password().to_owned(),
-            })
-            .collect();
+        let plain: Vec<Plain> = credentials.iter().map(Plain::of).collect();
         let plain = SecretString::from(serde_json::to_string(&plain).expect("strings serialise, because they are UTF-8"));
         self.seal(purpose, plain.expose_secret().as_bytes())
     }
@@ -263,12 +251,8 @@ impl Vault {
     /// As [`Vault::open`].
     pub fn open_credentials(&self, purpose: &str, sealed: &[u8]) -> anyhow::Result<Vec<Credentials>> {
         let plain: Vec<Plain> = serde_json::from_slice(self.open(purpose, sealed)?.expose_secret())?;
-        Ok(plain.into_iter().map(|p| Credentials::new(p.host, p.username, SecretString::from(p.password))).collect())
+        Ok(plain.into_iter().map(Plain::opened).collect())
     }
-}
-
-fn build_purpose(owner: &Owner, id: BuildId) -> String {
-    format!("dockwright/build-credentials/v1/{owner}/{id}")
 }
 
 fn split_name(sealed: &[u8]) -> Option<(Name, &[u8])> {

@@ -239,6 +239,7 @@ impl Service {
                 drain: c.drain.0,
                 max_log: c.max_log.0,
                 host_credentials: c.host_credentials,
+                installation: self.installation.clone(),
             },
         })
     }

@@ -56,6 +56,7 @@ const ADAPTERS: &[(&str, &[&str])] = &[
     ("bollard_buildkit_proto", &["src/engine/docker"]),
     ("tonic", &["src/engine/docker"]),
     ("prost", &["src/engine/docker"]),
+    ("num_bigint", &["src/engine/ssh"]),
     ("redis", &["src/store/redis"]),
     ("rusqlite", &["src/store/sqlite"]),
     ("rusqlite_migration", &["src/store/sqlite"]),

@@ -12,8 +12,8 @@ use crate::store::objects::{Expect, Kind, Write};
 use crate::store::{Store, StoreError};
 use crate::vault::Vault;
 
-/// Builds that are looked at in one step.
-const STEP: usize = 500;
+/// Builds that are looked at in one step; each may have some MiB of secrets.
+const STEP: usize = 16;
 
 /// What was sealed anew.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

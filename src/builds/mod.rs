@@ -1,6 +1,7 @@
 //! What can be done with builds: the rules of submitting, reading, cancelling and deleting them.
 
 mod delete;
+mod entrusted;
 mod log;
 mod options;
 mod quota;
@@ -20,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::store::{Guard, ListQuery, Page, Store, Stored, Topic};
 
 pub use delete::{Deletion, Part, RemoteRemoval, RemoteTags};
+pub use entrusted::SecretPart;
 pub use log::{LogRange, follow, tail_start};
 pub use options::{PartKind, TextPart};
 pub use steps::{StepInFile, step_name, steps};

@@ -6,12 +6,15 @@ use std::str::FromStr;
 use secrecy::SecretString;
 
 use super::Policy;
+use super::entrusted::SecretPart;
 use crate::domain::quantity::{Bytes, Cpus, Span};
 use crate::domain::{BuildSpec, Credentials, ImageRef, NetworkMode, Priority, limits};
 use crate::error::FieldError;
 
 /// Words in the name of a build argument that say that its value is a secret.
 const SECRET_WORDS: [&str; 8] = ["PASSWORD", "PASSWD", "TOKEN", "SECRET", "KEY", "CREDENTIAL", "PASSPHRASE", "APIKEY"];
+/// What arguments begin with that tell BuildKit how to build.
+const BUILDKITS_OWN: &str = "BUILDKIT_";
 /// Labels under this prefix are the service's own.
 const RESERVED_LABELS: &str = "dockwright.";
 
@@ -21,6 +24,8 @@ pub enum PartKind {
     File,
     Context,
     Text(TextPart),
+    /// A secret or an ssh key; the name says which.
+    Secret(SecretPart),
     /// A text that the route reads itself.
     Own,
     /// Known by name, but not served by this version.
@@ -68,8 +73,10 @@ impl PartKind {
             "file" => Self::File,
             "context" => Self::Context,
             "git" => Self::NotYet,
-            name if name.starts_with("secret.") || name.starts_with("ssh.") => Self::NotYet,
-            name => TextPart::of(name).map_or(Self::Unknown, Self::Text),
+            name => match SecretPart::of(name) {
+                Some(part) => Self::Secret(part),
+                None => TextPart::of(name).map_or(Self::Unknown, Self::Text),
+            },
         }
     }
 }
@@ -209,6 +216,17 @@ impl Texts {
                     "frontend_not_allowed",
                     "build_arg",
                     "BUILDKIT_SYNTAX is not available: the Dockerfile is read by the engine's own frontend",
+                );
+            } else if upper.starts_with(BUILDKITS_OWN) {
+                let instead = match upper.as_str() {
+                    "BUILDKIT_INLINE_CACHE" => "; send inline_cache=true",
+                    "BUILDKIT_CACHE_MOUNT_NS" => "; name a project, whose builds share their cache mounts",
+                    _ => "",
+                };
+                faults.add(
+                    "reserved_build_arg",
+                    "build_arg",
+                    format!("{key} is the service's own argument to BuildKit{instead}"),
                 );
             } else if SECRET_WORDS.iter().any(|word| upper.contains(word)) {
                 let why = format!(

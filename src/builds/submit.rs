@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use secrecy::SecretString;
+use secrecy::{SecretSlice, SecretString};
 use sha2::{Digest as _, Sha256};
 
+use super::entrusted::{self, SecretPart, Sent};
 use super::options::{Fault, Faults, Texts};
 use super::{Builds, TextPart};
 use crate::auth::Principal;
@@ -13,7 +14,7 @@ use crate::context::archive::{ArchiveLimits, DockerfileAt, Inspected, inspect};
 use crate::context::dockerfile::{self, Outline};
 use crate::context::storage::{Incoming, Received, free_bytes};
 use crate::domain::{
-    BuildId, BuildRecord, BuildSpec, ContextInfo, ContextKind, Credentials, LegacyUpload, Quota, Timestamp, limits,
+    BuildId, BuildRecord, BuildSpec, ContextInfo, ContextKind, Entrusted, LegacyUpload, Quota, Timestamp, limits,
 };
 use crate::error::{Error, FieldError, Result};
 use crate::store::{NewBuild, Stored};
@@ -24,6 +25,7 @@ pub struct Draft {
     texts: Texts,
     file: Option<Vec<u8>>,
     context: Option<Received>,
+    secrets: Sent,
     faults: Faults,
     legacy: Option<LegacyUpload>,
 }
@@ -44,6 +46,11 @@ impl Draft {
         self.texts.take_first(part)
     }
 
+    /// A secret or an ssh key; `name` is that of its part.
+    pub fn secret(&mut self, part: SecretPart, name: &str, value: SecretSlice<u8>) {
+        self.secrets.add(part, name, value, &mut self.faults);
+    }
+
     pub fn file(&mut self, bytes: Vec<u8>) {
         if self.file.replace(bytes).is_some() {
             self.fault("part_repeated", "file", "may be given only once");
@@ -61,11 +68,13 @@ impl Draft {
         self.legacy = Some(legacy);
     }
 
-    /// What tells this upload from another: the parts in any order, each by its content.
+    /// What tells this upload from another: the parts in any order, each by its content. It has plain digests, also of passwords and secrets,
+    /// from which a short one could be guessed: whoever keeps it keeps it sealed.
     #[must_use]
     pub fn fingerprint(&self) -> Vec<u8> {
         let mut parts = self.texts.digests();
         parts.extend(self.file.as_ref().map(|file| format!("file {}", hex::encode(Sha256::digest(file)))));
+        parts.extend(self.secrets.digests());
         parts.extend(self.context.as_ref().map(|context| format!("context {}", context.sha256())));
         parts.sort();
         parts.join("\n").into_bytes()
@@ -79,7 +88,7 @@ impl Draft {
 /// A draft of which nothing is wrong.
 struct Checked {
     spec: BuildSpec,
-    credentials: Vec<Credentials>,
+    given: Entrusted,
     dockerfile: Vec<u8>,
     info: ContextInfo,
     context: Option<Received>,
@@ -129,7 +138,7 @@ impl Builds {
         if let Some(received) = checked.context {
             self.contexts.keep(received, id).await?;
         }
-        let given = &checked.credentials;
+        let given = &checked.given;
         let sealed = (!given.is_empty()).then(|| self.vault.seal_for_build(owner, id, given));
         let record = BuildRecord::new(id, owner.clone(), checked.spec, checked.info, legacy, Timestamp::now());
         let new = NewBuild { record, dockerfile: checked.dockerfile, sealed, quota: caller.quota };
@@ -145,10 +154,11 @@ impl Builds {
     }
 
     async fn check(&self, caller: &Principal, draft: Draft) -> Result<Checked> {
-        let Draft { texts, file, context, mut faults, .. } = draft;
+        let Draft { texts, file, context, secrets, mut faults, .. } = draft;
         let asks_time = texts.first(TextPart::Timeout).is_some();
         let (mut spec, own) = texts.spec(&self.policy, file.is_some(), context.is_some(), &mut faults);
         let credentials = self.credentials(&caller.owner, &spec.registries, own, &mut faults).await?;
+        let given = secrets.given(credentials, &mut spec, &mut faults);
         caller_may_push(caller, &spec, &mut faults);
         Self::bound_time(&caller.quota, &mut spec, asks_time)?;
         let inspected = match &context {
@@ -183,7 +193,7 @@ impl Builds {
             check_dockerfile(text, field, &spec, &mut faults);
         }
         match (dockerfile, faults.0.is_empty()) {
-            (Some((dockerfile, _)), true) => Ok(Checked { spec, credentials, dockerfile, info, context }),
+            (Some((dockerfile, _)), true) => Ok(Checked { spec, given, dockerfile, info, context }),
             _ => Err(told_together(faults.0)),
         }
     }
@@ -266,6 +276,7 @@ fn check_dockerfile(text: &[u8], field: &str, spec: &BuildSpec, faults: &mut Fau
         );
         faults.add("image_by_id", field, why);
     }
+    entrusted::check_mounts(&outline, spec, faults);
     if let Some(target) = spec.target.as_deref().filter(|target| !has_stage(&outline, target)) {
         faults.add("target_not_found", "target", format!("the Dockerfile has no build stage {target:?}"));
     }

@@ -7,12 +7,14 @@ mod directives;
 mod expand;
 mod heredoc;
 mod lexer;
+mod mounts;
 mod node;
 mod outline;
 mod rules;
 mod words;
 
 pub use expand::expand;
+pub use mounts::{MountKind, RequiredMount};
 pub use outline::{Arg, Frontend, ImageName, Instruction, Needs, Outline, Stage, frontend_allowed};
 
 use lexer::{Heredocs, Lexer};

@@ -10,6 +10,16 @@ pub const PARTS: usize = 512;
 pub const DESTINATIONS: usize = 16;
 /// Most images whose layers one build may use as a cache.
 pub const CACHE_SOURCES: usize = 16;
+/// Most build secrets of one build, and most ssh keys.
+pub const SECRETS: usize = 32;
+/// Largest build secret, in bytes (BuildKit's own limit, `secrets.MaxSecretSize`).
+pub const SECRET_BYTES: usize = 500 * 1024;
+/// Largest private key for ssh, in bytes.
+pub const SSH_KEY_BYTES: usize = 16 * 1024;
+/// Most bytes of secrets and keys of one build together: they lie in the store while it waits.
+pub const ENTRUSTED_BYTES: usize = 4 * 1024 * 1024;
+/// Longest id of a secret or of an ssh key, in bytes.
+pub const SECRET_ID_BYTES: usize = 128;
 /// Longest name of a project, in bytes.
 pub const PROJECT_BYTES: usize = 200;
 /// Most steps of a build, and layers of its image, that are listed.

@@ -10,6 +10,7 @@ mod build_state;
 pub mod confines;
 mod container;
 mod credentials;
+mod entrusted;
 mod event;
 mod id;
 mod image;
@@ -36,6 +37,7 @@ pub use container::{
     RESERVED_LABELS, RestartPolicy, RunImage, VolumeMount,
 };
 pub use credentials::{Credentials, REDACTED};
+pub use entrusted::{BuildSecret, Entrusted};
 pub use event::{Event, EventBody, LogLine, LogStream};
 pub use id::{AppId, BuildId, Digest, Fence, InvalidId, NodeId, RunId, WorkerId};
 pub use image::{ImageRef, InvalidImageRef, LOCAL_HOST, PUSHING, build_of_tag, is_pushing, local_tag};

@@ -68,6 +68,12 @@ impl BuildSpec {
     pub fn has_limits(&self) -> bool {
         self.memory_bytes.is_some() || self.milli_cpus.is_some()
     }
+
+    /// Whether the build was given secrets or ssh keys: they are gone when it has ended, and must be sent again to build it again.
+    #[must_use]
+    pub fn needs_secrets(&self) -> bool {
+        !self.secrets.is_empty() || !self.ssh.is_empty()
+    }
 }
 
 /// The network of the build's `RUN` steps.

@@ -12,6 +12,7 @@ pub mod image_config;
 mod ledger;
 mod pass;
 pub mod request;
+pub mod ssh;
 pub mod terminals;
 
 use std::collections::BTreeMap;
@@ -24,7 +25,9 @@ use bytes::Bytes;
 use futures::Stream;
 use tokio::sync::mpsc;
 
-use crate::domain::{BuildId, BuilderKind, Credentials, Digest, ErrorKind, ImageRef, Layer, LogLine, NetworkMode, NodeId};
+use crate::domain::{
+    BuildId, BuildSecret, BuilderKind, Credentials, Digest, ErrorKind, ImageRef, Layer, LogLine, NetworkMode, NodeId,
+};
 
 /// An uncompressed tar, streamed.
 pub type ContextStream = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>;
@@ -66,6 +69,24 @@ pub struct EngineInfo {
     pub data_root: Option<PathBuf>,
 }
 
+/// What BuildKit is told of a build, and the classic builder does not know.
+#[derive(Clone, Default)]
+pub struct BuildkitOnly {
+    /// For `RUN --mount=type=secret`.
+    pub secrets: Vec<BuildSecret>,
+    /// Private keys for `RUN --mount=type=ssh`, which were seen to be readable.
+    pub ssh: Vec<BuildSecret>,
+    /// Images whose layers may be used as a cache, as `name@digest`.
+    pub cache_from: Vec<String>,
+    /// Whether the image tells how its layers were made.
+    pub inline_cache: bool,
+    /// Before the ids of cache mounts; the engine's own, which everybody shares, if there is none.
+    pub mount_namespace: Option<String>,
+    /// A name that the steps of this build have in their `/etc/hosts`. It keeps what they make apart from what the same steps made without
+    /// that name: BuildKit takes it for a part of what a step is, but asks nobody who knows the step for the secrets that it was run with.
+    pub apart: Option<String>,
+}
+
 /// Everything that the engine is told about a build.
 #[derive(Clone)]
 pub struct BuildRequest {
@@ -86,6 +107,7 @@ pub struct BuildRequest {
     /// Fetches the tokens for that, where the builder leaves it to us (BuildKit does).
     pub registries: Arc<dyn RegistryAuth>,
     pub builder: BuilderKind,
+    pub buildkit: BuildkitOnly,
 }
 
 /// What a build makes.

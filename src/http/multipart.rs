@@ -5,11 +5,12 @@ use axum::extract::multipart::Field;
 use axum::extract::{FromRequest, Multipart, Request};
 use axum::http::header;
 use futures::StreamExt;
-use secrecy::SecretString;
+use secrecy::zeroize::Zeroizing;
+use secrecy::{SecretSlice, SecretString};
 
 use super::BODY_STALL;
 use crate::auth::Principal;
-use crate::builds::{Builds, Draft, PartKind};
+use crate::builds::{Builds, Draft, PartKind, SecretPart};
 use crate::domain::{Quota, limits};
 use crate::error::{Error, Result};
 
@@ -45,7 +46,7 @@ pub async fn read(builds: &Builds, caller: &Principal, request: Request, parts: 
         return Err(refused);
     }
     let quota = &caller.quota;
-    let most = builds.policy.max_upload.0 + 2 * limits::DOCKERFILE_BYTES;
+    let most = builds.policy.max_upload.0 + 2 * limits::DOCKERFILE_BYTES + limits::ENTRUSTED_BYTES as u64;
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > most) {
         drain(request.into_body()).await;
@@ -94,6 +95,7 @@ async fn read_parts(builds: &Builds, quota: &Quota, form: &mut Multipart, parts:
                     draft.text(part, text);
                 }
             }
+            PartKind::Secret(part) => secret(field, part, &name, &mut draft).await?,
             PartKind::Own => {
                 if let Some(text) = text(field, &name, &mut draft).await? {
                     parts.own(&name, text);
@@ -141,6 +143,20 @@ async fn text(field: Field<'_>, name: &str, draft: &mut Draft) -> Result<Option<
         },
     }
     Ok(None)
+}
+
+async fn secret(mut field: Field<'_>, part: SecretPart, name: &str, draft: &mut Draft) -> Result<()> {
+    // As long as it may become: a buffer that grows leaves its bytes behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(part.most_bytes()));
+    while let Some(chunk) = stalled(field.chunk()).await? {
+        if bytes.len() + chunk.len() > part.most_bytes() {
+            draft.fault("secret_too_large", &shown(name), format!("may have at most {} bytes", part.most_bytes()));
+            return skip(field).await;
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    draft.secret(part, &shown(name), SecretSlice::from(bytes.to_vec()));
+    Ok(())
 }
 
 /// The whole part, or `None` (with the rest read and thrown away) when it is longer than `most`.

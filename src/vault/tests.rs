@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::{BuildId, BuildSecret, Entrusted, Owner};
 
 fn owners() -> (Owner, Owner) {
     ("ada".parse().expect("valid"), "bob".parse().expect("valid"))
@@ -9,14 +10,45 @@ fn opens_only_for_the_same_key_owner_and_build() {
     let vault = Vault::new([7; 32]);
     let (ada, bob) = owners();
     let id = BuildId::new();
-    let sealed = vault.seal_for_build(&ada, id, &[Credentials::new("h:5000", "u", SecretString::from("canary"))]);
+    let own = vec![Credentials::new("h:5000", "u", SecretString::from("canary"))];
+    let sealed = vault.seal_for_build(&ada, id, &own.into());
     assert!(!sealed.windows(6).any(|w| w == b"canary"));
-    let opened = vault.open_for_build(&ada, id, &sealed).expect("opens");
+    let opened = vault.open_for_build(&ada, id, &sealed).expect("opens").credentials;
     assert_eq!((opened[0].host(), opened[0].username(), opened[0].expose_password()), ("h:5000", "u", "canary"));
     assert!(!format!("{opened:?}").contains("canary"));
     assert!(vault.open_for_build(&bob, id, &sealed).is_err());
     assert!(vault.open_for_build(&ada, BuildId::new(), &sealed).is_err());
     assert!(Vault::new([8; 32]).open_for_build(&ada, id, &sealed).is_err());
+}
+
+#[test]
+fn secrets_and_keys_are_sealed_with_the_credentials_of_a_build() {
+    let vault = Vault::new([7; 32]);
+    let (ada, _) = owners();
+    let id = BuildId::new();
+    let one = |id: &str, value: &[u8]| BuildSecret::new(id, value.to_vec().into());
+    let given = Entrusted {
+        credentials: vec![Credentials::new("h", "u", SecretString::from("p"))],
+        secrets: vec![one("npm", b"canary\0\xff\n"), one("empty", b"")],
+        ssh: vec![one("default", b"a key"), one("default", b"another")],
+    };
+    let opened = vault.open_for_build(&ada, id, &vault.seal_for_build(&ada, id, &given)).expect("opens");
+    assert_eq!(opened.credentials[0].expose_password(), "p");
+    let all = |list: &[BuildSecret]| list.iter().map(|one| (one.id().to_owned(), one.expose().to_vec())).collect::<Vec<_>>();
+    assert_eq!((all(&opened.secrets), all(&opened.ssh)), (all(&given.secrets), all(&given.ssh)));
+    assert!(!format!("{opened:?}").contains("canary") && format!("{opened:?}").contains("npm"));
+}
+
+#[test]
+fn what_earlier_versions_have_sealed_for_a_build_opens() {
+    let vault = Vault::new([7; 32]);
+    let (ada, _) = owners();
+    let id = BuildId::new();
+    let before = br#"[{"host":"h:5000","username":"u","password":"pw"}]"#;
+    let sealed = vault.seal(&format!("dockwright/build-credentials/v1/{ada}/{id}"), before);
+    let opened = vault.open_for_build(&ada, id, &sealed).expect("opens");
+    assert_eq!(opened.credentials[0].expose_password(), "pw");
+    assert!(opened.secrets.is_empty() && opened.ssh.is_empty());
 }
 
 #[test]

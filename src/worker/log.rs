@@ -7,7 +7,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::sanitize::{Redactor, plain};
+use super::redact::Redactor;
+use super::sanitize::plain;
+use super::sanitize::plain;
 use crate::domain::{BuildId, Fence, LogLine, LogStream, Steps, Timestamp, limits};
 use crate::store::{Store, StoreError};
 

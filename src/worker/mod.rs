@@ -5,10 +5,12 @@
 
 mod bases;
 mod blame;
+mod caches;
 mod lease;
 mod log;
 mod pipeline;
 mod publish;
+mod redact;
 mod sanitize;
 mod settle;
 
@@ -45,6 +47,8 @@ pub struct WorkerSettings {
     /// Bytes of log that are kept of a build.
     pub max_log: u64,
     pub host_credentials: bool,
+    /// The id of this installation, of which the names are made that keep owners' caches apart.
+    pub installation: String,
 }
 
 /// Everything a worker needs.

@@ -9,14 +9,14 @@ use tokio_util::sync::CancellationToken;
 use super::bases::Bases;
 use super::lease;
 use super::log::Log;
-use super::sanitize::Redactor;
+use super::redact::Redactor;
 use super::settle::settle;
-use super::{Parts, blame, publish};
+use super::{Parts, blame, caches, publish};
 use crate::context::archive::ArchiveLimits;
 use crate::context::stream::{self, Assemble, Source};
 use crate::domain::{
-    AttemptStart, BuildError, BuildId, BuildRecord, BuilderKind, ContextKind, Credentials, DestinationState, Digest, ErrorKind,
-    Fence, Scope, StageName, Timestamp, WorkerId, local_tag,
+    AttemptStart, BuildError, BuildId, BuildRecord, BuildSecret, BuilderKind, ContextKind, Credentials, DestinationState, Digest,
+    Entrusted, ErrorKind, Fence, Scope, StageName, Timestamp, WorkerId, local_tag,
 };
 use crate::engine::{BuildRequest, BuiltImage, ContainerEngine, EngineError, RegistryAuth as _, VANISHED};
 use crate::store::{Claim, Guard, StoreError};
@@ -43,6 +43,9 @@ pub(super) struct Job {
     pub fence: Fence,
     /// Those that came with the build, one registry host each.
     pub credentials: Vec<Credentials>,
+    pub secrets: Vec<BuildSecret>,
+    /// Private keys.
+    pub ssh: Vec<BuildSecret>,
     pub log: Log,
 }
 
@@ -75,10 +78,11 @@ pub(super) async fn run(
     let record = stored.record;
     let id = record.id;
     let opened = sealed.map(|sealed| parts.vault.open_for_build(&record.owner, id, &sealed)).transpose();
-    let known: Vec<Credentials> = opened.as_ref().ok().and_then(Clone::clone).unwrap_or_default();
-    let log = Log::open(parts.store.clone(), id, fence, Redactor::of(&known), parts.settings.max_log);
+    let known = opened.as_ref().ok().and_then(Clone::clone).unwrap_or_default();
     let redactor = Redactor::of(&known);
-    let mut job = Job { parts: Arc::clone(&parts), worker, record, fence, credentials: known, log };
+    let log = Log::open(parts.store.clone(), id, fence, redactor.clone(), parts.settings.max_log);
+    let Entrusted { credentials, secrets, ssh } = known;
+    let mut job = Job { parts: Arc::clone(&parts), worker, record, fence, credentials, secrets, ssh, log };
     let timeout = job.record.spec.timeout();
 
     let work = async {
@@ -177,9 +181,13 @@ impl Job {
             Ok(())
         })
         .await?;
+        if builder == BuilderKind::Classic && self.record.needs_secrets() {
+            return Err(Failure::Build(no_buildkit()));
+        }
         let dockerfile = self.dockerfile().await?;
         let context = self.context(builder, dockerfile.clone()).await?;
         let credentials = self.credentials_for(builder).await;
+        let buildkit = caches::buildkit_only(self, builder).await;
         let spec = &self.record.spec;
         let request = BuildRequest {
             id: self.record.id,
@@ -188,7 +196,7 @@ impl Job {
             labels: spec.labels.clone(),
             target: spec.target.clone(),
             platform: spec.platform.clone(),
-            no_cache: spec.no_cache,
+            no_cache: spec.no_cache || spec.cold,
             pull: spec.pull,
             network: spec.network,
             memory_bytes: spec.memory_bytes,
@@ -196,6 +204,7 @@ impl Job {
             credentials,
             registries: Arc::clone(&self.parts.registry) as _,
             builder,
+            buildkit,
         };
         let _bases = Bases::of(&engine, &request, &dockerfile).await.map_err(fail)?;
         let mut error = match engine.build(request, context, self.log.lines()).await {
@@ -344,6 +353,16 @@ pub(super) fn failure(stage: StageName, error: EngineError) -> Failure {
 
 fn internal(stage: StageName, message: &str) -> BuildError {
     BuildError { stage, kind: ErrorKind::Internal, code: "internal".into(), message: message.into(), dockerfile_line: None }
+}
+
+fn no_buildkit() -> BuildError {
+    BuildError {
+        stage: StageName::Build,
+        kind: ErrorKind::Engine,
+        code: "buildkit_missing".into(),
+        message: "secrets and ssh keys need BuildKit, and this engine has none".into(),
+        dockerfile_line: None,
+    }
 }
 
 fn timed_out(limit: Duration) -> BuildError {

@@ -1,45 +1,6 @@
-//! What may stand in a log: colours, but no other escape sequence, and no known secret.
+//! What may stand in a log: colours, but no other escape sequence. Known secrets are taken out by [`super::redact`].
 
 use std::borrow::Cow;
-
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use secrecy::{ExposeSecret, SecretString};
-
-use crate::domain::{Credentials, REDACTED};
-
-/// Secrets shorter than this are not looked for: they would stand in every other line by chance.
-const SHORTEST: usize = 4;
-
-/// Replaces known secrets in text.
-#[derive(Default)]
-pub struct Redactor {
-    secrets: Vec<SecretString>,
-}
-
-impl Redactor {
-    /// Knows the password, and the `user:password` that Basic authentication makes of it.
-    #[must_use]
-    pub fn of(credentials: &[Credentials]) -> Self {
-        let mut secrets = Vec::new();
-        for c in credentials.iter().filter(|c| c.expose_password().len() >= SHORTEST) {
-            let basic = STANDARD.encode(format!("{}:{}", c.username(), c.expose_password()));
-            secrets.extend([c.expose_password().to_owned(), STANDARD.encode(c.expose_password()), basic].map(SecretString::from));
-        }
-        Self { secrets }
-    }
-
-    #[must_use]
-    pub fn clean<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let mut text = Cow::Borrowed(text);
-        for secret in self.secrets.iter().map(ExposeSecret::expose_secret) {
-            if text.contains(secret) {
-                text = Cow::Owned(text.replace(secret, REDACTED));
-            }
-        }
-        text
-    }
-}
 
 /// Keeps colours (CSI … m, of digits and `;` alone) and tabs; removes every other control character and escape sequence.
 #[must_use]
@@ -157,13 +118,5 @@ mod tests {
             out.push_str(part.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').strip_prefix('m').expect("a colour"));
         }
         out
-    }
-
-    #[test]
-    fn secrets_are_replaced() {
-        let redactor = Redactor::of(&[Credentials::new("h", "u", SecretString::from("hunter22"))]);
-        assert_eq!(redactor.clean("x hunter22 y"), "x [redacted] y");
-        assert_eq!(redactor.clean(&STANDARD.encode("u:hunter22")), REDACTED);
-        assert_eq!(redactor.clean("nothing"), "nothing");
     }
 }

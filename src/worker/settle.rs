@@ -2,13 +2,13 @@
 
 use super::lease::Stop;
 use super::pipeline::{Failure, Job, MAX_ATTEMPTS, Success, built_by, write};
-use super::sanitize::Redactor;
+use super::redact::Redactor;
 use super::{Parts, publish};
 use crate::domain::{BuildError, BuildId, ErrorKind, StageName, StepState, Timestamp, local_tag};
 
 /// Writes the end of the claim, after the log's last line, and leaves nothing behind in the engine.
 pub(super) async fn settle(job: Job, ended: Result<Result<Success, Failure>, Stop>, redactor: &Redactor) {
-    let Job { parts, worker, record, fence, credentials, log } = job;
+    let Job { parts, worker, record, fence, credentials, log, .. } = job;
     let id = record.id;
     let ended = match ended {
         Ok(Err(Failure::Lost)) => Err(Stop::Lost),

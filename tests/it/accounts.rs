@@ -1,7 +1,7 @@
 //! Accounts: everyone owns their own, and nobody else's.
 
 mod audit;
-mod canaries;
+pub mod canaries;
 mod guessing;
 mod keys;
 mod matrix;

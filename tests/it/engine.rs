@@ -57,6 +57,7 @@ pub fn request(builder: BuilderKind) -> BuildRequest {
         credentials: Vec::new(),
         registries: std::sync::Arc::new(RegistryClient::new(Timeouts::default())),
         builder,
+        buildkit: dockwright::engine::BuildkitOnly::default(),
     }
 }
 

@@ -20,6 +20,7 @@ mod processes;
 mod quota;
 mod reading;
 mod registry;
+mod secrets;
 mod specs;
 mod steps;
 mod store_contract;

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::expand::expand;
+use super::mounts::{self, RequiredMount, Uses};
 use super::node::{Keyword, Node};
 use super::words;
 use crate::domain::LOCAL_HOST;
@@ -22,6 +23,8 @@ pub struct Outline {
     pub instructions: Vec<Instruction>,
     /// Images that only an engine without heredocs would see.
     hidden: Vec<ImageName>,
+    required: Vec<RequiredMount>,
+    uses: Vec<Uses>,
 }
 
 /// An image that an engine would pull to read the Dockerfile with.
@@ -79,9 +82,17 @@ impl Outline {
             args: args(nodes),
             buildkit_only: nodes.iter().find_map(needs_buildkit),
             instructions: instructions(nodes),
+            required: mounts::required(nodes),
+            uses: mounts::uses(nodes),
             frontends,
             stages,
         }
+    }
+
+    /// The secrets and ssh agents without which a build of `target`, or of the last stage, surely fails.
+    pub fn required_mounts(&self, target: Option<&str>) -> impl Iterator<Item = &RequiredMount> {
+        let made = mounts::made(&self.stages, &self.uses, target);
+        self.required.iter().filter(move |mount| made.contains(&mount.stage))
     }
 
     /// The first frontend that is not Docker's own (THREATS row 3).

@@ -1,11 +1,13 @@
 //! `POST /build` with either builder.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::{Method, Request, Uri};
 
 use super::classic::Classic;
+use super::entrusted::Served;
 use super::errors::{Doing, fault, platform_not_supported, sort};
 use super::keyring::Keyring;
 use super::leftovers::ClassicRun;
@@ -20,6 +22,9 @@ use crate::engine::{BuildRequest, Builder, BuiltImage, ContextStream, Engine as 
 
 /// The scheduler period that CPU limits are given in, in microseconds; the kernel's own default.
 const CPU_PERIOD: u64 = 100_000;
+/// BuildKit's own build arguments (`frontend/dockerfile/builder/build.go`, moby `builder/builder-next/builder.go`).
+const INLINE_CACHE: &str = "BUILDKIT_INLINE_CACHE";
+const MOUNT_NAMESPACE: &str = "BUILDKIT_CACHE_MOUNT_NS";
 
 #[async_trait]
 impl Builder for Docker {
@@ -38,16 +43,12 @@ impl Builder for Docker {
 
 impl Docker {
     async fn buildkit(&self, request: &BuildRequest, context: ContextStream, lines: &Lines) -> Result<Digest> {
-        let session =
-            Session::open(&self.transport, Keyring::new(request.credentials.clone(), Arc::clone(&request.registries))).await?;
+        let keyring = Keyring::new(request.credentials.clone(), Arc::clone(&request.registries));
+        let served = Served::new(request.buildkit.secrets.clone(), &request.buildkit.ssh)?;
+        let session = Session::open(&self.transport, keyring, served).await?;
         let session = session.ok_or_else(|| fault("this engine has no BuildKit sessions"))?;
-        let mut query = common_query(request);
-        query.add("version", "2");
+        let mut query = buildkit_query(request);
         query.add("session", session.id());
-        query.add("buildid", &uuid::Uuid::new_v4().simple().to_string());
-        if let Some(platform) = &request.platform {
-            query.add("platform", platform);
-        }
         let doing = Doing::Build { limits: false };
         let mut messages = Messages::new(self.start(query, None, context, doing).await?);
         let mut trace = Trace::default();
@@ -137,11 +138,11 @@ impl Docker {
     }
 }
 
-fn common_query(request: &BuildRequest) -> Query {
+fn common_query(request: &BuildRequest, build_args: &BTreeMap<String, String>) -> Query {
     let mut query = Query::default();
     query.add("t", &local_tag(request.id));
     query.add("dockerfile", &request.dockerfile);
-    query.add_json("buildargs", &request.build_args);
+    query.add_json("buildargs", build_args);
     query.add_json("labels", &request.labels);
     query.add("rm", "1");
     query.add("forcerm", "1");
@@ -160,8 +161,26 @@ fn common_query(request: &BuildRequest) -> Query {
     query
 }
 
+fn buildkit_query(request: &BuildRequest) -> Query {
+    let only = &request.buildkit;
+    let mut build_args = request.build_args.clone();
+    // Arguments by which the frontend is told what there are no fields for; the image knows nothing of them.
+    build_args.extend(only.inline_cache.then(|| (INLINE_CACHE.to_owned(), "1".to_owned())));
+    build_args.extend(only.mount_namespace.iter().map(|namespace| (MOUNT_NAMESPACE.to_owned(), namespace.clone())));
+    let mut query = common_query(request, &build_args);
+    query.add("version", "2");
+    query.add("buildid", &uuid::Uuid::new_v4().simple().to_string());
+    if let Some(platform) = &request.platform {
+        query.add("platform", platform);
+    }
+    query.add_list("cachefrom", &only.cache_from);
+    let host: Vec<String> = only.apart.iter().map(|name| format!("{name}:127.0.0.1")).collect();
+    query.add_list("extrahosts", &host);
+    query
+}
+
 fn classic_query(request: &BuildRequest) -> Query {
-    let mut query = common_query(request);
+    let mut query = common_query(request, &request.build_args);
     query.add("version", "1");
     if let Some(bytes) = request.memory_bytes {
         // Memory and swap together: without the second the step could swap as much again.
@@ -196,7 +215,13 @@ impl Query {
         }
     }
 
-    fn add_json(&mut self, key: &str, value: &std::collections::BTreeMap<String, String>) {
+    fn add_list(&mut self, key: &str, value: &[String]) {
+        if !value.is_empty() {
+            self.add(key, &serde_json::to_string(value).expect("strings serialise, because they are UTF-8"));
+        }
+    }
+
+    fn add_json(&mut self, key: &str, value: &BTreeMap<String, String>) {
         if !value.is_empty() {
             self.add(key, &serde_json::to_string(value).expect("strings serialise, because they are UTF-8"));
         }

@@ -125,6 +125,7 @@ const BUILD: &[Rule] = &[
             "oci runtime create failed",
         ],
     ),
+    rule("secret_missing", ErrorKind::User, &["secret *: not found", "no ssh key*forwarded from the client"]),
     passing(
         "engine_error",
         ErrorKind::Engine,

@@ -28,6 +28,7 @@ mod containers;
 mod create;
 mod cutter;
 mod endings;
+mod entrusted;
 mod errors;
 mod events;
 mod exec;

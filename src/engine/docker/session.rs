@@ -1,7 +1,6 @@
 //! BuildKit's session: the engine calls *us* over a connection that we opened, upgraded from `POST /session` to HTTP/2.
-//! Served are gRPC health, by which the engine sees that we are alive, and what base images are pulled with ([`super::keyring`]). Secrets and
-//! ssh agents are further services of the same kind (`moby.buildkit.secrets.v1`, `moby.sshforward.v1`): a method
-//! in [`METHODS`] and an arm in [`Services::call`].
+//! Served are gRPC health, by which the engine sees that we are alive, what base images are pulled with ([`super::keyring`]), and the build's
+//! secrets and ssh agents ([`super::entrusted`]). A service is a method in [`METHODS`] and an arm in [`Services::call`].
 //!
 //! Source: moby/buildkit `session/session.go`, `session/grpc.go`, `session/auth/auth.go`.
 
@@ -10,7 +9,9 @@ use std::convert::Infallible;
 use bollard_buildkit_proto::health::health_check_response::ServingStatus;
 use bollard_buildkit_proto::health::health_server::{Health, HealthServer};
 use bollard_buildkit_proto::health::{HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse};
+use bollard_buildkit_proto::moby::buildkit::secrets::v1::secrets_server::SecretsServer;
 use bollard_buildkit_proto::moby::filesync::v1::auth_server::AuthServer;
+use bollard_buildkit_proto::moby::sshforward::v1::ssh_server::SshServer;
 use http::{Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioExecutor;
@@ -18,6 +19,7 @@ use tonic::codegen::Service as _;
 use tonic::{Response, Status};
 use uuid::Uuid;
 
+use super::entrusted::Served;
 use super::errors::unavailable;
 use super::keyring::Keyring;
 use super::transport::{Connection, Transport, broken, empty};
@@ -25,12 +27,15 @@ use crate::engine::Result;
 
 const NAME: &str = "dockwright";
 /// What the engine may call.
-const METHODS: [&str; 5] = [
+const METHODS: [&str; 8] = [
     "/grpc.health.v1.Health/Check",
+    "/moby.buildkit.secrets.v1.Secrets/GetSecret",
     "/moby.filesync.v1.Auth/Credentials",
     "/moby.filesync.v1.Auth/FetchToken",
     "/moby.filesync.v1.Auth/GetTokenAuthority",
     "/moby.filesync.v1.Auth/VerifyTokenAuthority",
+    "/moby.sshforward.v1.SSH/CheckAgent",
+    "/moby.sshforward.v1.SSH/ForwardAgent",
 ];
 
 /// An open session. Dropping it closes the connection, and the engine forgets the session.
@@ -52,7 +57,7 @@ impl Session {
     }
 
     /// `None`: this engine has no sessions.
-    pub(super) async fn open(transport: &Transport, keyring: Keyring) -> Result<Option<Self>> {
+    pub(super) async fn open(transport: &Transport, keyring: Keyring, served: Served) -> Result<Option<Self>> {
         let id = Uuid::new_v4().simple().to_string();
         let answer = transport.send(request(&id)).await?;
         match answer.response.status() {
@@ -64,7 +69,7 @@ impl Session {
             _ => return Ok(None),
         }
         let upgraded = hyper::upgrade::on(answer.response).await.map_err(broken)?;
-        let services = Services::new(keyring);
+        let services = Services::new(keyring, served);
         let server = tokio::spawn(async move {
             let serve = hyper::service::service_fn(move |request| services.clone().call(request));
             // It ends when the engine closes the connection, which is as good as any other end.
@@ -76,7 +81,7 @@ impl Session {
 
 /// Whether the engine answers a session with 101.
 pub(super) async fn probe(transport: &Transport) -> Result<bool> {
-    Session::open(transport, Keyring::default()).await.map(|session| session.is_some())
+    Session::open(transport, Keyring::default(), Served::default()).await.map(|session| session.is_some())
 }
 
 fn request(id: &str) -> Request<super::transport::Body> {
@@ -98,11 +103,18 @@ fn request(id: &str) -> Request<super::transport::Body> {
 struct Services {
     health: HealthServer<Alive>,
     auth: AuthServer<Keyring>,
+    secrets: SecretsServer<Served>,
+    ssh: SshServer<Served>,
 }
 
 impl Services {
-    fn new(keyring: Keyring) -> Self {
-        Self { health: HealthServer::new(Alive), auth: AuthServer::new(keyring) }
+    fn new(keyring: Keyring, served: Served) -> Self {
+        Self {
+            health: HealthServer::new(Alive),
+            auth: AuthServer::new(keyring),
+            secrets: SecretsServer::new(served.clone()),
+            ssh: SshServer::new(served),
+        }
     }
 
     async fn call(mut self, request: Request<Incoming>) -> Result<http::Response<tonic::body::Body>, Infallible> {
@@ -111,6 +123,10 @@ impl Services {
             self.health.call(request).await
         } else if path.starts_with("/moby.filesync.v1.Auth/") {
             self.auth.call(request).await
+        } else if path.starts_with("/moby.buildkit.secrets.v1.Secrets/") {
+            self.secrets.call(request).await
+        } else if path.starts_with("/moby.sshforward.v1.SSH/") {
+            self.ssh.call(request).await
         } else {
             Ok(Status::unimplemented("not served by this session").into_http())
         }

@@ -46,6 +46,16 @@ pub struct Upload {
     /// `KEY=VALUE`.
     #[schema(required = false)]
     label: Vec<String>,
+    /// A part for each build secret, `ID` being its name: any bytes, at most 500 KiB, for `RUN --mount=type=secret,id=ID`. Sealed until the
+    /// build ends, then erased.
+    #[serde(rename = "secret.ID")]
+    #[schema(value_type = String, format = Binary, required = false)]
+    secret: Vec<u8>,
+    /// A part for each private key (OpenSSH's form, without a passphrase), `ID` naming its agent, for `RUN --mount=type=ssh,id=ID`. Sealed until the
+    /// build ends, then erased.
+    #[serde(rename = "ssh.ID")]
+    #[schema(value_type = String, format = Password, required = false)]
+    ssh: String,
     /// The stage to build, by its name or number.
     #[schema(required = false)]
     target: String,
@@ -65,7 +75,7 @@ pub struct Upload {
     /// the first image if absent.
     #[schema(required = false)]
     project: String,
-    /// Images whose layers may be used as a cache.
+    /// Images at their registries whose layers may be used as a cache; made with `inline_cache`. One that cannot be read is left out.
     #[schema(required = false)]
     cache_from: Vec<String>,
     /// Make the image usable as a cache.

@@ -35,7 +35,7 @@ impl Spoken {
 }
 
 /// Everything that is in a Redis, as it is read.
-fn everything(redis: &str) -> Vec<u8> {
+pub fn everything(redis: &str) -> Vec<u8> {
     let mut link: Connection = redis::Client::open(redis).expect("a URL").get_connection().expect("Redis answers");
     let keys: Vec<String> = link.scan().expect("keys").filter_map(Result::ok).collect();
     assert!(keys.len() > 10, "{keys:?}");

@@ -200,12 +200,12 @@ async fn a_password_is_nowhere_in_the_clear(store: &Store) {
     let vault = Vault::new([3; 32]);
     let mut new = build("ada");
     let credentials = Credentials::new("127.0.0.1:5000", "robot", SecretString::from("canary-Pa55"));
-    new.sealed = Some(vault.seal_for_build(&new.record.owner, new.record.id, &[credentials]));
+    new.sealed = Some(vault.seal_for_build(&new.record.owner, new.record.id, &vec![credentials].into()));
     store.submit(&new).await.expect("accepted");
     let claim = claim(store).await.expect("waits");
     assert!(!format!("{claim:?}").contains("canary-Pa55"));
     let sealed = claim.sealed.clone().expect("sealed");
     assert!(!sealed.windows(11).any(|w| w == b"canary-Pa55"));
     let opened = vault.open_for_build(&new.record.owner, new.record.id, &sealed).expect("opens for its own build");
-    assert_eq!(opened[0].expose_password(), "canary-Pa55");
+    assert_eq!(opened.credentials[0].expose_password(), "canary-Pa55");
 }

@@ -1,0 +1,102 @@
+//! Cache mounts and `cache_from`.
+
+use reqwest::multipart::Form;
+use serde_json::Value;
+
+use super::{built, file_in};
+use crate::credentials::login;
+use crate::support::service::{self, Backend, Running, docker, dockerfile, id};
+use crate::support::{private_registry, unique};
+
+/// What stood in the mount before, and what stands there now.
+async fn visit(service: &Running, token: &str, mount: &str, name: &str, form: impl Fn(Form) -> Form) -> String {
+    let text = format!(
+        "FROM busybox\nRUN --mount=type=cache,{mount} echo \"seen:$(cat /c/visits 2>/dev/null | tr '\\n' ' ')\" >/seen && echo {name} >>/c/visits\n"
+    );
+    // Each visit is made, not taken from the cache of steps.
+    let build = built(service, token, form(dockerfile(&text).text("no_cache", "true"))).await;
+    let seen = file_in(&build, "/seen");
+    service.delete(&build).await;
+    seen.trim_start_matches("seen:").trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cache_mounts_are_of_one_owner_and_project() {
+    let service = service::start(Backend::Sqlite).await;
+    let (ada, bob) = (service.user("ada").await, service.user("bob").await);
+    let project = |name: &'static str| move |form: Form| form.text("project", name);
+    let cold = |form: Form| form.text("project", "one").text("cold", "true");
+    for mount in ["id=shared,target=/c", "target=/c", "id=../shared,target=/c,sharing=locked", "id=m,target=/c,mode=0777,uid=7"] {
+        for (token, form, name, seen) in [
+            (&ada, &project("one") as &(dyn Fn(Form) -> Form + Sync), "first", ""),
+            (&bob, &project("one"), "bobs", ""),
+            (&ada, &project("two"), "other-project", ""),
+            (&ada, &cold, "cold", ""),
+            (&ada, &project("one"), "second", "first"),
+            (&bob, &project("one"), "again", "bobs"),
+        ] {
+            assert_eq!(visit(&service, token, mount, name, form).await, seen, "{mount}: {name}");
+        }
+    }
+    // Without a name, the project is the repository of the first destination.
+    for (image, seen) in [("h.example/team/app:1", ""), ("h.example/team/app:2", "x"), ("h.example/team/apps", "")] {
+        let form = |form: Form| form.text("image", image);
+        assert_eq!(visit(&service, &ada, "id=n,target=/c", "x", form).await, seen, "{image}");
+    }
+}
+
+/// Another service, with the same names, on the same engine.
+#[tokio::test(flavor = "multi_thread")]
+async fn installations_do_not_share_cache_mounts() {
+    for seen in ["", ""] {
+        let service = service::start(Backend::Sqlite).await;
+        assert_eq!(visit(&service, &service.token, "id=x,target=/c", "x", |form| form.text("project", "p")).await, seen);
+    }
+}
+
+/// Takes out of the engine's cache what steps with this mark have made.
+fn prune(mark: &str) {
+    let listed = docker(&["system", "df", "-v", "--format", "{{json .BuildCache}}"]);
+    let listed: Vec<Value> = serde_json::from_str(&listed).expect("a list");
+    let ours: Vec<&str> = listed
+        .iter()
+        .filter(|one| one["Description"].as_str().is_some_and(|text| text.contains(mark)))
+        .filter_map(|one| one["ID"].as_str())
+        .collect();
+    assert!(!ours.is_empty(), "nothing in the cache was made by {mark}");
+    for one in ours {
+        docker(&["builder", "prune", "-a", "-f", "--filter", &format!("id={one}")]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn layers_of_an_image_at_a_registry_are_a_cache_for_whoever_may_read_it() {
+    let service = service::start(Backend::Sqlite).await;
+    let (ada, bob) = (service.user("ada").await, service.user("bob").await);
+    let (host, user, password) = private_registry();
+    let image = format!("{host}/{}:1", unique("inline"));
+    let mark = unique("mark");
+    let text = format!("FROM busybox\nRUN head -c 32 /dev/urandom | md5sum >/made && echo {mark}\n");
+    let upload = || login(dockerfile(&text), &user, &password).text("image", image.clone());
+    let first = service.ended(&service.submit_as(&ada, upload().text("inline_cache", "true")).await).await;
+    assert_eq!((&first["state"], &first["options"]["inline_cache"]), (&"published".into(), &true.into()), "{first}");
+    let made = file_in(&first, "/made");
+    service.delete(&first).await;
+    prune(&mark);
+    // Whoever may not read it gets nothing of it, and the build goes on.
+    let his = built(&service, &bob, dockerfile(&text).text("cache_from", image.clone())).await;
+    let log = service.log(&his).await;
+    assert!(log.contains(&format!("{image} is not used as a cache: ")) && log.contains(&host), "{log}");
+    assert_ne!(file_in(&his, "/made"), made);
+    service.delete(&his).await;
+    prune(&mark);
+    let cold = built(&service, &ada, upload().text("cache_from", image.clone()).text("cold", "true")).await;
+    assert_ne!(file_in(&cold, "/made"), made, "no cache of any kind");
+    service.delete(&cold).await;
+    prune(&mark);
+    let hers = built(&service, &ada, upload().text("cache_from", image.clone())).await;
+    let log = service.log(&hers).await;
+    assert!(log.contains("CACHED"), "{}: {log}", id(&hers));
+    assert_eq!(file_in(&hers, "/made"), made, "the very layer of the registry");
+    service.delete(&hers).await;
+}
