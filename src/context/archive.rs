@@ -39,7 +39,7 @@ use std::path::Path;
 use super::fault::{ContextError, ContextFault};
 use crate::domain::ContextKind;
 
-pub(super) use entry::{Entry, EntryKind};
+pub use entry::{Entry, EntryKind};
 pub(super) use inspect::clean_dockerfile_path;
 pub use inspect::{DockerfileAt, Inspected, inspect};
 pub use meter::ArchiveLimits;
