@@ -9,7 +9,6 @@ use tokio::task::JoinHandle;
 
 use super::redact::Redactor;
 use super::sanitize::plain;
-use super::sanitize::plain;
 use crate::domain::{BuildId, Fence, LogLine, LogStream, Steps, Timestamp, limits};
 use crate::store::{Store, StoreError};
 
