@@ -1,5 +1,6 @@
 //! What can be done with builds: the rules of submitting, reading, cancelling and deleting them.
 
+mod contexts;
 mod delete;
 mod log;
 mod options;
@@ -18,6 +19,7 @@ use crate::domain::{BuildId, Owner, Scope};
 use crate::error::{Error, Result};
 use crate::store::{Guard, ListQuery, Page, Store, Stored, Topic};
 
+pub use contexts::{Coding, Manifest};
 pub use delete::{Deletion, Part, RemoteRemoval, RemoteTags};
 pub use log::{LogRange, follow, tail_start};
 pub use options::{PartKind, TextPart};
