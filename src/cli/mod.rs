@@ -4,6 +4,7 @@ mod audit;
 mod commands;
 mod container_commands;
 mod containers;
+mod context;
 mod doctor;
 mod images;
 mod places;

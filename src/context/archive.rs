@@ -46,7 +46,7 @@ use crate::domain::ContextKind;
 
 pub(super) use digest::ContextDigest;
 pub use digest::of_dockerfile;
-pub(super) use entry::{Entry, EntryKind};
+pub use entry::{Entry, EntryKind};
 pub(super) use inspect::clean_dockerfile_path;
 pub use inspect::{DockerfileAt, Inspected, inspect, inspect_manifest};
 pub(super) use manifest::sum_of;

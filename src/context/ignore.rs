@@ -89,7 +89,7 @@ impl Ignore {
 
     /// Whether an entry below an excluded directory may still be sent.
     #[must_use]
-    pub(super) fn has_exceptions(&self) -> bool {
+    pub fn has_exceptions(&self) -> bool {
         self.rules.iter().any(|rule| rule.exception)
     }
 }

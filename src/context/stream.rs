@@ -27,7 +27,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::archive::ArchiveLimits;
 use crate::domain::BuilderKind;
 
-use write::TarWriter;
+pub use write::TarWriter;
 
 /// An uncompressed tar, in chunks of at most 256 KiB.
 pub type ContextStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;

@@ -54,17 +54,20 @@ pub(super) trait RawEntries: Send {
 
 /// An entry that may be passed on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::context) struct Entry {
+pub struct Entry {
     /// Relative, `/`-separated, without `.`, `..` and empty components.
     pub path: String,
     pub kind: EntryKind,
     /// Permission bits with set-id and sticky.
     pub mode: u32,
+    /// Seconds since the Unix epoch.
     pub mtime: u64,
 }
 
+/// What an entry is, and what only that has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::context) enum EntryKind {
+pub enum EntryKind {
+    /// Its size in bytes.
     File {
         size: u64,
     },

@@ -47,7 +47,7 @@ pub struct ManifestLine {
 impl ManifestLine {
     /// Of an entry; of a file with the SHA-256 of its bytes. A hard link is none: it is sent as the file that it is.
     #[must_use]
-    pub(crate) fn of(entry: &Entry, content: Option<&Sum>) -> Option<Self> {
+    pub fn of(entry: &Entry, content: Option<&Sum>) -> Option<Self> {
         let (kind, size, target) = match &entry.kind {
             EntryKind::File { size } => (LineKind::File, Some(*size), None),
             EntryKind::Dir => (LineKind::Dir, None, None),
