@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::accounts::people::send;
+use crate::context::make::Tar;
 use crate::support::service::Running;
 
 pub fn sum(bytes: &[u8]) -> String {
@@ -27,14 +28,9 @@ pub fn manifest(files: &[(&str, &[u8])]) -> String {
     lines(&files.iter().map(|(path, bytes)| file(path, bytes)).collect::<Vec<_>>())
 }
 
+/// One file of a tar, without the tar's end.
 pub fn entry(name: &str, bytes: &[u8]) -> Vec<u8> {
-    let mut tar = tar::Builder::new(Vec::new());
-    let mut header = tar::Header::new_ustar();
-    header.set_size(bytes.len() as u64);
-    tar.append_data(&mut header, name, bytes).expect("a tar in memory");
-    let mut tar = tar.into_inner().expect("a tar in memory");
-    tar.truncate(tar.len() - 1024);
-    tar
+    Tar::new().file(name, bytes).cut()
 }
 
 /// A tar of blobs by their hashes.
