@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use reqwest::multipart::Form;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -17,8 +18,6 @@ pub use socket::{Frame, Said, Sayer, Teller};
 
 /// Where the service is when nothing else is said.
 pub const DEFAULT_URL: &str = "http://127.0.0.1:8080";
-/// The first admin's token of a service that was started in this folder.
-const FIRST_TOKEN: &str = "dockwright-data/admin-token";
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// How long a connection may take to come about; what is then told over it may take any time.
 const CONNECT: Duration = Duration::from_secs(30);
@@ -37,20 +36,37 @@ pub struct Client {
 struct Problem {
     code: String,
     detail: String,
+    #[serde(default)]
+    errors: Vec<FieldFault>,
+}
+
+/// One of several faults of an input.
+#[derive(Deserialize)]
+struct FieldFault {
+    field: String,
+    message: String,
+}
+
+/// Nothing answers there.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("cannot reach {0}")]
+pub struct Unreachable(pub String);
+
+/// The service has refused. Found in the chain of an error with `downcast_ref`.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{detail} ({code}, {status})")]
+pub struct Refused {
+    /// Of HTTP.
+    pub status: u16,
+    /// Stable, in `snake_case`; `unknown` when what answers is not the service.
+    pub code: String,
+    pub detail: String,
 }
 
 impl Client {
-    /// The token is the one given, else that of the environment (`DOCKWRIGHT_TOKEN`), else the first admin's in this folder.
-    ///
     /// # Errors
-    /// When there is no token, or `ca_file` (trusted besides the usual certificates) holds no certificate.
-    pub fn new(url: &str, token_file: Option<&Path>, ca_file: Option<&Path>) -> anyhow::Result<Self> {
-        let token = match (token_file, std::env::var("DOCKWRIGHT_TOKEN")) {
-            (Some(file), _) => read_token(file)?,
-            (None, Ok(token)) => SecretString::from(token),
-            (None, Err(_)) if Path::new(FIRST_TOKEN).exists() => read_token(Path::new(FIRST_TOKEN))?,
-            (None, Err(_)) => bail!("no token: set DOCKWRIGHT_TOKEN, or name a file with --token-file"),
-        };
+    /// When `ca_file` (trusted besides the usual certificates) holds no certificate.
+    pub fn new(url: &str, token: SecretString, ca_file: Option<&Path>) -> anyhow::Result<Self> {
         let certificates = ca_file.map(read_certificates).transpose()?.unwrap_or_default();
         let builder = || {
             let plain = reqwest::Client::builder().connect_timeout(CONNECT).redirect(reqwest::redirect::Policy::none());
@@ -105,6 +121,25 @@ impl Client {
         Ok(Events::of(self.ask(request).await?))
     }
 
+    /// The same, from behind the event with this id.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn events_after(&self, path: &str, last: Option<&str>) -> anyhow::Result<Events> {
+        let request = self.request(&self.lasting, Method::GET, path, None).header(header::ACCEPT, "text/event-stream");
+        let request = last.into_iter().fold(request, |request, last| request.header("last-event-id", last));
+        Ok(Events::of(self.ask(request).await?))
+    }
+
+    /// Sends a form that may take any time; the answer's JSON. The same `key` twice is done once.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn upload(&self, path: &str, form: Form, key: &str) -> anyhow::Result<Value> {
+        let request = self.request(&self.lasting, Method::POST, path, None).header("idempotency-key", key);
+        json(self.ask(request.multipart(form)).await?).await
+    }
+
     fn request(&self, http: &reqwest::Client, method: Method, path: &str, body: Option<&Value>) -> RequestBuilder {
         let request = http.request(method, format!("{}{path}", self.url));
         body.into_iter().fold(request, RequestBuilder::json)
@@ -116,7 +151,7 @@ impl Client {
 
     async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
         let request = request.bearer_auth(self.token.expose_secret());
-        request.send().await.with_context(|| format!("cannot reach {}", self.url))
+        request.send().await.with_context(|| Unreachable(self.url.clone()))
     }
 
     /// All items of a list, page by page.
@@ -159,19 +194,17 @@ async fn json(answer: Response) -> anyhow::Result<Value> {
 }
 
 fn refused(status: StatusCode, body: &[u8]) -> anyhow::Error {
-    match serde_json::from_slice::<Problem>(body) {
-        Ok(Problem { code, detail }) => anyhow::anyhow!("{detail} ({code}, {})", status.as_u16()),
-        Err(_) => anyhow::anyhow!("the service answered {status}"),
-    }
+    let Ok(Problem { code, detail, errors }) = serde_json::from_slice(body) else {
+        let detail = format!("the service answered {status}");
+        return Refused { status: status.as_u16(), code: "unknown".into(), detail }.into();
+    };
+    let others = errors.iter().filter(|fault| !detail.contains(&fault.message));
+    let others: String = others.map(|fault| format!("\n  {}: {}", fault.field, fault.message)).collect();
+    Refused { status: status.as_u16(), code, detail: detail + &others }.into()
 }
 
 fn read_certificates(file: &Path) -> anyhow::Result<Vec<reqwest::Certificate>> {
     let pem = std::fs::read(file).with_context(|| format!("cannot read the certificate in {}", file.display()))?;
     let found = reqwest::Certificate::from_pem_bundle(&pem).ok().filter(|found| !found.is_empty());
     found.with_context(|| format!("{} holds no certificate in PEM", file.display()))
-}
-
-fn read_token(file: &Path) -> anyhow::Result<SecretString> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read the token in {}", file.display()))?;
-    Ok(SecretString::from(text.trim().to_owned()))
 }

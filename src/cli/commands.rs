@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::build_commands::{Build, Retry};
 use super::container_commands::{App, Exec, Image, LogPart, Network, Ps, Run, Volume};
-use crate::client::DEFAULT_URL;
 
 /// Where in the help it stands how the service is reached.
 const SERVICE: &str = "Service";
@@ -11,10 +11,10 @@ const SERVICE: &str = "Service";
 /// Which service, as whom, and how to show its answers.
 #[derive(clap::Args)]
 pub(super) struct Remote {
-    /// Address of the service
-    #[arg(long, env = "DOCKWRIGHT_URL", default_value = DEFAULT_URL, value_name = "URL", global = true, help_heading = SERVICE)]
-    pub url: String,
-    /// File with a token; else DOCKWRIGHT_TOKEN, else ./dockwright-data/admin-token
+    /// Address of the service; else that of `dockwright login`, else http://127.0.0.1:8080
+    #[arg(long, env = "DOCKWRIGHT_URL", value_name = "URL", global = true, help_heading = SERVICE)]
+    pub url: Option<String>,
+    /// File with a token; else DOCKWRIGHT_TOKEN, else that of `dockwright login`, else ./dockwright-data/admin-token
     #[arg(long, value_name = "FILE", global = true, help_heading = SERVICE)]
     pub token_file: Option<PathBuf>,
     /// PEM file with a certificate that is trusted besides the usual ones
@@ -195,20 +195,33 @@ pub(super) enum Command {
     /// Runs: each life of a container, also when it is over
     #[command(subcommand)]
     Run(Run),
-    /// Containers that run, newest first
-    Ps(Ps),
-    /// One container, as the engine has it now
-    Inspect {
-        /// Its name or id, as ps tells it
-        container: String,
+    /// Build a Dockerfile or a folder, publish the image, and show how
+    Build(Box<Build>),
+    /// Cancel a build
+    Cancel {
+        /// The build's id
+        id: String,
     },
-    /// What a container puts out
+    /// Build the same inputs once more; only the push where the image is still there
+    Retry(Retry),
+    /// Containers that run and builds that are under way, newest first
+    Ps(Ps),
+    /// One container as the engine has it now, or one build
+    Inspect {
+        /// A container's name or id, or a build's id, as ps tells it
+        #[arg(value_name = "CONTAINER|BUILD")]
+        target: String,
+    },
+    /// What a container puts out, or what was done for a build
     Logs {
-        /// An app, of which the newest container is meant; or a container's name or id
-        #[arg(value_name = "APP|CONTAINER")]
+        /// An app, of which the newest container is meant; a container's name or id; or a build's id
+        #[arg(value_name = "APP|CONTAINER|BUILD")]
         target: String,
         #[command(flatten)]
         logs: LogPart,
+        /// Of a build, this step alone: its number in the log, or a part of its name
+        #[arg(long, value_name = "STEP")]
+        step: Option<String>,
     },
     /// Start a container again
     Start {
@@ -239,13 +252,17 @@ pub(super) enum Command {
         #[arg(long, short, value_name = "NAME")]
         signal: Option<String>,
     },
-    /// Remove a container; its run stays in the history
+    /// Remove a container, its run stays in the history; or a build with its file, log and image
     Rm {
-        /// Its name or id, as ps tells it
-        container: String,
+        /// A container's name or id, or a build's id, as ps tells it
+        #[arg(value_name = "CONTAINER|BUILD")]
+        target: String,
         /// Also one that runs
         #[arg(long, short)]
         force: bool,
+        /// Of a build also the registry's tags, where they still name its image
+        #[arg(long)]
+        remote: bool,
     },
     /// What a container uses, a line a second until it ends
     Stats {

@@ -169,12 +169,18 @@ pub(in crate::cli) enum Run {
     },
 }
 
-/// Which containers.
+/// Which containers and builds.
 #[derive(clap::Args)]
 pub(in crate::cli) struct Ps {
-    /// Also those that do not run
+    /// Also containers that do not run; with --builds also builds that have ended, the newest 100
     #[arg(long, short)]
     pub all: bool,
+    /// Builds alone
+    #[arg(long, conflicts_with = "app")]
+    pub builds: bool,
+    /// Builds in this state alone, the newest 100
+    #[arg(long, value_name = "STATE", conflicts_with = "app")]
+    pub state: Option<String>,
     /// Of this app alone
     #[arg(long, value_name = "NAME")]
     pub app: Option<String>,

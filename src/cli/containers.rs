@@ -268,7 +268,7 @@ pub(super) async fn logs_of(client: &Client, target: &str, wanted: &LogPart) -> 
 }
 
 /// The log of what is at this path: as it is, but to a terminal line by line and without what that would obey.
-async fn logs(client: &Client, path: &str, logs: &LogPart) -> anyhow::Result<()> {
+pub(super) async fn logs(client: &Client, path: &str, logs: &LogPart) -> anyhow::Result<()> {
     let tail = logs.tail.map(|lines| lines.to_string());
     let flag = |said: bool| said.then(|| "true".to_owned());
     let parameters = [("follow", flag(logs.follow)), ("tail", tail), ("timestamps", flag(logs.timestamps))];

@@ -99,11 +99,16 @@ fn choose(root: &Path, file: Option<&Path>) -> anyhow::Result<(Dockerfile, Optio
         return Ok((at(root, &root.join(DOCKERFILE))?.0, None));
     };
     if file == Path::new("-") {
-        let mut text = Vec::new();
-        io::stdin().lock().take(DOCKERFILE_BYTES + 1).read_to_end(&mut text).context("cannot read standard input")?;
-        return Ok((Dockerfile::Beside(text), None));
+        return Ok((Dockerfile::Beside(text_of_stdin()?), None));
     }
     at(root, &if file.exists() { file.to_owned() } else { root.join(file) })
+}
+
+/// A Dockerfile on standard input; of one that is too long enough for the service to say so.
+pub(super) fn text_of_stdin() -> anyhow::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    io::stdin().lock().take(DOCKERFILE_BYTES + 1).read_to_end(&mut text).context("cannot read standard input")?;
+    Ok(text)
 }
 
 /// A link to a Dockerfile is sent as the text that it leads to: the engine would not follow it out of the context.

@@ -1,15 +1,21 @@
 //! The commands of the binary.
 
 mod audit;
+mod build;
+mod build_commands;
+mod builds;
 mod commands;
 mod container_commands;
 mod containers;
 mod context;
 mod doctor;
 mod images;
+mod login;
 mod places;
+mod reach;
 mod remote;
 mod serve;
+mod shell;
 mod show;
 mod spec;
 mod terminal;
@@ -17,7 +23,7 @@ mod terminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::Settings;
 
@@ -45,6 +51,22 @@ enum Command {
         #[arg(long, default_value = "127.0.0.1:5000", value_name = "HOST[:PORT]")]
         registry: String,
     },
+    /// Keep a service's address and token for all commands
+    Login(login::Login),
+    /// Forget a service's token
+    Logout(login::Logout),
+    /// Print what makes a shell complete commands: source <(dockwright completions bash)
+    Completions {
+        /// Which shell
+        #[arg(value_enum)]
+        shell: shell::Shell,
+    },
+    /// Print the manual's page, in the form that man reads
+    Man {
+        /// Write the pages of all commands to this folder
+        #[arg(long, value_name = "FOLDER")]
+        folder: Option<PathBuf>,
+    },
     #[command(flatten)]
     Remote(commands::Command),
 }
@@ -64,12 +86,16 @@ impl Options {
     }
 }
 
-/// Runs the command line. Exit codes: 0 success, 1 failure, 2 usage.
+/// Runs the command line. Exit codes: 0 success, 1 failure, 2 usage; those of builds tell more (see [`build_commands::Build`]).
 #[must_use]
 pub fn main() -> ExitCode {
     let Cli { remote, command } = Cli::parse();
     let result = match command {
         Command::Remote(command) => remote::run(&remote, command),
+        Command::Login(wanted) => login::login(&remote, &wanted),
+        Command::Logout(wanted) => login::logout(&remote, &wanted),
+        Command::Completions { shell } => shell::completions(Cli::command(), shell),
+        Command::Man { folder } => shell::man(Cli::command(), folder.as_deref()),
         Command::Serve(options) => options.resolve().and_then(serve::run),
         Command::Config(options) => options.resolve().and_then(|config| {
             say(&toml::to_string(&config)?);
@@ -78,11 +104,14 @@ pub fn main() -> ExitCode {
         Command::Doctor { options, registry } => options.resolve().and_then(|config| doctor::run(config, &registry)),
     };
     result.unwrap_or_else(|error| {
-        // Line by line: an engine's words may be many.
-        let told = format!("error: {error:#}").lines().map(show::visible).collect::<Vec<_>>().join("\n");
-        complain(&told);
+        complain(&told(&error));
         ExitCode::FAILURE
     })
+}
+
+/// Line by line: an engine's words may be many.
+fn told(error: &anyhow::Error) -> String {
+    format!("error: {error:#}").lines().map(show::visible).collect::<Vec<_>>().join("\n")
 }
 
 /// To standard output; a reader that went away is no fault.
@@ -98,9 +127,7 @@ fn complain(text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
-    use super::Cli;
+    use super::{Cli, CommandFactory};
 
     #[test]
     fn every_command_and_every_argument_says_what_it_is() {

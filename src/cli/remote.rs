@@ -9,12 +9,12 @@ use serde_json::{Map, Value, json};
 
 use super::commands::{Audit, Command, Keys, Registry, Remote, Token, User};
 use super::show::{show, show_all, text};
-use super::{audit, complain, containers, images, places, say, terminal};
+use super::{audit, build, builds, complain, containers, images, places, reach, say, terminal};
 use crate::client::Client;
 
 /// Runs one command. Exit code 1 also when a check says no.
 pub(super) fn run(remote: &Remote, command: Command) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&remote.url, remote.token_file.as_deref(), remote.ca_file.as_deref())?;
+    let client = reach::client(remote)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
         match command {
@@ -30,9 +30,12 @@ pub(super) fn run(remote: &Remote, command: Command) -> anyhow::Result<ExitCode>
             }
             Command::App(command) => containers::app(&client, remote, command).await,
             Command::Run(command) => containers::run(&client, remote, command).await,
-            Command::Ps(which) => containers::list(&client, remote, which).await,
-            Command::Inspect { container } => containers::inspect(&client, remote, &container).await,
-            Command::Logs { target, logs } => containers::logs_of(&client, &target, &logs).await,
+            Command::Build(wanted) => Ok(build::ended(build::build(&client, remote, &wanted).await)),
+            Command::Cancel { id } => Ok(build::ended(builds::cancel(&client, remote, &id).await)),
+            Command::Retry(wanted) => Ok(build::ended(build::retry(&client, remote, &wanted).await)),
+            Command::Ps(which) => builds::ps(&client, remote, which).await,
+            Command::Inspect { target } => builds::inspect(&client, remote, &target).await,
+            Command::Logs { target, logs, step } => builds::logs(&client, &target, &logs, step.as_deref()).await,
             Command::Start { container } => containers::act(&client, remote, &container, "start", []).await,
             Command::Stop { container, grace } => containers::act(&client, remote, &container, "stop", [("grace", grace)]).await,
             Command::Restart { container, grace } => {
@@ -41,7 +44,7 @@ pub(super) fn run(remote: &Remote, command: Command) -> anyhow::Result<ExitCode>
             Command::Kill { container, signal } => {
                 containers::act(&client, remote, &container, "kill", [("signal", signal)]).await
             }
-            Command::Rm { container, force } => containers::remove(&client, &container, force).await,
+            Command::Rm { target, force, remote: tags } => builds::rm(&client, remote, &target, force, tags).await,
             Command::Stats { target, once } => containers::stats(&client, remote, &target, once).await,
             Command::Volume(command) => places::volume(&client, remote, command).await,
             Command::Network(command) => places::network(&client, remote, command).await,

@@ -170,10 +170,10 @@ impl Drop for Raw {
 }
 
 /// The signals that end a command, so that the terminal is made as it was before.
-struct Ends([(Signal, u8); 4]);
+pub(super) struct Ends([(Signal, u8); 4]);
 
 impl Ends {
-    fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         let of = |kind: SignalKind, number| signal(kind).map(|signal| (signal, number));
         Ok(Self([
             of(SignalKind::hangup(), 1)?,
@@ -184,7 +184,7 @@ impl Ends {
     }
 
     /// The number of the signal that came.
-    async fn next(&mut self) -> u8 {
+    pub(super) async fn next(&mut self) -> u8 {
         let [hangup, interrupt, quit, terminate] = &mut self.0;
         tokio::select! {
             _ = hangup.0.recv() => hangup.1,

@@ -1,18 +1,22 @@
 //! Server-sent events, as the service sends them: each has a name and an object of JSON.
 
-use anyhow::Context;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
 use reqwest::Response;
 use serde_json::Value;
+use tokio::time::timeout;
 
 /// A stream of events.
 pub struct Events {
     answer: Response,
     unread: Vec<u8>,
+    last_id: Option<String>,
 }
 
 impl Events {
     pub(super) const fn of(answer: Response) -> Self {
-        Self { answer, unread: Vec::new() }
+        Self { answer, unread: Vec::new(), last_id: None }
     }
 
     /// The next event's name and data; none at the end.
@@ -21,11 +25,8 @@ impl Events {
     /// When the connection breaks off.
     pub async fn next(&mut self) -> anyhow::Result<Option<(String, Value)>> {
         loop {
-            while let Some(end) = self.unread.windows(2).position(|two| two == b"\n\n") {
-                let event: Vec<u8> = self.unread.drain(..end + 2).collect();
-                if let Some(event) = read(&String::from_utf8_lossy(&event)) {
-                    return Ok(Some(event));
-                }
+            if let Some(event) = self.unread_event() {
+                return Ok(Some(event));
             }
             match self.answer.chunk().await.context("the connection broke off")? {
                 Some(bytes) => self.unread.extend_from_slice(&bytes),
@@ -33,12 +34,52 @@ impl Events {
             }
         }
     }
+
+    /// The same; but when nothing at all comes for this long, not even the comment that keeps a connection alive, it is broken.
+    ///
+    /// # Errors
+    /// When the connection breaks off.
+    pub async fn next_within(&mut self, silence: Duration) -> anyhow::Result<Option<(String, Value)>> {
+        loop {
+            if let Some(event) = self.unread_event() {
+                return Ok(Some(event));
+            }
+            match timeout(silence, self.answer.chunk()).await {
+                Ok(chunk) => match chunk.context("the connection broke off")? {
+                    Some(bytes) => self.unread.extend_from_slice(&bytes),
+                    None => return Ok(None),
+                },
+                Err(_) => bail!("nothing was heard of the service for {} s", silence.as_secs()),
+            }
+        }
+    }
+
+    /// By which the service goes on behind the last event.
+    #[must_use]
+    pub fn last_id(&self) -> Option<&str> {
+        self.last_id.as_deref()
+    }
+
+    fn unread_event(&mut self) -> Option<(String, Value)> {
+        while let Some(end) = self.unread.windows(2).position(|two| two == b"\n\n") {
+            let event: Vec<u8> = self.unread.drain(..end + 2).collect();
+            let event = String::from_utf8_lossy(&event);
+            if let Some(read) = read(&event) {
+                self.last_id = field(&event, "id").map(str::to_owned).or(self.last_id.take());
+                return Some(read);
+            }
+        }
+        None
+    }
 }
 
 /// None for a comment, with which the service keeps a connection alive.
 fn read(event: &str) -> Option<(String, Value)> {
-    let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim_start);
-    Some((field("event")?.to_owned(), serde_json::from_str(field("data")?).ok()?))
+    Some((field(event, "event")?.to_owned(), serde_json::from_str(field(event, "data")?).ok()?))
+}
+
+fn field<'a>(event: &'a str, name: &str) -> Option<&'a str> {
+    event.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim_start)
 }
 
 #[cfg(test)]

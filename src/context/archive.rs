@@ -77,15 +77,25 @@ fn kind_of(file: &File) -> Result<ContextKind, ContextError> {
             Err(e) => return Err(ContextError::Io(e)),
         }
     }
-    let whole_block = filled == BLOCK;
-    match &start[..filled.min(4)] {
-        [0x1f, 0x8b, ..] => Ok(ContextKind::TarGz),
+    kind_of_start(&start[..filled])
+        .ok_or_else(|| ContextFault::new("unknown_archive", "the upload is no tar, tar.gz, tar.zst or zip archive").into())
+}
+
+/// As many bytes of an archive as its kind is told by.
+pub const ARCHIVE_START: usize = BLOCK;
+
+/// The kind of what begins with these bytes, [`ARCHIVE_START`] of them if there are so many; `None` when it is no archive.
+#[must_use]
+pub fn kind_of_start(start: &[u8]) -> Option<ContextKind> {
+    match &start[..start.len().min(4)] {
+        [0x1f, 0x8b, ..] => return Some(ContextKind::TarGz),
         // A frame, or one to be skipped (RFC 8878, 3.1.2).
-        [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Ok(ContextKind::TarZst),
-        b"PK\x03\x04" | b"PK\x05\x06" => Ok(ContextKind::Zip),
-        _ if whole_block && (start == [0; BLOCK] || tar_header::is_header(&start)) => Ok(ContextKind::Tar),
-        _ => Err(ContextFault::new("unknown_archive", "the upload is no tar, tar.gz, tar.zst or zip archive").into()),
+        [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => return Some(ContextKind::TarZst),
+        b"PK\x03\x04" | b"PK\x05\x06" => return Some(ContextKind::Zip),
+        _ => {}
     }
+    let block: &[u8; BLOCK] = start.first_chunk()?;
+    (*block == [0; BLOCK] || tar_header::is_header(block)).then_some(ContextKind::Tar)
 }
 
 /// An archive on its way through the gate.
