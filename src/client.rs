@@ -1,5 +1,6 @@
 //! The service's interface for the operator's commands: typed where they need it, JSON where they only show it.
 
+mod contexts;
 mod events;
 mod socket;
 
@@ -13,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
 
+pub use contexts::Declared;
 pub use events::Events;
 pub use socket::{Frame, Said, Sayer, Teller};
 

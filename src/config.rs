@@ -133,6 +133,9 @@ pub struct Settings {
     /// Newest runs that are kept of an app, and of an owner's without one; older ones go when they are over [default: 200]
     #[arg(long, env = "DOCKWRIGHT_KEEP_RUNS", value_name = "N")]
     pub keep_runs: Option<u64>,
+    /// How long pieces of contexts that no build uses any more are kept, for the next upload to be small [default: 7d]
+    #[arg(long, env = "DOCKWRIGHT_KEEP_BLOBS", value_name = "TIME")]
+    pub keep_blobs: Option<Span>,
     /// How long the log of an ended build stays in the store before its archive alone serves it [default: 10m]
     #[arg(long, env = "DOCKWRIGHT_KEEP_HOT_LOG", value_name = "TIME")]
     pub keep_hot_log: Option<Span>,
@@ -219,6 +222,7 @@ pub struct Config {
     pub bind_roots: Vec<PathBuf>,
     pub terminal_keep: Span,
     pub keep_runs: u64,
+    pub keep_blobs: Span,
     pub keep_hot_log: Span,
     pub log_format: LogFormat,
     pub log_level: String,
@@ -282,6 +286,7 @@ impl Settings {
             bind_roots: pick!(bind_roots, Vec::new()),
             terminal_keep: pick!(terminal_keep, Span(Duration::from_secs(60))),
             keep_runs: pick!(keep_runs, 200),
+            keep_blobs: pick!(keep_blobs, Span(Duration::from_secs(7 * 24 * 3600))),
             keep_hot_log: pick!(keep_hot_log, Span(Duration::from_secs(600))),
             log_format: pick!(log_format, LogFormat::Text),
             log_level: pick!(log_level, "info".into()),

@@ -31,6 +31,9 @@ pub enum Error {
     /// The object's state does not allow it.
     #[error("{detail}")]
     Conflict { code: &'static str, detail: String },
+    /// A manifest's blobs are not all here yet; their hashes.
+    #[error("{} blobs of the manifest have not come yet: send those that `missing` names", .0.len())]
+    MissingBlobs(Vec<String>),
     /// It is not any more as the caller has seen it (RFC 9110, 13.1.1).
     #[error("{0}")]
     Changed(String),

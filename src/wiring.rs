@@ -270,7 +270,7 @@ impl Service {
             contexts: self.contexts.clone(),
             keep_hot_log: self.config.keep_hot_log.0,
             vault: Arc::clone(&self.vault),
-            ages: OrphanAges::default(),
+            ages: OrphanAges { blobs: self.config.keep_blobs.0, ..OrphanAges::default() },
             node,
         };
         tasks.spawn(janitor::run(Arc::new(cleaner), stop.clone()));

@@ -113,6 +113,7 @@ impl Accounts {
         };
         // A live build's credentials are its owner's own: it ends before it changes hands.
         self.builds.stop(caller, id).await?;
+        self.builds.hand_over_context(id, to).await?;
         self.store.transfer(id, name, to).await?;
         Ok(())
     }
@@ -162,6 +163,8 @@ impl Accounts {
 
     async fn drop_user(&self, name: &Owner) -> Result<()> {
         let guard = self.other_admin_guard(name).await?;
-        Ok(self.store.commit(&[Write::remove(Kind::User, name.as_str(), Expect::Anything), guard]).await?)
+        self.store.commit(&[Write::remove(Kind::User, name.as_str(), Expect::Anything), guard]).await?;
+        // After the account, which could make new ones: nothing of it must show to another of its name.
+        self.builds.drop_uploads(name).await
     }
 }

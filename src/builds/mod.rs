@@ -1,5 +1,6 @@
 //! What can be done with builds: the rules of submitting, reading, cancelling and deleting them.
 
+mod contexts;
 mod delete;
 mod entrusted;
 mod log;
@@ -20,6 +21,7 @@ use crate::domain::{BuildId, Owner, Scope};
 use crate::error::{Error, Result};
 use crate::store::{Guard, ListQuery, Page, Store, Stored, Topic};
 
+pub use contexts::{Coding, Manifest};
 pub use delete::{Deletion, Part, RemoteRemoval, RemoteTags};
 pub use entrusted::SecretPart;
 pub use log::{LogRange, follow, tail_start};

@@ -55,7 +55,7 @@ macro_rules! text_parts {
 text_parts! {
     Dockerfile = "dockerfile", Image = "image", Username = "username", Password = "password", BuildArg = "build_arg",
     Label = "label", Target = "target", Platform = "platform", NoCache = "no_cache", Pull = "pull", Push = "push",
-    Registry = "registry",
+    Registry = "registry", Manifest = "manifest",
     Project = "project", CacheFrom = "cache_from", InlineCache = "inline_cache", Cold = "cold",
     Network = "network", Memory = "memory", Cpus = "cpus", Timeout = "timeout", Priority = "priority",
 }

@@ -19,8 +19,20 @@ impl Builds {
     /// # Errors
     /// [`Error::TooMany`] `quota_exceeded` when there were too many in this minute.
     pub async fn admit_upload(&self, caller: &Principal) -> Result<()> {
+        self.admit(caller, &uploads(&caller.owner)).await
+    }
+
+    /// The same of manifests: a build needs one, so there may be as many of them beside.
+    ///
+    /// # Errors
+    /// As [`Builds::admit_upload`].
+    pub async fn admit_manifest(&self, caller: &Principal) -> Result<()> {
+        self.admit(caller, &format!("manifests:{}", caller.owner)).await
+    }
+
+    async fn admit(&self, caller: &Principal, key: &str) -> Result<()> {
         let Some(limit) = caller.quota.uploads_per_minute else { return Ok(()) };
-        let hits = self.store.hit(&uploads(&caller.owner), MINUTE).await?;
+        let hits = self.store.hit(key, MINUTE).await?;
         if hits.count <= limit {
             return Ok(());
         }
@@ -63,7 +75,8 @@ impl Builds {
     /// # Errors
     /// When the store cannot be asked.
     pub async fn usage(&self, owner: &Owner) -> Result<Usage> {
-        let usage = self.store.usage(owner).await?;
+        let mut usage = self.store.usage(owner).await?;
+        usage.stored_bytes += self.contexts.blobs().used(owner).await?;
         Ok(Usage { uploads_this_minute: self.store.hits(&uploads(owner)).await?, ..usage })
     }
 }

@@ -10,11 +10,12 @@ use super::options::{Fault, Faults, Texts};
 use super::{Builds, TextPart};
 use crate::auth::Principal;
 use crate::context::ContextError;
-use crate::context::archive::{ArchiveLimits, DockerfileAt, Inspected, inspect};
+use crate::context::archive::{ArchiveLimits, DockerfileAt, Inspected, inspect, inspect_manifest, of_dockerfile};
+use crate::context::blobs::Manifest;
 use crate::context::dockerfile::{self, Outline};
 use crate::context::storage::{Incoming, Received, free_bytes};
 use crate::domain::{
-    BuildId, BuildRecord, BuildSpec, ContextInfo, ContextKind, Entrusted, LegacyUpload, Quota, Timestamp, limits,
+    BuildId, BuildRecord, BuildSpec, ContextInfo, ContextKind, Entrusted, LegacyUpload, ManifestId, Quota, Timestamp, limits,
 };
 use crate::error::{Error, FieldError, Result};
 use crate::store::{NewBuild, Stored};
@@ -92,6 +93,7 @@ struct Checked {
     dockerfile: Vec<u8>,
     info: ContextInfo,
     context: Option<Received>,
+    manifest: Option<ManifestId>,
 }
 
 impl Builds {
@@ -138,31 +140,44 @@ impl Builds {
         if let Some(received) = checked.context {
             self.contexts.keep(received, id).await?;
         }
+        if let Some(manifest) = checked.manifest {
+            self.contexts.blobs().keep(owner, manifest, id).await?;
+        }
         let given = &checked.given;
         let sealed = (!given.is_empty()).then(|| self.vault.seal_for_build(owner, id, given));
         let record = BuildRecord::new(id, owner.clone(), checked.spec, checked.info, legacy, Timestamp::now());
         let new = NewBuild { record, dockerfile: checked.dockerfile, sealed, quota: caller.quota };
-        match self.store.submit_placed(&new).await {
-            Ok(placed) => Ok(placed),
+        match self.accept(new).await {
             // Whether it was written is not known when the store went away: the janitor looks for contexts without a record.
-            Err(error @ crate::store::StoreError::Unavailable(_)) => Err(error.into()),
-            Err(error) => {
+            Err(error) if !matches!(error, Error::Unavailable { .. }) => {
                 self.contexts.remove(id).await?;
-                Err(error.into())
+                Err(error)
             }
+            placed => placed,
         }
     }
 
     async fn check(&self, caller: &Principal, draft: Draft) -> Result<Checked> {
         let Draft { texts, file, context, secrets, mut faults, .. } = draft;
         let asks_time = texts.first(TextPart::Timeout).is_some();
-        let (mut spec, own) = texts.spec(&self.policy, file.is_some(), context.is_some(), &mut faults);
+        let manifest =
+            self.manifest_named(&caller.owner, texts.first(TextPart::Manifest), context.is_some(), &mut faults).await?;
+        let in_pieces = texts.first(TextPart::Manifest).is_some();
+        let (mut spec, own) = texts.spec(&self.policy, file.is_some(), context.is_some() || in_pieces, &mut faults);
         let credentials = self.credentials(&caller.owner, &spec.registries, own, &mut faults).await?;
         let given = secrets.given(credentials, &mut spec, &mut faults);
         caller_may_push(caller, &spec, &mut faults);
         Self::bound_time(&caller.quota, &mut spec, asks_time)?;
-        let inspected = match &context {
-            Some(received) => match self.inspect(received.path().to_owned(), &spec).await? {
+        let upload = match (&context, &manifest) {
+            (Some(received), _) => Some((received.path().to_owned(), None)),
+            (None, Some(manifest)) => {
+                let blobs = self.contexts.blobs();
+                Some((blobs.path(&caller.owner, manifest.id), Some(blobs.root().to_owned())))
+            }
+            (None, None) => None,
+        };
+        let inspected = match upload {
+            Some((path, root)) => match self.inspect(path, root, &spec).await? {
                 Ok(inspected) => Some(inspected),
                 Err(ContextError::Refused(fault)) if !fault.too_large => {
                     faults.add(fault.code, "context", fault.detail);
@@ -172,8 +187,8 @@ impl Builds {
             },
             None => None,
         };
-        let context_refused = context.is_some() && inspected.is_none();
-        let info = info(file.as_deref(), context.as_ref().zip(inspected.as_ref()));
+        let context_refused = (context.is_some() || in_pieces) && inspected.is_none();
+        let info = info(file.as_deref(), context.as_ref(), manifest.as_ref(), inspected.as_ref());
         let dockerfile = match (file, inspected) {
             (Some(file), _) => Some((file, "file")),
             (None, Some(Inspected { dockerfile: Some(text), .. })) => Some((text, "context")),
@@ -193,21 +208,35 @@ impl Builds {
             check_dockerfile(text, field, &spec, &mut faults);
         }
         match (dockerfile, faults.0.is_empty()) {
-            (Some((dockerfile, _)), true) => Ok(Checked { spec, given, dockerfile, info, context }),
+            (Some((dockerfile, _)), true) => {
+                Ok(Checked { spec, given, dockerfile, info, context, manifest: manifest.map(|manifest| manifest.id) })
+            }
             _ => Err(told_together(faults.0)),
         }
     }
 
-    async fn inspect(&self, path: PathBuf, spec: &BuildSpec) -> Result<std::result::Result<Inspected, ContextError>> {
-        let bounds = ArchiveLimits {
-            expanded_bytes: self.policy.max_context.0,
-            entries: self.policy.max_entries,
-            ..ArchiveLimits::default()
-        };
+    async fn inspect(
+        &self,
+        path: PathBuf,
+        root: Option<PathBuf>,
+        spec: &BuildSpec,
+    ) -> Result<std::result::Result<Inspected, ContextError>> {
+        let bounds = self.bounds();
         let (dockerfile, replaced) = (spec.dockerfile.clone(), spec.dockerfile_replaced);
-        tokio::task::spawn_blocking(move || inspect(&path, &bounds, DockerfileAt { path: &dockerfile, replaced }))
-            .await
-            .map_err(Error::internal)
+        tokio::task::spawn_blocking(move || {
+            let at = DockerfileAt { path: &dockerfile, replaced };
+            match root {
+                Some(root) => inspect_manifest(&path, &root, &bounds, at),
+                None => inspect(&path, &bounds, at),
+            }
+        })
+        .await
+        .map_err(Error::internal)
+    }
+
+    /// What a context may cost.
+    pub(super) fn bounds(&self) -> ArchiveLimits {
+        ArchiveLimits { expanded_bytes: self.policy.max_context.0, entries: self.policy.max_entries, ..ArchiveLimits::default() }
     }
 }
 
@@ -223,23 +252,35 @@ fn caller_may_push(caller: &Principal, spec: &BuildSpec, faults: &mut Faults) {
     }
 }
 
-fn info(file: Option<&[u8]>, context: Option<(&Received, &Inspected)>) -> ContextInfo {
-    match context {
-        Some((received, inspected)) => ContextInfo {
-            kind: inspected.kind,
-            bytes: received.bytes(),
-            files: inspected.files,
-            sha256: received.sha256().to_owned(),
-        },
-        None => {
-            let bytes = file.unwrap_or_default();
-            ContextInfo {
-                kind: ContextKind::File,
-                bytes: bytes.len() as u64,
-                files: 1,
-                sha256: hex::encode(Sha256::digest(bytes)),
-            }
-        }
+fn info(
+    file: Option<&[u8]>,
+    context: Option<&Received>,
+    manifest: Option<&Manifest>,
+    inspected: Option<&Inspected>,
+) -> ContextInfo {
+    let Some(inspected) = inspected else {
+        let bytes = file.unwrap_or_default();
+        return ContextInfo {
+            kind: ContextKind::File,
+            bytes: bytes.len() as u64,
+            files: 1,
+            sha256: hex::encode(Sha256::digest(bytes)),
+            digest: Some(of_dockerfile("Dockerfile", bytes)),
+            kept_bytes: None,
+        };
+    };
+    let (bytes, sha256) = match context {
+        Some(received) => (received.bytes(), received.sha256().to_owned()),
+        // Of bytes that never came as one: what names them stands in for their hash.
+        None => (inspected.expanded_bytes, inspected.digest.trim_start_matches("sha256:").to_owned()),
+    };
+    ContextInfo {
+        kind: inspected.kind,
+        bytes,
+        files: inspected.files,
+        sha256,
+        digest: Some(inspected.digest.clone()),
+        kept_bytes: manifest.map(|manifest| manifest.kept_bytes),
     }
 }
 

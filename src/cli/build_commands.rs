@@ -77,6 +77,9 @@ pub(in crate::cli) struct Build {
     /// Cancel older builds of the same image and project
     #[arg(long, help_heading = SERVICE)]
     pub supersede: bool,
+    /// Send the whole folder, and not only what the service has not yet
+    #[arg(long, help_heading = SERVICE)]
+    pub full_upload: bool,
     /// Take the image of an identical build that is done
     #[arg(long, help_heading = SERVICE)]
     pub reuse: bool,

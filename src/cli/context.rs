@@ -50,6 +50,8 @@ pub(super) enum Dockerfile {
 /// A folder as it is sent.
 #[derive(Debug)]
 pub(super) struct Tree {
+    /// The folder itself, by its one true name.
+    pub root: PathBuf,
     /// Folders stand before what is in them.
     pub entries: Vec<Local>,
     pub dockerfile: Dockerfile,
@@ -90,7 +92,7 @@ pub(super) fn look(folder: &Path, file: Option<&Path>) -> anyhow::Result<Tree> {
     let ignore = Ignore::parse(&ignore.unwrap_or_default())?;
     let mut walk = Walk { ignore, inside, outside, pending: Vec::new(), entries: Vec::new(), skipped: Vec::new() };
     walk.folder(&root, "")?;
-    Ok(Tree { entries: walk.entries, dockerfile, skipped: walk.skipped })
+    Ok(Tree { root, entries: walk.entries, dockerfile, skipped: walk.skipped })
 }
 
 /// The Dockerfile, and the text of its own ignore file when both are outside the folder.

@@ -14,16 +14,19 @@
 //! | `invalid_path` `path_not_utf8` `path_too_long` | has an entry whose name cannot be |
 //! | `zip_encrypted` `zip_method` `zstd_window` | is packed in a way that cannot be read here |
 //! | `expanded_too_large` `compression_ratio` `too_many_entries` | is over a limit (413) |
+//! | `invalid_manifest` | is a manifest with a line that cannot be |
 //! | `invalid_dockerfile_path` `dockerfile_is_directory` `dockerfile_is_link` `dockerfile_too_large` (413) | has no usable Dockerfile where it should be |
 //! | `invalid_dockerignore` `dockerignore_too_large` (413) | has an ignore file that Docker would refuse, or that is too long |
 //!
 //! What goes to the engine is written anew from the entries that passed (see [`super::stream`]), so a trick in a header that
 //! another program would read differently never gets there.
 
+mod digest;
 mod entry;
 mod gate;
 mod input;
 mod inspect;
+mod manifest;
 mod meter;
 mod pax;
 mod tar;
@@ -32,23 +35,32 @@ mod zip;
 mod zip_directory;
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
 
 use super::fault::{ContextError, ContextFault};
 use crate::domain::ContextKind;
 
+pub(super) use digest::ContextDigest;
+pub use digest::of_dockerfile;
 pub use entry::{Entry, EntryKind};
 pub(super) use inspect::clean_dockerfile_path;
-pub use inspect::{DockerfileAt, Inspected, inspect};
+pub use inspect::{DockerfileAt, Inspected, inspect, inspect_manifest};
+pub(super) use manifest::sum_of;
+pub use manifest::{ManifestLine, Sum};
 pub use meter::ArchiveLimits;
 pub(super) use tar::padding;
-pub(super) use tar_header::BLOCK;
+pub(super) use tar_header::{BLOCK, Header};
 
 use entry::RawEntries;
 use gate::{Gate, Seen};
 use meter::Meter;
+
+/// What of a file is read at once to hash it.
+const CONTENT_BUFFER: usize = 128 * 1024;
 
 /// Tells the kind of an archive by its first bytes.
 ///
@@ -90,6 +102,8 @@ pub fn kind_of_start(start: &[u8]) -> Option<ContextKind> {
 pub(super) struct Walk {
     entries: Box<dyn RawEntries>,
     gate: Gate,
+    /// Of what was read of the current file by [`Walk::text`].
+    hash: Sha256,
 }
 
 impl Walk {
@@ -103,13 +117,27 @@ impl Walk {
             ContextKind::TarGz => Box::new(tar::TarEntries::new(input::gzip(file), meter)),
             ContextKind::TarZst => Box::new(tar::TarEntries::new(input::zstd(file).map_err(ContextError::reading)?, meter)),
             ContextKind::Zip => Box::new(zip::ZipEntries::open(file, len, meter)?),
-            ContextKind::Tar | ContextKind::File => Box::new(tar::TarEntries::new(input::Plain::new(file, len), meter)),
+            ContextKind::Tar | ContextKind::File | ContextKind::Manifest => {
+                Box::new(tar::TarEntries::new(input::Plain::new(file, len), meter))
+            }
         };
-        Ok((kind, Self { entries, gate: Gate::new(limits.entries) }))
+        Ok((kind, Self::of(entries, limits)))
+    }
+
+    /// The entries that a manifest names, one a line. Their bytes are read from the folder of `blobs`.
+    pub(super) fn manifest(lines: Box<dyn BufRead + Send>, blobs: PathBuf, limits: &ArchiveLimits) -> Self {
+        // It is as long as it is: what it stands for comes uncompressed, or is here already.
+        let meter = Meter::new(limits, u64::MAX);
+        Self::of(Box::new(manifest::ManifestEntries::new(lines, blobs, meter)), limits)
+    }
+
+    fn of(entries: Box<dyn RawEntries>, limits: &ArchiveLimits) -> Self {
+        Self { entries, gate: Gate::new(limits.entries), hash: Sha256::new() }
     }
 
     /// The next entry that passes; the archive's own root is left out.
     pub(super) fn next(&mut self) -> Result<Option<Entry>, ContextError> {
+        self.hash = Sha256::new();
         while let Some(raw) = self.entries.next_raw()? {
             if let Some(entry) = self.gate.admit(&raw)? {
                 return Ok(Some(entry));
@@ -127,6 +155,24 @@ impl Walk {
     pub(super) fn text(&mut self, limit: u64) -> Result<Option<Vec<u8>>, ContextError> {
         let mut text = Vec::new();
         self.entries.data().take(limit + 1).read_to_end(&mut text).map_err(ContextError::reading)?;
+        self.hash.update(&text);
         Ok((text.len() as u64 <= limit).then_some(text))
+    }
+
+    /// SHA-256 of the current file: as its manifest says, which was checked when the bytes came, or of its bytes, which are read
+    /// to their end for it. Of the file nothing else than a [`Walk::text`] may have been read.
+    pub(super) fn content(&mut self) -> Result<Sum, ContextError> {
+        if let Some(stated) = self.entries.stated() {
+            return Ok(stated);
+        }
+        let mut buffer = vec![0; CONTENT_BUFFER];
+        loop {
+            match self.entries.data().read(&mut buffer) {
+                Ok(0) => return Ok(self.hash.finalize_reset().into()),
+                Ok(read) => self.hash.update(&buffer[..read]),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(ContextError::reading(e)),
+            }
+        }
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! An upload is never unpacked on our disk. It is stored as it came ([`storage`]), its entries are checked by reading it
 //! once ([`archive`]), and a build reads it again as a stream of tar entries with `.dockerignore` applied ([`stream`], [`ignore`]).
+//! An upload may also come in pieces, of which those that are here already need not come again ([`blobs`]).
 //! [`dockerfile`] tells before all that whether an engine could read the Dockerfile.
 
 pub mod archive;
+pub mod blobs;
 pub mod dockerfile;
 mod fault;
 pub mod ignore;

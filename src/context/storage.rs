@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ROOT/incoming/RANDOM     uploads and logs that are being written; what a crash leaves here, sweep_incoming removes
-//! ROOT/contexts/ID         a kept upload, as it came
+//! ROOT/contexts/ID         a kept upload, as it came, or its manifest (see super::blobs)
 //! ROOT/logs/ID.zst         the log of a build that has ended
 //! ```
 //!
@@ -20,9 +20,11 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::TempPath;
 
+use super::blobs::Blobs;
 use crate::domain::BuildId;
 use crate::error::{Error, Result};
 
+pub(super) use incoming::Lane;
 pub use incoming::{Incoming, Received};
 pub use log::{ByteStream, LogWriter};
 
@@ -36,6 +38,7 @@ const LOG_SUFFIX: &str = ".zst";
 pub struct ContextStorage {
     root: Arc<Path>,
     floor: u64,
+    blobs: Blobs,
 }
 
 impl ContextStorage {
@@ -48,13 +51,20 @@ impl ContextStorage {
         for folder in [INCOMING, CONTEXTS, LOGS] {
             fs::create_dir_all(root.join(folder)).map_err(storing)?;
         }
-        Ok(Self { root: root.into(), floor: free_bytes_floor })
+        let root: Arc<Path> = root.into();
+        Ok(Self { blobs: Blobs::new(Arc::clone(&root), free_bytes_floor)?, root, floor: free_bytes_floor })
+    }
+
+    /// What comes in pieces.
+    #[must_use]
+    pub fn blobs(&self) -> &Blobs {
+        &self.blobs
     }
 
     /// Where the kept upload of a build is, or would be.
     #[must_use]
     pub fn path(&self, id: BuildId) -> PathBuf {
-        self.root.join(CONTEXTS).join(id.to_string())
+        context_path(&self.root, id)
     }
 
     fn log_path(&self, id: BuildId) -> PathBuf {
@@ -62,7 +72,7 @@ impl ContextStorage {
     }
 
     fn temporary(&self) -> io::Result<(File, TempPath)> {
-        Ok(tempfile::NamedTempFile::new_in(self.root.join(INCOMING))?.into_parts())
+        temporary(&self.root)
     }
 
     /// Begins an upload of at most `limit` bytes.
@@ -178,17 +188,34 @@ pub fn free_bytes(folder: &Path) -> Result<u64> {
 }
 
 /// Gives a written file its final name, so that it is there whole or not at all.
-fn persist(file: &File, from: TempPath, to: &Path) -> io::Result<()> {
+pub(super) fn persist(file: &File, from: TempPath, to: &Path) -> io::Result<()> {
     file.sync_all()?;
     from.persist(to).map_err(|e| e.error)?;
-    File::open(to.parent().expect("every final path has a folder, because it is made by joining"))?.sync_all()
+    sync_folder_of(to)
 }
 
-fn no_room(free: u64, floor: u64) -> Error {
+/// Makes durable which files are in the folder of this one.
+pub(super) fn sync_folder_of(path: &Path) -> io::Result<()> {
+    File::open(path.parent().expect("every final path has a folder, because it is made by joining"))?.sync_all()
+}
+
+pub(super) fn contexts_folder(root: &Path) -> PathBuf {
+    root.join(CONTEXTS)
+}
+
+pub(super) fn context_path(root: &Path, id: BuildId) -> PathBuf {
+    contexts_folder(root).join(id.to_string())
+}
+
+pub(super) fn temporary(root: &Path) -> io::Result<(File, TempPath)> {
+    Ok(tempfile::NamedTempFile::new_in(root.join(INCOMING))?.into_parts())
+}
+
+pub(super) fn no_room(free: u64, floor: u64) -> Error {
     Error::StorageFull(format!("{free} bytes are free, uploads need {floor}"))
 }
 
-fn storing(error: io::Error) -> Error {
+pub(super) fn storing(error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::StorageFull(error.to_string()),
         _ => Error::internal(error),
@@ -196,6 +223,6 @@ fn storing(error: io::Error) -> Error {
 }
 
 /// Runs what blocks where it may block.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
 }

@@ -42,6 +42,8 @@ pub enum Source {
     Dockerfile(Vec<u8>),
     /// A stored archive of any kind; `replacement` stands in for the Dockerfile inside.
     Archive { path: PathBuf, replacement: Option<Vec<u8>> },
+    /// A kept manifest, with the root of the storage that has its blobs; `replacement` as above.
+    Manifest { path: PathBuf, root: PathBuf, replacement: Option<Vec<u8>> },
 }
 
 /// How it is put together.

@@ -131,6 +131,10 @@ uuid_id! {
     BuildId, "a build id (a UUID in lower case, with hyphens)"
 }
 uuid_id! {
+    /// The id of a manifest, by which a context is sent in pieces.
+    ManifestId, "a manifest's id (a UUID in lower case, with hyphens)"
+}
+uuid_id! {
     /// The id of an app.
     AppId, "an app's id (a UUID in lower case, with hyphens)"
 }

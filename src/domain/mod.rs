@@ -39,7 +39,7 @@ pub use container::{
 pub use credentials::{Credentials, REDACTED};
 pub use entrusted::{BuildSecret, Entrusted};
 pub use event::{Event, EventBody, LogLine, LogStream};
-pub use id::{AppId, BuildId, Digest, Fence, InvalidId, NodeId, RunId, WorkerId};
+pub use id::{AppId, BuildId, Digest, Fence, InvalidId, ManifestId, NodeId, RunId, WorkerId};
 pub use image::{ImageRef, InvalidImageRef, LOCAL_HOST, PUSHING, build_of_tag, is_pushing, local_tag};
 pub use owner::{InvalidOwner, Owner, Role, Scope};
 pub use permission::{ImagePattern, Permission, Permissions};

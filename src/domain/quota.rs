@@ -15,7 +15,7 @@ pub struct Quota {
     /// Bytes of one upload, as it is sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context_bytes: Option<u64>,
-    /// Bytes of all stored Dockerfiles and contexts.
+    /// Bytes of all stored Dockerfiles, contexts and blobs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stored_bytes: Option<u64>,
     /// Longest time of one build, in seconds.

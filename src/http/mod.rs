@@ -7,6 +7,7 @@ mod audit;
 mod body;
 mod builds;
 mod containers;
+mod contexts;
 mod events;
 mod guard;
 mod images;
@@ -92,6 +93,7 @@ pub fn router(app: App) -> Router {
         .merge(logs::routes())
         .merge(steps::routes())
         .merge(legacy::routes())
+        .merge(contexts::routes())
         .merge(accounts::routes())
         .merge(tokens::routes())
         .merge(registries::routes())

@@ -199,7 +199,7 @@ async fn stalled<T>(read: impl Future<Output = std::result::Result<T, axum::extr
     }
 }
 
-async fn drain(body: Body) {
+pub(super) async fn drain(body: Body) {
     let mut chunks = body.into_data_stream();
     let mut read = 0;
     let reading = async {

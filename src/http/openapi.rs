@@ -24,6 +24,7 @@ use super::problem::Problem;
     ),
     paths(
         super::builds::submit, super::builds::list, super::builds::one, super::builds::dockerfile, super::builds::cancel, super::builds::remove,
+        super::contexts::declare, super::contexts::one, super::contexts::send,
         super::session::begin, super::session::end, super::accounts::me, super::accounts::change_password, super::accounts::list,
         super::accounts::make, super::accounts::one, super::accounts::change, super::accounts::remove, super::accounts::rotate,
         super::tokens::list, super::tokens::make, super::tokens::revoke, super::audit::list, super::audit::kept_head,

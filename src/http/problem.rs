@@ -22,6 +22,9 @@ pub struct Problem {
     pub request_id: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
+    /// With `blobs_missing`: the hashes of the blobs that are not here yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
     #[serde(skip)]
     retry_after: Option<u64>,
     /// For the log alone.
@@ -39,6 +42,7 @@ impl Problem {
             code: code.into(),
             request_id: String::new(),
             errors: Vec::new(),
+            missing: Vec::new(),
             retry_after: None,
             cause: None,
         }
@@ -52,6 +56,7 @@ impl From<Error> for Problem {
             Error::Invalid { code, fields } => Self { errors: fields, ..Self::new(StatusCode::BAD_REQUEST, code, detail) },
             Error::NotFound(_) => Self::new(StatusCode::NOT_FOUND, "not_found", detail),
             Error::Conflict { code, .. } => Self::new(StatusCode::CONFLICT, code, detail),
+            Error::MissingBlobs(missing) => Self { missing, ..Self::new(StatusCode::CONFLICT, "blobs_missing", detail) },
             Error::Changed(_) => Self::new(StatusCode::PRECONDITION_FAILED, "changed_meanwhile", detail),
             Error::Engine { kind, code, .. } => {
                 let ours = matches!(kind, ErrorKind::User | ErrorKind::Limit | ErrorKind::Auth);

@@ -107,6 +107,9 @@ struct ContextView {
     files: u64,
     #[schema(pattern = "^[0-9a-f]{64}$")]
     sha256: String,
+    /// Names what the context holds, the same for the same files however they were sent; null in builds of earlier versions.
+    #[schema(pattern = "^sha256:[0-9a-f]{64}$")]
+    digest: Option<String>,
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -163,7 +166,7 @@ mirrors! {
     DestinationStateView as DestinationState { Waiting, Pushing, Pushed, Failed }
     ErrorKindView as ErrorKind { User, Auth, Registry, Engine, Limit, Infra, Internal }
     BuilderView as Builder { Buildkit, Classic }
-    ContextKindView as ContextKind { File, Tar, TarGz, TarZst, Zip }
+    ContextKindView as ContextKind { File, Tar, TarGz, TarZst, Zip, Manifest }
     NetworkView as Network { Default, None }
 }
 
@@ -215,6 +218,7 @@ impl BuildView {
                 bytes: record.context.bytes,
                 files: record.context.files,
                 sha256: record.context.sha256.clone(),
+                digest: record.context.digest.clone(),
             },
             options: OptionsView::of(record),
             error: record.error.as_ref().map(ErrorView::of),

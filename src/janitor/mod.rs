@@ -30,11 +30,18 @@ pub struct OrphanAges {
     pub unfinished: Duration,
     /// Of a container of ours without a record.
     pub containers: Duration,
+    /// Of a blob that nothing uses, since it was last named.
+    pub blobs: Duration,
 }
 
 impl Default for OrphanAges {
     fn default() -> Self {
-        Self { kept: Duration::from_secs(15 * 60), unfinished: Duration::from_secs(3600), containers: Duration::from_secs(120) }
+        Self {
+            kept: Duration::from_secs(15 * 60),
+            unfinished: Duration::from_secs(3600),
+            containers: Duration::from_secs(120),
+            blobs: Duration::from_secs(7 * 24 * 3600),
+        }
     }
 }
 
@@ -147,6 +154,14 @@ impl Janitor {
         Ok(())
     }
 
+    /// Removes blobs that nothing uses: after a time, and earlier when the disk comes near its floor.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub async fn blobs_once(&self) -> anyhow::Result<()> {
+        Ok(self.contexts.blobs().tidy(self.ages.blobs).await?)
+    }
+
     /// Removes what is ours on the engine and has no record.
     ///
     /// # Errors
@@ -216,6 +231,7 @@ pub async fn run(janitor: Arc<Janitor>, stop: CancellationToken) {
     every!(1, reap_once);
     every!(15, archive_once);
     every!(300, orphans_once);
+    every!(300, blobs_once);
     every!(60, images_once);
     every!(60, fleet_once);
     every!(60, history_once);

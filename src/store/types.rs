@@ -64,10 +64,11 @@ pub struct NewBuild {
 }
 
 impl NewBuild {
-    /// What it takes of its owner's room: its Dockerfile and context.
+    /// What it takes of its owner's room: its Dockerfile and context. Blobs, which several builds share, are counted beside.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let context = if self.record.context.kind == ContextKind::File { 0 } else { self.record.context.bytes };
+        let info = &self.record.context;
+        let context = if info.kind == ContextKind::File { 0 } else { info.kept_bytes.unwrap_or(info.bytes) };
         self.dockerfile.len() as u64 + context
     }
 }

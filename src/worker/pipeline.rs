@@ -259,7 +259,12 @@ impl Job {
             return Err(Failure::Build(internal(StageName::Build, "the stored context is not there")));
         }
         let replacement = spec.dockerfile_replaced.then_some(dockerfile);
-        Ok(stream::open(Source::Archive { path, replacement }, plan))
+        let source = if self.record.context.kind == ContextKind::Manifest {
+            Source::Manifest { path, root: self.parts.contexts.blobs().root().to_owned(), replacement }
+        } else {
+            Source::Archive { path, replacement }
+        };
+        Ok(stream::open(source, plan))
     }
 
     /// Changes the record under this claim's fence, and the copy here with it. While the store is away, it is tried again.

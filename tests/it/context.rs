@@ -3,6 +3,6 @@
 mod archives;
 mod dockerfiles;
 mod hostile;
-mod make;
+pub mod make;
 mod storage;
 mod streams;

@@ -27,3 +27,4 @@ mod store_contract;
 mod store_model;
 mod support;
 mod terminal;
+mod uploads;

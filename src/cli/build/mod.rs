@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! request      the form: options, secrets, credentials     upload   the context, as a stream
+//! pieces       of the context only what is not there yet    hashes   what it is made of, remembered
 //! feed         the build's events, resumed where they broke off
 //! steps        what the events say of the steps             plain, live, quiet   how it is shown
 //! fate         how it ended: exit code, files, last words
@@ -10,7 +11,9 @@
 mod credentials;
 mod fate;
 mod feed;
+mod hashes;
 mod live;
+mod pieces;
 mod plain;
 mod quiet;
 mod request;
@@ -116,8 +119,14 @@ async fn submit(
     shown: &mut dyn Show,
     ends: &mut Ends,
 ) -> anyhow::Result<Result<Value, ExitCode>> {
-    let request::Request { form, sent } = request;
-    let mut answer = Box::pin(client.upload("/api/v1/builds", form, &sent.key));
+    let request::Request { form, sent, pieces } = request;
+    let mut answer = Box::pin(async {
+        let form = match pieces {
+            Some(tree) => pieces::send(client, form, tree, &sent).await?,
+            None => form,
+        };
+        client.upload("/api/v1/builds", form, &sent.key).await
+    });
     let mut frame = interval(FRAME);
     frame.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -126,7 +135,7 @@ async fn submit(
                 Ok(build) => Ok(Ok(build)),
                 Err(error) => Err(sent.fault().unwrap_or(error)),
             },
-            _ = frame.tick() => shown.uploading(sent.bytes(), sent.total),
+            _ = frame.tick() => shown.uploading(sent.bytes(), sent.total()),
             number = ends.next() => {
                 if sent.is_whole() && let Ok(Ok(build)) = timeout(ANSWER, &mut answer).await {
                     cancel(client, &text(&build["id"])).await?;

@@ -12,7 +12,7 @@ use super::fate::Usage;
 use super::show::Show;
 use super::upload::{self, Sent};
 use crate::cli::build_commands::Build;
-use crate::cli::context::{self, Dockerfile};
+use crate::cli::context::{self, Dockerfile, Tree};
 use crate::domain::{ImageRef, limits};
 
 /// Longest secret or key that is sent, in bytes: what the service takes.
@@ -24,6 +24,14 @@ const USUAL_KEYS: [&str; 3] = ["id_rsa", "id_ecdsa", "id_ed25519"];
 pub(super) struct Request {
     pub form: Form,
     pub sent: Sent,
+    /// A folder that is sent in pieces, before the form.
+    pub pieces: Option<Tree>,
+}
+
+impl Request {
+    pub(super) fn whole(form: Form, sent: Sent) -> Self {
+        Self { form, sent, pieces: None }
+    }
 }
 
 /// # Errors
@@ -189,7 +197,7 @@ async fn source(wanted: &Build, form: Form, shown: &mut dyn Show) -> anyhow::Res
             Some(file) if file == Path::new("-") => beside(form, context::text_of_stdin()?),
             file => named(form, file.and_then(Path::to_str)),
         };
-        return Ok(Request { form: form.text("git", url), sent: Sent::nothing() });
+        return Ok(Request::whole(form.text("git", url), Sent::nothing()));
     }
     let tree = context::look(&wanted.context, file)?;
     tree.skipped.iter().for_each(|word| shown.note(&format!("not sent: {word}")));
@@ -197,7 +205,11 @@ async fn source(wanted: &Build, form: Form, shown: &mut dyn Show) -> anyhow::Res
         Dockerfile::Inside(path) => named(form, Some(path)),
         Dockerfile::Beside(text) => beside(form, text.clone()),
     };
-    Ok(upload::folder(form, tree))
+    let sent = Sent::new(None);
+    if wanted.full_upload {
+        return Ok(Request::whole(upload::folder(form, tree, &sent), sent));
+    }
+    Ok(Request { form, sent, pieces: Some(tree) })
 }
 
 fn named(form: Form, dockerfile: Option<&str>) -> Form {

@@ -18,18 +18,18 @@ use crate::context::stream::TarWriter;
 use crate::domain::limits::DOCKERFILE_BYTES;
 
 /// Chunks that wait between the disk and the connection.
-const CHUNKS: usize = 4;
-const CHUNK: usize = 256 * 1024;
+pub(super) const CHUNKS: usize = 4;
+pub(super) const CHUNK: usize = 256 * 1024;
 /// Of a tar: the header of an entry.
-const BLOCK: u64 = 512;
+pub(super) const BLOCK: u64 = 512;
 
 /// How far the sending is.
 #[derive(Clone)]
 pub(super) struct Sent {
     /// Names this upload: the same one twice is one build.
     pub key: String,
-    /// Bytes of the context, where they are known before.
-    pub total: Option<u64>,
+    /// Bytes that are to be sent, where they are known before; 0 where they are not.
+    expected: Arc<AtomicU64>,
     counted: Arc<AtomicU64>,
     whole: Arc<AtomicBool>,
     fault: Arc<Mutex<Option<String>>>,
@@ -43,9 +43,35 @@ impl Sent {
         sent
     }
 
-    fn new(total: Option<u64>) -> Self {
+    pub(super) fn new(total: Option<u64>) -> Self {
         let key = uuid::Uuid::new_v4().to_string();
-        Self { key, total, counted: Arc::default(), whole: Arc::default(), fault: Arc::default() }
+        let expected = Arc::new(AtomicU64::new(total.unwrap_or(0)));
+        Self { key, expected, counted: Arc::default(), whole: Arc::default(), fault: Arc::default() }
+    }
+
+    /// Bytes of the context, where they are known.
+    pub(super) fn total(&self) -> Option<u64> {
+        Some(self.expected.load(Ordering::Relaxed)).filter(|total| *total > 0)
+    }
+
+    pub(super) fn expect(&self, total: u64) {
+        self.expected.store(total, Ordering::Relaxed);
+    }
+
+    pub(super) fn count(&self, bytes: usize) {
+        self.counted.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn fail(&self, error: &io::Error) {
+        // That nobody reads any more is the other side's fault.
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+        }
+    }
+
+    /// Nothing is left to be sent but the form.
+    pub(super) fn is_all(&self) {
+        self.whole.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -83,10 +109,9 @@ fn context(form: Form, body: Body) -> Form {
 }
 
 /// A folder, as a tar.
-pub(super) fn folder(form: Form, tree: Tree) -> Request {
+pub(super) fn folder(form: Form, tree: Tree, sent: &Sent) -> Form {
     // A little less than what travels: entries are filled up to whole blocks.
-    let total = tree.bytes() + BLOCK * tree.entries.len() as u64;
-    let sent = Sent::new(Some(total));
+    sent.expect(tree.bytes() + BLOCK * tree.entries.len() as u64);
     let (sender, chunks) = mpsc::channel(CHUNKS);
     tokio::task::spawn_blocking(move || {
         let mut writer = TarWriter::new(sender);
@@ -94,20 +119,23 @@ pub(super) fn folder(form: Form, tree: Tree) -> Request {
             writer.fail(error);
         }
     });
-    let form = context(form, sent.watch(ReceiverStream::new(chunks)));
-    Request { form, sent }
+    context(form, sent.watch(ReceiverStream::new(chunks)))
+}
+
+/// What went wrong with a file, by its name.
+pub(super) fn told(path: &str, error: io::Error, what: &str) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => error,
+        kind => io::Error::new(kind, format!("{path}: {what}: {error}")),
+    }
 }
 
 fn pack(writer: &mut TarWriter, entries: &[Local]) -> io::Result<()> {
     for local in entries {
         let path = &local.entry.path;
-        let told = |error: io::Error, what: &str| match error.kind() {
-            io::ErrorKind::BrokenPipe => error,
-            kind => io::Error::new(kind, format!("{path}: {what}: {error}")),
-        };
         if matches!(local.entry.kind, EntryKind::File { .. }) {
-            let mut file = local.open().map_err(|error| told(error, "cannot be read"))?;
-            writer.entry(&local.entry, &mut file).map_err(|error| told(error, "changed while it was sent"))?;
+            let mut file = local.open().map_err(|error| told(path, error, "cannot be read"))?;
+            writer.entry(&local.entry, &mut file).map_err(|error| told(path, error, "changed while it was sent"))?;
         } else {
             writer.entry(&local.entry, &mut io::empty())?;
         }
@@ -123,11 +151,11 @@ pub(super) async fn standard_input(form: Form) -> anyhow::Result<Request> {
         let rest = tokio::task::spawn_blocking(move || read_up_to(&mut stdin().lock(), more)).await??;
         let text = [start, rest].concat();
         if kind_of_start(&text).is_none() {
-            return Ok(Request { form: form.part("file", Part::bytes(text).file_name("Dockerfile")), sent: Sent::nothing() });
+            return Ok(Request::whole(form.part("file", Part::bytes(text).file_name("Dockerfile")), Sent::nothing()));
         }
         let sent = Sent::new(None);
         let body = sent.watch(futures::stream::iter([Ok(Bytes::from(text))]));
-        return Ok(Request { form: context(form, body), sent });
+        return Ok(Request::whole(context(form, body), sent));
     }
     let sent = Sent::new(None);
     let (sender, chunks) = mpsc::channel(CHUNKS);
@@ -144,7 +172,7 @@ pub(super) async fn standard_input(form: Form) -> anyhow::Result<Request> {
     });
     let chunks = futures::stream::iter([Ok(Bytes::from(start))]).chain(ReceiverStream::new(chunks));
     let form = context(form, sent.watch(chunks));
-    Ok(Request { form, sent })
+    Ok(Request::whole(form, sent))
 }
 
 fn read_up_to(input: &mut impl Read, most: usize) -> io::Result<Vec<u8>> {

@@ -1,6 +1,7 @@
 use std::io::Read;
 
 use super::super::fault::ContextError;
+use super::manifest::Sum;
 
 /// What an archive says an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,11 @@ pub(super) trait RawEntries: Send {
 
     /// What was left out on the way, in words.
     fn warnings(&self) -> Vec<String>;
+
+    /// SHA-256 of the current file, where it is known without reading.
+    fn stated(&self) -> Option<Sum> {
+        None
+    }
 
     /// Reads the current file to its end where that can find a fault which passing over cannot (a zip's checksum).
     fn verify(&mut self) -> Result<(), ContextError> {

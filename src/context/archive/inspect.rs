@@ -1,8 +1,9 @@
 use std::path::Path;
 
+use super::super::blobs;
 use super::super::fault::{ContextError, ContextFault};
 use super::super::ignore::{Ignore, is_ignore_file};
-use super::{ArchiveLimits, Entry, EntryKind, Seen, Walk, gate};
+use super::{ArchiveLimits, ContextDigest, Entry, EntryKind, Seen, Walk, gate};
 use crate::domain::ContextKind;
 use crate::domain::limits::DOCKERFILE_BYTES;
 
@@ -27,6 +28,8 @@ pub struct Inspected {
     pub dockerfile: Option<Vec<u8>>,
     /// What will be left out on the way to the engine, in words.
     pub warnings: Vec<String>,
+    /// See [`crate::domain::ContextInfo::digest`].
+    pub digest: String,
 }
 
 /// Reads a stored upload once and checks all of it. Blocks; memory is bounded by the limit of entries.
@@ -35,23 +38,50 @@ pub struct Inspected {
 /// The first fault that is found; [`super`] lists the codes.
 pub fn inspect(path: &Path, limits: &ArchiveLimits, dockerfile: DockerfileAt<'_>) -> Result<Inspected, ContextError> {
     let wanted = clean_dockerfile_path(dockerfile.path)?;
-    let (kind, mut walk) = Walk::open(path, limits)?;
-    let mut found = Inspected { kind, files: 0, expanded_bytes: 0, dockerfile: None, warnings: Vec::new() };
+    let (kind, walk) = Walk::open(path, limits)?;
+    look_through(walk, kind, &wanted, dockerfile.replaced)
+}
+
+/// The same of a manifest that is kept at `path`; the blobs of what has to be read must be there.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_manifest(
+    path: &Path,
+    folder: &Path,
+    limits: &ArchiveLimits,
+    dockerfile: DockerfileAt<'_>,
+) -> Result<Inspected, ContextError> {
+    let wanted = clean_dockerfile_path(dockerfile.path)?;
+    let walk = blobs::open(path, folder, limits)?;
+    look_through(walk, ContextKind::Manifest, &wanted, dockerfile.replaced)
+}
+
+fn look_through(mut walk: Walk, kind: ContextKind, wanted: &str, replaced: bool) -> Result<Inspected, ContextError> {
+    let mut found =
+        Inspected { kind, files: 0, expanded_bytes: 0, dockerfile: None, warnings: Vec::new(), digest: String::new() };
+    let mut digest = ContextDigest::default();
     while let Some(entry) = walk.next()? {
         if let EntryKind::File { size } = entry.kind {
             found.expanded_bytes += size;
         }
         found.files += u64::from(entry.kind != EntryKind::Dir);
-        if entry.path == wanted && !dockerfile.replaced {
+        if entry.path == wanted && !replaced {
             found.dockerfile = Some(dockerfile_text(&mut walk, &entry)?);
-        } else if is_ignore_file(&entry.path, &wanted) && matches!(entry.kind, EntryKind::File { .. }) {
+        } else if is_ignore_file(&entry.path, wanted) && matches!(entry.kind, EntryKind::File { .. }) {
             Ignore::read(&mut walk, &entry.path)?;
-        } else {
-            walk.entries.verify()?;
+        }
+        match entry.kind {
+            EntryKind::File { .. } => digest.add(&entry, Some(walk.content()?)),
+            _ => {
+                walk.entries.verify()?;
+                digest.add(&entry, None);
+            }
         }
     }
-    check_place(&walk, &wanted, dockerfile.replaced)?;
+    check_place(&walk, wanted, replaced)?;
     found.warnings = walk.entries.warnings();
+    found.digest = digest.finish();
     Ok(found)
 }
 

@@ -3,9 +3,9 @@
 use super::super::fault::{ContextFault, quoted};
 
 pub(in crate::context) const BLOCK: usize = 512;
-pub(super) type Block = [u8; BLOCK];
+pub(in crate::context) type Block = [u8; BLOCK];
 
-pub(super) struct Header {
+pub(in crate::context) struct Header {
     pub name: Vec<u8>,
     pub link: Vec<u8>,
     pub flag: u8,
@@ -15,7 +15,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    pub(super) fn parse(block: &Block) -> Result<Self, ContextFault> {
+    pub(in crate::context) fn parse(block: &Block) -> Result<Self, ContextFault> {
         if !is_header(block) {
             let detail = "the archive is damaged: the checksum of a header is wrong";
             return Err(ContextFault::new("corrupt_archive", detail));

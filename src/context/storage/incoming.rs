@@ -120,19 +120,19 @@ impl Received {
 }
 
 /// A value on which blocking work is done, one piece after the other.
-struct Lane<T> {
+pub(in crate::context) struct Lane<T> {
     /// The value, while no work is done on it.
     idle: Option<T>,
     busy: Option<JoinHandle<Result<T>>>,
 }
 
 impl<T: Send + 'static> Lane<T> {
-    fn new(value: T) -> Self {
+    pub(in crate::context) fn new(value: T) -> Self {
         Self { idle: Some(value), busy: None }
     }
 
     /// Waits until no work is done.
-    async fn ready(&mut self) -> Result<()> {
+    pub(in crate::context) async fn ready(&mut self) -> Result<()> {
         if let Some(busy) = &mut self.busy {
             let done = busy.await;
             self.busy = None;
@@ -142,13 +142,13 @@ impl<T: Send + 'static> Lane<T> {
     }
 
     /// Starts work on the idle value; after a failure there is none, and none is started.
-    fn start(&mut self, work: impl FnOnce(&mut T) -> Result<()> + Send + 'static) {
+    pub(in crate::context) fn start(&mut self, work: impl FnOnce(&mut T) -> Result<()> + Send + 'static) {
         if let Some(mut value) = self.idle.take() {
             self.busy = Some(tokio::task::spawn_blocking(move || work(&mut value).map(|()| value)));
         }
     }
 
-    async fn end(mut self) -> Result<T> {
+    pub(in crate::context) async fn end(mut self) -> Result<T> {
         self.ready().await?;
         self.idle.ok_or_else(|| Error::internal(io::Error::other("the upload has failed before")))
     }

@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 
 use super::super::archive::{Entry, EntryKind, Walk, clean_dockerfile_path};
+use super::super::blobs;
+use super::super::fault::ContextError;
 use super::plan::{Plan, Verdict};
 use super::write::TarWriter;
 use super::{Assemble, Source};
@@ -17,7 +18,12 @@ pub(super) fn run(source: &Source, plan: &Assemble, writer: &mut TarWriter) -> i
             let path = clean_dockerfile_path(&plan.dockerfile).map_err(io::Error::other)?;
             writer.entry(&dockerfile(path, text), &mut text.as_slice())?;
         }
-        Source::Archive { path, replacement } => archive(path, replacement.as_deref(), plan, writer)?,
+        Source::Archive { path, replacement } => {
+            entries(&|| Walk::open(path, &plan.limits).map(|(_, walk)| walk), replacement.as_deref(), plan, writer)?;
+        }
+        Source::Manifest { path, root, replacement } => {
+            entries(&|| blobs::open(path, root, &plan.limits), replacement.as_deref(), plan, writer)?;
+        }
     }
     writer.finish()
 }
@@ -26,13 +32,15 @@ fn dockerfile(path: String, text: &[u8]) -> Entry {
     Entry { path, kind: EntryKind::File { size: text.len() as u64 }, mode: 0o644, mtime: 0 }
 }
 
-fn archive(path: &Path, replacement: Option<&[u8]>, assemble: &Assemble, writer: &mut TarWriter) -> io::Result<()> {
-    let (_, walk) = Walk::open(path, &assemble.limits)?;
-    let plan = Plan::survey(walk, assemble, replacement.is_some())?;
+/// Opens the upload, as often as it has to be read.
+type Open<'a> = &'a dyn Fn() -> Result<Walk, ContextError>;
+
+fn entries(open: Open<'_>, replacement: Option<&[u8]>, assemble: &Assemble, writer: &mut TarWriter) -> io::Result<()> {
+    let plan = Plan::survey(open()?, assemble, replacement.is_some())?;
     if let Some(text) = replacement {
         writer.entry(&dockerfile(plan.dockerfile().to_owned(), text), &mut &*text)?;
     }
-    let (_, mut walk) = Walk::open(path, &assemble.limits)?;
+    let mut walk = open()?;
     let mut pending = Pending::default();
     while let Some(entry) = walk.next()? {
         if writer.is_abandoned() {

@@ -25,6 +25,9 @@ pub struct Upload {
     /// tar, tar.gz, tar.zst or zip, told by content.
     #[schema(value_type = String, format = Binary, required = false)]
     context: Vec<u8>,
+    /// In place of a context: the id of a manifest, all of whose blobs were sent; see `/api/v1/contexts`.
+    #[schema(value_type = uuid::Uuid, required = false)]
+    manifest: String,
     /// The Dockerfile's path inside the context; `Dockerfile` if absent.
     #[schema(required = false)]
     dockerfile: String,

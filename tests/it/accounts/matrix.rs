@@ -19,6 +19,7 @@ enum Object {
     /// The path names none.
     None,
     Build,
+    Manifest,
     Registry,
     Token,
     User,
@@ -50,6 +51,8 @@ fn case(rule: &Rule) -> (Object, Body) {
             | "/api/v1/builds/{id}/cancel",
         ) => (Object::Build, Body::Empty),
         ("POST", "/api/v1/builds") => (Object::None, upload("image")),
+        ("POST", "/api/v1/contexts") => (Object::None, Body::Empty),
+        (_, "/api/v1/contexts/{id}" | "/api/v1/contexts/{id}/blobs") => (Object::Manifest, Body::Empty),
         ("POST", "/api/dockerfile-build/") => (Object::None, upload("docker_repo")),
         (_, "/api/dockerfile-build/") => (Object::Build, Body::Empty),
         ("PUT", "/api/v1/registries/{name}") => {
@@ -171,6 +174,10 @@ impl<'a> World<'a> {
         match self.object {
             Object::None => unique("new"),
             Object::Build => queued(self.service, &self.token).await,
+            Object::Manifest => {
+                let made = self.service.request_as(&self.token, Method::POST, "/api/v1/contexts");
+                send(made).await.1["id"].as_str().expect("an id").to_owned()
+            }
             Object::Registry => {
                 let name = unique("kept");
                 let form = json!({"server": "127.0.0.1:1", "username": "u", "password": "p"});
@@ -258,9 +265,10 @@ impl<'a> World<'a> {
         self.request(rule, id, Some(token)).query(named).send().await.expect("an answer").status().as_u16()
     }
 
-    /// An image is tagged and pushed by its owner alone.
+    /// An image is tagged and pushed, and a manifest is used, by its owner alone.
     fn admin_may(&self, rule: &Rule) -> bool {
-        !["/api/v1/images/tag", "/api/v1/images/push"].contains(&rule.path)
+        let own = ["/api/v1/images/tag", "/api/v1/images/push"].contains(&rule.path);
+        !own && self.object != Object::Manifest
     }
 
     /// What came of each caller that is not as it must be.

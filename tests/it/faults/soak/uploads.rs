@@ -87,7 +87,7 @@ async fn killed_again_and_again(arguments: &[&str], open: impl AsyncFnOnce(&std:
     let left = names(&data.path().join("incoming")).len();
     let store = open(data.path()).await;
     let contexts = ContextStorage::open(data.path(), 0).expect("opens");
-    let ages = OrphanAges { kept: Duration::ZERO, unfinished: Duration::ZERO, containers: Duration::ZERO };
+    let ages = OrphanAges { kept: Duration::ZERO, unfinished: Duration::ZERO, containers: Duration::ZERO, blobs: Duration::ZERO };
     let vault = std::sync::Arc::new(dockwright::vault::Vault::new([7; 32]));
     let janitor =
         Janitor { store: store.clone(), contexts: contexts.clone(), keep_hot_log: Duration::ZERO, ages, vault, node: None };

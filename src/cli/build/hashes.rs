@@ -1,0 +1,161 @@
+//! SHA-256 of many files, by all cores. What was hashed before and has not changed since is not read again: it is remembered in
+//! the caller's cache folder, by the folder that is sent.
+
+use std::collections::HashMap;
+use std::fs::{self, Metadata};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::cli::context::Local;
+use crate::context::archive::{EntryKind, Sum};
+
+/// A file that was changed so lately may change again without its times telling (a tick of the file system's clock).
+const TOO_YOUNG: Duration = Duration::from_secs(2);
+const BUFFER: usize = 256 * 1024;
+/// More threads than this wait for the disk.
+const THREADS: usize = 8;
+
+/// What tells that a file is as it was. The change time cannot be set back, as the time of modification can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(found: &Metadata) -> Self {
+        Self {
+            device: found.dev(),
+            inode: found.ino(),
+            size: found.size(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        }
+    }
+
+    fn is_settled(&self, now: SystemTime) -> bool {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(TOO_YOUNG).as_secs();
+        i64::try_from(now).is_ok_and(|now| self.changed.0 < now && self.modified.0 < now)
+    }
+}
+
+type Known = HashMap<String, (Stamp, Sum)>;
+
+/// What was hashed, and what is remembered of it.
+pub(super) struct Hashes {
+    cache: Option<PathBuf>,
+    known: Known,
+}
+
+impl Hashes {
+    /// Those that were remembered of a folder; none where nothing can be remembered.
+    pub(super) fn of(folder: &Path) -> Self {
+        let cache = cache_folder().map(|root| root.join(hex::encode(Sha256::digest(folder.as_os_str().as_encoded_bytes()))));
+        let text = cache.as_ref().and_then(|file| fs::read(file).ok());
+        let known = text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        Self { cache, known }
+    }
+
+    /// The hash of each entry that is a file.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or changes while it is.
+    pub(super) fn all(&self, entries: &[Local]) -> anyhow::Result<Vec<Option<(Stamped, Sum)>>> {
+        let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let threads = thread::available_parallelism().map_or(1, |n| n.get().min(THREADS));
+        let one_thread = || {
+            let (mut buffer, mut found) = (vec![0; BUFFER], Vec::new());
+            while !failed.load(Ordering::Relaxed) {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let Some(local) = entries.get(at) else { break };
+                if let EntryKind::File { size } = local.entry.kind {
+                    let hashed = self.one(local, size, &mut buffer);
+                    failed.fetch_or(hashed.is_err(), Ordering::Relaxed);
+                    found.push((at, hashed.map_err(|error| anyhow::anyhow!("{}: {error}", local.entry.path))?));
+                }
+            }
+            Ok(found)
+        };
+        let done: Vec<anyhow::Result<Vec<_>>> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(one_thread)).collect();
+            let end =
+                |thread: thread::ScopedJoinHandle<'_, _>| thread.join().unwrap_or_else(|_| anyhow::bail!("hashing panicked"));
+            threads.into_iter().map(end).collect()
+        });
+        let mut all = vec![None; entries.len()];
+        for found in done {
+            for (at, hash) in found? {
+                all[at] = Some(hash);
+            }
+        }
+        Ok(all)
+    }
+
+    fn one(&self, local: &Local, size: u64, buffer: &mut [u8]) -> io::Result<(Stamped, Sum)> {
+        let mut file = local.open()?;
+        let stamp = Stamp::of(&file.metadata()?);
+        if let Some((_, sum)) = self.known.get(&local.entry.path).filter(|(known, _)| *known == stamp && stamp.size == size) {
+            return Ok((Stamped(stamp), *sum));
+        }
+        let (mut hash, mut bytes) = (Sha256::new(), 0);
+        loop {
+            match file.read(buffer) {
+                Ok(0) => break,
+                Ok(read) => {
+                    hash.update(&buffer[..read]);
+                    bytes += read as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if bytes != size || Stamp::of(&file.metadata()?) != stamp {
+            return Err(io::Error::other("it changed while it was read"));
+        }
+        Ok((Stamped(stamp), hash.finalize().into()))
+    }
+
+    /// Remembers what is settled. It is only a help: where it cannot be written, nothing is lost.
+    pub(super) fn remember(self, entries: &[Local], all: &[Option<(Stamped, Sum)>]) {
+        let Some(cache) = self.cache else { return };
+        let now = SystemTime::now();
+        let settled = entries.iter().zip(all).filter_map(|(local, hashed)| {
+            let (Stamped(stamp), sum) = hashed.as_ref()?;
+            stamp.is_settled(now).then(|| (local.entry.path.clone(), (*stamp, *sum)))
+        });
+        let known: Known = settled.collect();
+        if known != self.known {
+            // Another command may write at the same time: the later one wins, whole.
+            let _ = write(&cache, &known);
+        }
+    }
+}
+
+/// What a file was when it was hashed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stamped(Stamp);
+
+fn write(cache: &Path, known: &Known) -> io::Result<()> {
+    let folder = cache.parent().ok_or(io::ErrorKind::NotFound)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(&serde_json::to_vec(known)?)?;
+    file.persist(cache).map(|_| ()).map_err(|error| error.error)
+}
+
+/// `$XDG_CACHE_HOME/dockwright/hashes`, or below `~/.cache`.
+fn cache_folder() -> Option<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let root = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+    Some(root.join("dockwright/hashes"))
+}
