@@ -22,7 +22,9 @@ mod secret_env;
 mod spec;
 mod stage;
 mod time;
+mod retention;
 mod upload;
+mod webhook;
 
 pub use account::{PasswordHash, Proof, Replay, Session, StoredRegistry, Token, TokenId, User};
 pub use app::{
@@ -36,13 +38,15 @@ pub use container::{
 };
 pub use credentials::{Credentials, REDACTED};
 pub use event::{Event, EventBody, LogLine, LogStream};
-pub use id::{AppId, BuildId, Digest, Fence, InvalidId, NodeId, RunId, WorkerId};
+pub use id::{AppId, BuildId, DeliveryId, Digest, Fence, InvalidId, NodeId, RunId, WebhookId, WorkerId};
 pub use image::{ImageRef, InvalidImageRef, LOCAL_HOST, PUSHING, build_of_tag, is_pushing, local_tag};
 pub use owner::{InvalidOwner, Owner, Role, Scope};
 pub use permission::{ImagePattern, Permission, Permissions};
 pub use quota::{Quota, Usage};
 pub use secret_env::{InvalidSecretEnv, SecretEnv};
+pub use retention::{InUse, RetentionRule};
 pub use spec::{BuildSpec, NetworkMode, Priority};
 pub use stage::{BuildError, Destination, DestinationState, ErrorKind, Stage, StageName, StageState};
 pub use time::Timestamp;
 pub use upload::{ContextInfo, ContextKind, LegacyUpload};
+pub use webhook::{Attempt, Delivery, DeliveryState, DueDelivery, HookEvent, Webhook};

@@ -50,6 +50,14 @@ pub enum Kind {
     AuditHead,
     /// Which installation this store belongs to.
     Installation,
+    /// By id.
+    Webhook,
+    /// By id; under its webhook.
+    Delivery,
+    /// A delivery that is still to be tried, by its id.
+    DueDelivery,
+    /// By `OWNER/PROJECT`.
+    Retention,
 }
 
 impl Kind {
@@ -76,6 +84,10 @@ impl Kind {
             Self::Holdings => "holdings",
             Self::AuditHead => "audit_head",
             Self::Installation => "installation",
+            Self::Webhook => "webhook",
+            Self::Delivery => "delivery",
+            Self::DueDelivery => "due_delivery",
+            Self::Retention => "retention",
         }
     }
 }
@@ -160,6 +172,7 @@ impl Write {
         match self.kind {
             Kind::User | Kind::Token => Some(Topic::Accounts),
             Kind::Session => matches!(self.action, Action::Remove).then_some(Topic::Accounts),
+            Kind::DueDelivery => Some(Topic::Hooks),
             Kind::App => self.id.parse().ok().map(Topic::App),
             Kind::Run | Kind::RunLog => self.id.parse().ok().map(Topic::Run),
             _ => None,
