@@ -76,6 +76,12 @@ pub struct Settings {
     /// Hosts, addresses or networks of this machine's surroundings that git sources and webhooks may go to [default: none]
     #[arg(long = "allow-egress", env = "DOCKWRIGHT_ALLOW_EGRESS", value_name = "HOST|ADDRESS|NETWORK", value_delimiter = ',')]
     pub allow_egress: Option<Vec<Outlet>>,
+    /// The pause after the first try of a webhook's delivery; later ones are longer, up to 6h [default: 5s]
+    #[arg(long, env = "DOCKWRIGHT_WEBHOOK_RETRY", value_name = "TIME")]
+    pub webhook_retry: Option<Span>,
+    /// A webhook to which nothing could be delivered for this long is disabled [default: 3d]
+    #[arg(long, env = "DOCKWRIGHT_WEBHOOK_DISABLE_AFTER", value_name = "TIME")]
+    pub webhook_disable_after: Option<Span>,
     /// A registry that does not move a push for this long is given up [default: 60s]
     #[arg(long, env = "DOCKWRIGHT_PUSH_STALL", value_name = "TIME")]
     pub push_stall: Option<Span>,
@@ -197,6 +203,8 @@ pub struct Config {
     pub lease: Span,
     pub drain: Span,
     pub allow_egress: Vec<Outlet>,
+    pub webhook_retry: Span,
+    pub webhook_disable_after: Span,
     pub push_stall: Span,
     pub host_credentials: bool,
     pub key_file: PathBuf,
@@ -263,6 +271,8 @@ impl Settings {
             lease: pick!(lease, Span(Duration::from_secs(15))),
             drain: pick!(drain, Span(Duration::from_secs(30))),
             allow_egress: pick!(allow_egress, Vec::new()),
+            webhook_retry: pick!(webhook_retry, Span(Duration::from_secs(5))),
+            webhook_disable_after: pick!(webhook_disable_after, Span(Duration::from_secs(3 * 24 * 3600))),
             push_stall: pick!(push_stall, Span(Duration::from_secs(60))),
             host_credentials: pick!(host_credentials, false),
             key_file: self.key_file.or(file.key_file).unwrap_or_else(|| data_dir.join("key")),

@@ -20,6 +20,7 @@ use crate::context::storage::ContextStorage;
 use crate::engine::docker::Docker;
 use crate::engine::{ContainerEngine, Ledger};
 use crate::fleet::{Fleet, FleetSettings};
+use crate::hooks::{Dispatcher, HookSettings, Hooks};
 use crate::http::{App, Guard, ServerLimits};
 use crate::janitor::{Janitor, NodeParts, OrphanAges};
 use crate::registry::{Publisher, PushPolicy, RegistryClient, Timeouts};
@@ -217,10 +218,18 @@ impl Service {
             apps,
             auth: Arc::new(Authenticator::new(self.store.clone())),
             accounts: Arc::new(accounts),
+            hooks: Arc::new(Hooks::new(self.store.clone(), Arc::clone(&self.vault), egress(c))),
             guard: Arc::new(guard),
             stop: stop.clone(),
             streams: http::Streams::default(),
         }
+    }
+
+    fn dispatcher(&self) -> Arc<Dispatcher> {
+        let c = &self.config;
+        let settings = HookSettings { first_retry: c.webhook_retry.0, disable_after: c.webhook_disable_after.0 };
+        let (store, vault) = (self.store.clone(), Arc::clone(&self.vault));
+        Dispatcher::new(store, vault, egress(c), Arc::new(http::build_json), settings)
     }
 
     fn worker(&self, ledger: &Ledger) -> Arc<Worker> {
@@ -273,6 +282,7 @@ impl Service {
             node,
         };
         tasks.spawn(janitor::run(Arc::new(cleaner), stop.clone()));
+        tasks.spawn(self.dispatcher().run(stop.clone()));
         tasks.spawn(fleet::keep(fleet, self.config.role.works(), stop.clone()));
         if self.config.role.works() {
             tasks.spawn(self.worker(&ledger).run(stop.clone()));

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::container_commands::{App, Exec, Image, LogPart, Network, Ps, Run, Volume};
+use super::webhooks::Webhook;
 use crate::client::DEFAULT_URL;
 
 /// Where in the help it stands how the service is reached.
@@ -183,6 +184,9 @@ pub(super) enum Command {
     /// Your registries' credentials
     #[command(subcommand)]
     Registry(Registry),
+    /// Where you are told of the ends of builds
+    #[command(subcommand)]
+    Webhook(Webhook),
     /// Who did what (for admins)
     #[command(subcommand)]
     Audit(Audit),

@@ -12,6 +12,7 @@ mod serve;
 mod show;
 mod spec;
 mod terminal;
+mod webhooks;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

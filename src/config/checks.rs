@@ -31,6 +31,9 @@ impl Config {
         if self.build_timeout.0 > self.max_build_timeout.0 {
             bail!("build_timeout: is longer than max_build_timeout");
         }
+        if self.webhook_retry.0.is_zero() {
+            bail!("webhook_retry: must be more than 0");
+        }
         self.check_containers()
     }
 

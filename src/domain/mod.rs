@@ -18,11 +18,11 @@ mod owner;
 mod permission;
 pub mod quantity;
 mod quota;
+mod retention;
 mod secret_env;
 mod spec;
 mod stage;
 mod time;
-mod retention;
 mod upload;
 mod webhook;
 
@@ -43,8 +43,8 @@ pub use image::{ImageRef, InvalidImageRef, LOCAL_HOST, PUSHING, build_of_tag, is
 pub use owner::{InvalidOwner, Owner, Role, Scope};
 pub use permission::{ImagePattern, Permission, Permissions};
 pub use quota::{Quota, Usage};
-pub use secret_env::{InvalidSecretEnv, SecretEnv};
 pub use retention::{InUse, RetentionRule};
+pub use secret_env::{InvalidSecretEnv, SecretEnv};
 pub use spec::{BuildSpec, NetworkMode, Priority};
 pub use stage::{BuildError, Destination, DestinationState, ErrorKind, Stage, StageName, StageState};
 pub use time::Timestamp;

@@ -126,7 +126,8 @@ impl Dispatcher {
     async fn announce(&self, record: &BuildRecord) -> Result<(), StoreError> {
         let Some(event) = HookEvent::of(record) else { return Ok(()) };
         let shown = (self.render)(record);
-        let event = if event == HookEvent::Cancelled && !shown["superseded_by"].is_null() { HookEvent::Superseded } else { event };
+        let event =
+            if event == HookEvent::Cancelled && !shown["superseded_by"].is_null() { HookEvent::Superseded } else { event };
         let webhooks = self.store.all_objects::<Webhook>(&Scope::Owner(record.owner.clone()), Kind::Webhook).await?;
         for Object { body: webhook, .. } in webhooks.into_iter().filter(|object| object.body.wants(event, record)) {
             let id = DeliveryId::of_end(webhook.id, record.id);

@@ -22,8 +22,7 @@ use serde_json::{Value, json};
 
 use crate::auth::Principal;
 use crate::domain::{
-    Delivery, DeliveryId, DeliveryState, DueDelivery, HookEvent, ImageRef, Owner, Scope, Timestamp, Webhook, WebhookId,
-    limits,
+    Delivery, DeliveryId, DeliveryState, DueDelivery, HookEvent, ImageRef, Owner, Scope, Timestamp, Webhook, WebhookId, limits,
 };
 use crate::egress::Egress;
 use crate::error::{Error, FieldError, Result};
@@ -242,7 +241,8 @@ impl Hooks {
             return Err(Error::Conflict { code: "webhook_disabled", detail: "the webhook is disabled: enable it first".into() });
         }
         let first = earlier.redelivery_of.unwrap_or(earlier.id);
-        let delivery = Delivery { build: earlier.build, redelivery_of: Some(first), ..fresh(new, id, earlier.event, earlier.body) };
+        let delivery =
+            Delivery { build: earlier.build, redelivery_of: Some(first), ..fresh(new, id, earlier.event, earlier.body) };
         enqueue(&self.store, &webhook.owner, &delivery).await?;
         Ok(delivery)
     }
@@ -269,8 +269,10 @@ fn events(names: &[String]) -> std::result::Result<Vec<HookEvent>, String> {
         return Err(format!("must name at least one of {}", known()));
     }
     let named = |name: &String| HookEvent::OF_BUILDS.into_iter().find(|event| event.as_str() == name);
-    let mut events: Vec<HookEvent> =
-        names.iter().map(|name| named(name).ok_or_else(|| format!("{name:?} is none of {}", known()))).collect::<Result<_, _>>()?;
+    let mut events: Vec<HookEvent> = names
+        .iter()
+        .map(|name| named(name).ok_or_else(|| format!("{name:?} is none of {}", known())))
+        .collect::<Result<_, _>>()?;
     events.sort_unstable();
     events.dedup();
     Ok(events)
@@ -318,7 +320,9 @@ async fn enqueue(store: &Store, owner: &Owner, delivery: &Delivery) -> Result<()
         other => other?,
     }
     let done = |delivery: &Delivery| delivery.state != DeliveryState::Pending;
-    for (most, goes) in [(limits::DELIVERIES, &done as &(dyn Fn(&Delivery) -> bool + Sync)), (limits::DELIVERIES_WAITING, &|_| true)] {
+    for (most, goes) in
+        [(limits::DELIVERIES, &done as &(dyn Fn(&Delivery) -> bool + Sync)), (limits::DELIVERIES_WAITING, &|_| true)]
+    {
         if let Some(oldest) = store.order_at(Kind::Delivery, &webhook, most - 1).await? {
             drop_deliveries(store, delivery.webhook, Some(oldest), goes).await?;
         }
@@ -353,4 +357,3 @@ async fn drop_deliveries(
         }
     }
 }
-

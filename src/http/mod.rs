@@ -30,6 +30,7 @@ mod terminal;
 mod tokens;
 mod view;
 mod volumes;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +49,7 @@ use crate::auth::{Authenticator, Presented, Principal};
 use crate::builds::Builds;
 use crate::domain::{BuildId, Owner, Timestamp};
 use crate::error::{Error, Result};
+use crate::hooks::Hooks;
 use access::{Need, Rule};
 use guard::Client;
 
@@ -55,6 +57,7 @@ pub use guard::{Guard, Peer};
 pub use problem::Problem;
 pub use server::{ServerLimits, Tls, listen, serve, tls};
 pub use streams::Streams;
+pub use view::build_json;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id that is taken from a client.
@@ -69,6 +72,7 @@ pub struct App {
     pub apps: Arc<Apps>,
     pub auth: Arc<Authenticator>,
     pub accounts: Arc<Accounts>,
+    pub hooks: Arc<Hooks>,
     pub guard: Arc<Guard>,
     /// Cancelled when the process is to end: streams and waits then end early.
     pub stop: tokio_util::sync::CancellationToken,
@@ -93,6 +97,7 @@ pub fn router(app: App) -> Router {
         .merge(accounts::routes())
         .merge(tokens::routes())
         .merge(registries::routes())
+        .merge(webhooks::routes())
         .merge(audit::routes())
         .merge(session::routes())
         .merge(terminal::routes())

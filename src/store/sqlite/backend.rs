@@ -10,8 +10,8 @@ use super::{SqliteStore, aside, ended, events, list, objects, queue, quota, rows
 use crate::domain::{BuildId, BuildState, Event, Fence, LogLine, NodeId, Owner, Scope, Timestamp, Usage, WorkerId};
 use crate::store::objects::{Hits, Kind, Object, ObjectQuery, Write};
 use crate::store::{
-    Change, Claim, Deleted, Ended, Guard, ImageRemoval, ListQuery, NewBuild, OUTCOME_KEPT, Page, QueueStats, Reaped, Removal, Renewal,
-    Result, StoreError, Stored, Wakes, WorkerInfo,
+    Change, Claim, Deleted, Ended, Guard, ImageRemoval, ListQuery, NewBuild, OUTCOME_KEPT, Page, QueueStats, Reaped, Removal,
+    Renewal, Result, StoreError, Stored, Wakes, WorkerInfo,
 };
 
 impl SqliteStore {

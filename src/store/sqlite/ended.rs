@@ -29,7 +29,8 @@ pub(super) fn keep(txn: &Txn<'_>, record: &BuildRecord) -> Result<()> {
 }
 
 pub(super) fn ended(conn: &Connection, limit: usize) -> Result<Vec<Ended>> {
-    let sql = "SELECT e.id, coalesce(e.record, b.record, '') FROM ended e LEFT JOIN build b ON b.id = e.id ORDER BY e.num LIMIT ?1";
+    let sql =
+        "SELECT e.id, coalesce(e.record, b.record, '') FROM ended e LEFT JOIN build b ON b.id = e.id ORDER BY e.num LIMIT ?1";
     let mut statement = conn.prepare_cached(sql)?;
     let mut rows = statement.query([limit])?;
     let mut found = Vec::new();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::live::{News, Queue};
-use super::{ended, quota};
 use super::writer::Txn;
+use super::{ended, quota};
 use crate::domain::{BuildId, BuildRecord, BuildState, Fence, Quota, Scope};
 use crate::store::rules::{self, Place};
 use crate::store::{Change, Guard, NewBuild, Result, StoreError, Stored, Topic};
