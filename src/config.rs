@@ -136,6 +136,21 @@ pub struct Settings {
     /// How long a terminal's process waits for somebody to come back to it [default: 60s]
     #[arg(long, env = "DOCKWRIGHT_TERMINAL_KEEP", value_name = "TIME")]
     pub terminal_keep: Option<Span>,
+    /// Newest builds that are kept of each project of an owner without a rule of its own [default: all]
+    #[arg(long, env = "DOCKWRIGHT_KEEP_BUILDS", value_name = "N")]
+    pub keep_builds: Option<u64>,
+    /// How many days ended builds are kept of an owner without a rule of its own [default: for ever]
+    #[arg(long, env = "DOCKWRIGHT_KEEP_DAYS", value_name = "DAYS")]
+    pub keep_days: Option<u64>,
+    /// Whether the engine keeps images that were published, of an owner without a rule of its own [default: true]
+    #[arg(long, env = "DOCKWRIGHT_KEEP_LOCAL_IMAGES", value_name = "true|false")]
+    pub keep_local_images: Option<bool>,
+    /// A disk that is fuller than this, in percent, is cleaned of old caches, uploads and images of builds; 100: never [default: 85]
+    #[arg(long, env = "DOCKWRIGHT_DISK_HIGH", value_name = "PERCENT")]
+    pub disk_high: Option<u8>,
+    /// Until it is this full [default: 80]
+    #[arg(long, env = "DOCKWRIGHT_DISK_LOW", value_name = "PERCENT")]
+    pub disk_low: Option<u8>,
     /// Newest runs that are kept of an app, and of an owner's without one; older ones go when they are over [default: 200]
     #[arg(long, env = "DOCKWRIGHT_KEEP_RUNS", value_name = "N")]
     pub keep_runs: Option<u64>,
@@ -226,6 +241,13 @@ pub struct Config {
     pub max_container_pids: u64,
     pub bind_roots: Vec<PathBuf>,
     pub terminal_keep: Span,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_builds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_days: Option<u64>,
+    pub keep_local_images: bool,
+    pub disk_high: u8,
+    pub disk_low: u8,
     pub keep_runs: u64,
     pub keep_hot_log: Span,
     pub log_format: LogFormat,
@@ -291,6 +313,11 @@ impl Settings {
             max_container_pids: pick!(max_container_pids, 4096),
             bind_roots: pick!(bind_roots, Vec::new()),
             terminal_keep: pick!(terminal_keep, Span(Duration::from_secs(60))),
+            keep_builds: self.keep_builds.or(file.keep_builds),
+            keep_days: self.keep_days.or(file.keep_days),
+            keep_local_images: pick!(keep_local_images, true),
+            disk_high: pick!(disk_high, 85),
+            disk_low: pick!(disk_low, 80),
             keep_runs: pick!(keep_runs, 200),
             keep_hot_log: pick!(keep_hot_log, Span(Duration::from_secs(600))),
             log_format: pick!(log_format, LogFormat::Text),

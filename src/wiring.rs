@@ -22,7 +22,7 @@ use crate::engine::{ContainerEngine, Ledger};
 use crate::fleet::{Fleet, FleetSettings};
 use crate::hooks::{Dispatcher, HookSettings, Hooks};
 use crate::http::{App, Guard, ServerLimits};
-use crate::janitor::{Janitor, NodeParts, OrphanAges};
+use crate::janitor::{Janitor, NodeParts, OrphanAges, Tidy, TidyNode};
 use crate::registry::{Publisher, PushPolicy, RegistryClient, Timeouts};
 use crate::store::Store;
 use crate::store::redis::RedisStore;
@@ -170,6 +170,7 @@ impl Service {
             max_memory: c.max_memory,
             max_cpus: c.max_cpus,
             min_free_disk: c.min_free_disk,
+            retention: rules::retention(c),
         };
         let remote = Arc::new(Registries(Arc::clone(&self.registry)));
         Arc::new(Builds::new(self.store.clone(), self.contexts.clone(), Arc::clone(&self.vault), remote, policy))
@@ -225,6 +226,12 @@ impl Service {
         }
     }
 
+    fn tidy(&self, builds: &Arc<Builds>, ledger: &Ledger) -> Arc<Tidy> {
+        let engine = || Arc::clone(&self.engine) as Arc<dyn ContainerEngine>;
+        let node = self.config.role.works().then(|| TidyNode { ledger: ledger.clone(), engine: engine() });
+        Arc::new(Tidy::new(Arc::clone(builds), node, self.config.disk_high, self.config.disk_low))
+    }
+
     fn dispatcher(&self) -> Arc<Dispatcher> {
         let c = &self.config;
         let settings = HookSettings { first_retry: c.webhook_retry.0, disable_after: c.webhook_disable_after.0 };
@@ -273,6 +280,7 @@ impl Service {
             images: Arc::clone(&self.engine) as _,
             fleet: fleet.clone(),
         });
+        tasks.spawn(janitor::tidy(self.tidy(fleet.builds(), &ledger), stop.clone()));
         let cleaner = Janitor {
             store: self.store.clone(),
             contexts: self.contexts.clone(),

@@ -38,7 +38,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // `store`: the types of its answers.
     ("hooks", &["domain", "egress", "error", "store", "vault", "auth"]),
     ("http", &["domain", "error", "store", "builds", "apps", "auth", "accounts", "audit", "hooks"]),
-    ("janitor", &["domain", "error", "accounts", "context", "store", "engine", "fleet", "shutdown", "vault"]),
+    ("janitor", &["domain", "error", "accounts", "builds", "context", "store", "engine", "fleet", "shutdown", "vault"]),
     // Of the operator's commands: it knows the service by its interface alone.
     ("client", &["domain"]),
     ("cli", EVERY),

@@ -5,6 +5,7 @@ mod log;
 mod options;
 mod quota;
 mod registries;
+mod retention;
 mod submit;
 
 use std::time::Duration;
@@ -14,13 +15,14 @@ use tokio::time::Instant;
 use crate::auth::Principal;
 use crate::context::storage::ContextStorage;
 use crate::domain::quantity::{Bytes, Cpus, Span};
-use crate::domain::{BuildId, Owner, Scope};
+use crate::domain::{BuildId, Owner, RetentionRule, Scope};
 use crate::error::{Error, Result};
 use crate::store::{Guard, ListQuery, Page, Store, Stored, Topic};
 
 pub use delete::{Deletion, Part, RemoteRemoval, RemoteTags};
 pub use log::{LogRange, follow, tail_start};
 pub use options::{PartKind, TextPart};
+pub use retention::{ManyDeleted, Selection};
 pub use submit::Draft;
 
 /// How long a cancel waits for the worker's word that everything has stopped, before it answers that it is still under way.
@@ -39,6 +41,8 @@ pub struct Policy {
     pub max_memory: Bytes,
     pub max_cpus: Cpus,
     pub min_free_disk: Bytes,
+    /// For owners that have no rule of their own.
+    pub retention: RetentionRule,
 }
 
 /// The use-cases of builds, over one store and one storage of contexts.

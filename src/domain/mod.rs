@@ -43,7 +43,7 @@ pub use image::{ImageRef, InvalidImageRef, LOCAL_HOST, PUSHING, build_of_tag, is
 pub use owner::{InvalidOwner, Owner, Role, Scope};
 pub use permission::{ImagePattern, Permission, Permissions};
 pub use quota::{Quota, Usage};
-pub use retention::{InUse, RetentionRule};
+pub use retention::{Cleaned, InUse, RetentionRule, RetentionRules};
 pub use secret_env::{InvalidSecretEnv, SecretEnv};
 pub use spec::{BuildSpec, NetworkMode, Priority};
 pub use stage::{BuildError, Destination, DestinationState, ErrorKind, Stage, StageName, StageState};

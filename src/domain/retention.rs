@@ -30,13 +30,7 @@ impl RetentionRule {
         format!("{owner}/{project}")
     }
 
-    /// Of an owner's rules, the one for a project; else the service's own.
-    #[must_use]
-    pub fn choose<'a>(rules: &'a BTreeMap<String, Self>, own: &'a Self, project: &str) -> &'a Self {
-        rules.get(project).or_else(|| rules.get(Self::ANY)).unwrap_or(own)
-    }
-
-    /// Whether anything ever goes by it.
+    /// Whether any build ever goes by it.
     #[must_use]
     pub const fn bounds_builds(&self) -> bool {
         self.keep_builds.is_some() || self.keep_days.is_some()
@@ -55,6 +49,49 @@ impl RetentionRule {
     pub fn drops_image(&self, build: &BuildRecord) -> bool {
         !self.keep_local_image && build.state == BuildState::Published
     }
+}
+
+/// Every rule that there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetentionRules {
+    /// The service's own, for owners that have none for all projects.
+    pub own: RetentionRule,
+    /// Those of each owner, by project.
+    pub of: BTreeMap<Owner, BTreeMap<String, RetentionRule>>,
+}
+
+impl RetentionRules {
+    /// The rule for a build: of its project, else of its owner, else the service's own.
+    #[must_use]
+    pub fn for_build(&self, build: &BuildRecord) -> &RetentionRule {
+        let owners = self.of.get(&build.owner);
+        let rule = owners.and_then(|rules| rules.get(&build.spec.project).or_else(|| rules.get(RetentionRule::ANY)));
+        rule.unwrap_or(&self.own)
+    }
+
+    /// Whether every image stays.
+    #[must_use]
+    pub fn keep_all_images(&self) -> bool {
+        self.own.keep_local_image && self.of.values().flat_map(BTreeMap::values).all(|rule| rule.keep_local_image)
+    }
+}
+
+/// What was cleaned away because a disk was too full.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cleaned {
+    pub at: Timestamp,
+    /// `engine` or `data`.
+    pub disk: String,
+    /// Of the disk, before.
+    pub used_percent: u8,
+    /// And after.
+    pub left_percent: u8,
+    /// Bytes of caches of the engine's builder.
+    pub cache_bytes: u64,
+    /// Images of ended builds.
+    pub images: u64,
+    /// Uploads of ended builds.
+    pub contexts: u64,
 }
 
 /// The builds whose images apps and containers are made of.

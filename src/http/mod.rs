@@ -21,6 +21,7 @@ mod problem;
 mod query;
 mod registries;
 mod replay;
+mod retention;
 mod runs;
 mod server;
 mod session;
@@ -98,6 +99,7 @@ pub fn router(app: App) -> Router {
         .merge(tokens::routes())
         .merge(registries::routes())
         .merge(webhooks::routes())
+        .merge(retention::routes())
         .merge(audit::routes())
         .merge(session::routes())
         .merge(terminal::routes())

@@ -28,6 +28,7 @@ use super::problem::Problem;
         super::accounts::make, super::accounts::one, super::accounts::change, super::accounts::remove, super::accounts::rotate,
         super::tokens::list, super::tokens::make, super::tokens::revoke, super::audit::list, super::audit::kept_head,
         super::registries::list, super::registries::one, super::registries::put, super::registries::remove, super::registries::check,
+        super::retention::list, super::retention::put, super::retention::remove, super::retention::remove_many,
         super::webhooks::list, super::webhooks::make, super::webhooks::one, super::webhooks::change, super::webhooks::remove,
         super::webhooks::test, super::webhooks::deliveries, super::webhooks::redeliver,
         super::terminal::exec,

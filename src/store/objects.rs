@@ -58,6 +58,8 @@ pub enum Kind {
     DueDelivery,
     /// By `OWNER/PROJECT`.
     Retention,
+    /// What was last cleaned away from a disk that was too full, by `NODE/DISK`.
+    Cleaned,
 }
 
 impl Kind {
@@ -88,6 +90,7 @@ impl Kind {
             Self::Delivery => "delivery",
             Self::DueDelivery => "due_delivery",
             Self::Retention => "retention",
+            Self::Cleaned => "cleaned",
         }
     }
 }

@@ -2,15 +2,16 @@
 
 mod bounds;
 mod kills;
-mod receiver;
+pub mod receiver;
 mod tells;
 
-use dockwright::config::Settings;
+use dockwright::config::{Config, Settings};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::accounts::people::send;
 use crate::support::service::{Backend, Running, start_with};
+use crate::support::watch;
 
 /// Lets webhooks go to this machine, and tries again soon.
 pub fn open(settings: &mut Settings) {
@@ -25,6 +26,15 @@ pub async fn idle(backend: Backend) -> Running {
         open(settings);
     })
     .await
+}
+
+/// Stops a service and lets its store go; the folder, and the settings to start it again with.
+pub async fn stopped(service: Running) -> (Option<tempfile::TempDir>, Config) {
+    let config = service.config.clone();
+    let folder = service.stop().await;
+    let file = dockwright::wiring::database(&config);
+    watch("the store is free", || !dockwright::store::sqlite::in_use(&file)).await;
+    (folder, config)
 }
 
 /// Makes a webhook that must be accepted.

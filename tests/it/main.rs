@@ -21,6 +21,7 @@ mod processes;
 mod quota;
 mod reading;
 mod registry;
+mod retention;
 mod specs;
 mod store_contract;
 mod store_model;

@@ -54,6 +54,8 @@ fn case(rule: &Rule) -> (Object, Body) {
             (Object::None, Body::Json(json!({"server": "127.0.0.1:1", "username": "u", "password": "p"})))
         }
         (_, "/api/v1/registries/{name}" | "/api/v1/registries/{name}/check") => (Object::Registry, Body::Empty),
+        ("PUT", "/api/v1/retention") => (Object::None, Body::Json(json!({"project": "shop", "keep_builds": 9}))),
+        ("DELETE", "/api/v1/retention" | "/api/v1/builds") => (Object::None, Body::Empty),
         ("POST", "/api/v1/webhooks") => (Object::None, Body::Json(json!({"url": HOOK}))),
         ("PATCH", "/api/v1/webhooks/{id}") => (Object::Webhook, Body::Json(json!({"enabled": true}))),
         ("POST", "/api/v1/webhooks/{id}/deliveries/{delivery}/redeliver") => (Object::Delivery, Body::Empty),
@@ -83,9 +85,9 @@ fn case(rule: &Rule) -> (Object, Body) {
         (
             "GET",
             "/healthz" | "/readyz" | "/api/v1/me" | "/api/v1/tokens" | "/api/v1/users" | "/api/v1/audit" | "/api/v1/audit/head"
-            | "/api/v1/registries" | "/api/v1/webhooks" | "/api/v1/builds" | "/api/v1/apps" | "/api/v1/runs"
-            | "/api/v1/containers" | "/api/v1/volumes" | "/api/v1/networks" | "/api/v1/images" | "/api/v1/system"
-            | "/api/v1/events" | "/api/openapi.json" | "/api/docs",
+            | "/api/v1/registries" | "/api/v1/webhooks" | "/api/v1/retention" | "/api/v1/builds" | "/api/v1/apps"
+            | "/api/v1/runs" | "/api/v1/containers" | "/api/v1/volumes" | "/api/v1/networks" | "/api/v1/images"
+            | "/api/v1/system" | "/api/v1/events" | "/api/openapi.json" | "/api/docs",
         ) => (Object::None, Body::Empty),
         (method, path) => panic!("{method} {path} is new: say here how it is called, so that it is tried as everybody"),
     }
@@ -231,6 +233,9 @@ impl<'a> World<'a> {
         let mut query = Vec::new();
         if rule.method == "DELETE" && matches!(self.object, Object::Container | Object::App) {
             query.push(("force", "true"));
+        }
+        if rule.method == "DELETE" && rule.path == "/api/v1/builds" {
+            query.extend([("state", "failed"), ("older_than", "7d")]);
         }
         // An admin says whose names it means.
         if token == Some(&self.admin) && matches!(self.object, Object::Volume | Object::Network | Object::Image) {

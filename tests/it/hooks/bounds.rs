@@ -10,7 +10,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 use super::receiver::{Receiver, answer};
-use super::{deliveries, idle, make, path};
+use super::{deliveries, idle, make, path, stopped};
 use crate::accounts::people::{queued, quiet, send};
 use crate::support::service::{Backend, start_on, start_with};
 
@@ -47,8 +47,7 @@ async fn an_address_is_looked_at_again_at_each_delivery() {
     let service = idle(Backend::Sqlite).await;
     let receiver = Receiver::willing().await;
     let webhook = make(&service, &service.token, json!({"url": receiver.url()})).await;
-    let mut config = service.config.clone();
-    let _folder = service.stop().await;
+    let (_folder, mut config) = stopped(service).await;
     config.allow_egress.clear();
     let service = start_on(config).await;
     let build = queued(&service, &service.token).await;
@@ -95,15 +94,13 @@ async fn a_superseded_build_is_told_as_such() {
     let service = quiet(Backend::Sqlite).await;
     let receiver = Receiver::willing().await;
     let data = service.config.data_dir.clone();
-    let mut config = service.config.clone();
-    config.allow_egress = vec!["127.0.0.1".parse().expect("an address")];
     let build: BuildId = queued(&service, &service.token).await.parse().expect("an id");
-    let _folder = service.stop().await;
+    let (_folder, mut config) = stopped(service).await;
+    config.allow_egress = vec!["127.0.0.1".parse().expect("an address")];
     let service = start_on(config.clone()).await;
     make(&service, &service.token, json!({"url": receiver.url(), "events": ["build.superseded"]})).await;
     let other = queued(&service, &service.token).await;
-    assert_ne!(other, build.to_string());
-    service.stop().await;
+    stopped(service).await;
 
     let store = dockwright::wiring::open_store(&config).await.expect("opens");
     let rule = |record: &mut BuildRecord, now, _| record.cancelled(&[], now).map_err(|e| StoreError::Refused(e.to_string()));

@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::receiver::{Receiver, answer};
-use super::{idle, make};
+use super::{idle, make, stopped};
 use crate::accounts::people::queued;
 use crate::support::client::Client;
 use crate::support::process::Process;
@@ -18,8 +18,7 @@ async fn told_at_the_next_start(backend: Backend) {
     let receiver = Receiver::willing().await;
     make(&service, &service.token, json!({"url": receiver.url()})).await;
     let ids = [queued(&service, &service.token).await, queued(&service, &service.token).await];
-    let config = service.config.clone();
-    let _folder = service.stop().await;
+    let (_folder, config) = stopped(service).await;
     let store = dockwright::wiring::open_store(&config).await.expect("opens");
     for id in &ids {
         let id: BuildId = id.parse().expect("an id");
