@@ -26,7 +26,9 @@ pub(super) enum Webhook {
     /// Be told of the ends of builds; the secret that the bodies are signed with is printed once
     Create {
         /// https://… or http://…
-        url: String,
+        // Not `url`, which is where the service itself is.
+        #[arg(value_name = "URL")]
+        address: String,
         /// build.published, build.built, build.failed, build.cancelled, build.superseded; repeatable; without any: all
         #[arg(long = "event", value_name = "EVENT")]
         events: Vec<String>,
@@ -67,8 +69,8 @@ pub(super) enum Webhook {
 pub(super) async fn webhook(client: &Client, remote: &Remote, command: Webhook) -> anyhow::Result<ExitCode> {
     match command {
         Webhook::Ls { user } => show_all(remote, client.all(&with(WEBHOOKS, [("owner", user)])?).await?, &WEBHOOK),
-        Webhook::Create { url, events, project, image, secret_stdin } => {
-            let mut body = json!({"url": url, "project": project, "image": image});
+        Webhook::Create { address, events, project, image, secret_stdin } => {
+            let mut body = json!({"url": address, "project": project, "image": image});
             if !events.is_empty() {
                 body["events"] = events.into();
             }

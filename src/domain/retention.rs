@@ -110,7 +110,8 @@ impl InUse {
             ImageSource::Build(id) => drop(used.builds.insert(*id)),
             ImageSource::Reference(_) => {}
         };
-        let runs: Vec<&Run> = runs.into_iter().filter(|run| run.state.is_live() || !run.removed).collect();
+        let runs: Vec<&Run> =
+            runs.into_iter().filter(|run| run.state.is_live() || (run.container.is_some() && !run.removed)).collect();
         apps.into_iter().map(|app| &app.spec).chain(runs.iter().map(|run| &run.spec)).for_each(|spec| note(&spec.image));
         used.images = runs.into_iter().filter_map(|run| run.image_id.as_ref()).map(ToString::to_string).collect();
         used

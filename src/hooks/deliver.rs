@@ -190,6 +190,10 @@ impl Dispatcher {
             return self.store.commit(&gone()).await;
         };
         let (owner, expect, mut delivery) = (found.owner, Expect::Revision(found.revision), found.body);
+        if delivery.next_at.is_none_or(|at| at > Timestamp::now()) {
+            // It was tried since the list was read.
+            return Ok(());
+        }
         let webhook = self.store.object::<Webhook>(&Scope::All, Kind::Webhook, &delivery.webhook.to_string()).await?;
         let Some(Object { body: webhook, .. }) = webhook else { return self.store.commit(&gone()).await };
         if webhook.enabled || delivery.event == HookEvent::Test {

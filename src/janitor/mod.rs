@@ -15,7 +15,7 @@ use crate::engine::{Images, Ledger};
 use crate::fleet::{self, Fleet};
 use crate::store::{Store, StoreError};
 use crate::vault::Vault;
-pub use tidy::{Tidy, TidyNode, tidy};
+pub use tidy::{Measure, Tidy, TidyNode, tidy};
 
 /// Builds that one pass archives.
 const ARCHIVED_AT_ONCE: usize = 100;

@@ -238,7 +238,7 @@ pub async fn tidy(tidy: Arc<Tidy>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let tell = |pass: &str, done: anyhow::Result<()>| {
             if let Err(error) = done {
-                tracing::debug!(%error, pass, "a pass did not finish");
+                tracing::warn!(%error, pass, "a pass of the janitor did not finish");
             }
         };
         tell("published_images", tidy.published_images_once().await);

@@ -1,15 +1,15 @@
 //! How long builds are kept, and what is cleaned away.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::collections::{BTreeSet, VecDeque};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use dockwright::builds::{Builds, Policy, RemoteRemoval, RemoteTags};
 use dockwright::context::storage::ContextStorage;
 use dockwright::domain::{BuildId, BuildRecord, Credentials, Digest, ImageRef, RetentionRule, Scope, Timestamp};
 use dockwright::engine::Ledger;
 use dockwright::engine::docker::Docker;
-use dockwright::janitor::{Tidy, TidyNode};
+use dockwright::janitor::{Measure, Tidy, TidyNode};
 use dockwright::store::{Guard, StoreError};
 use dockwright::vault::Vault;
 use reqwest::{Method, StatusCode};
@@ -185,6 +185,16 @@ async fn an_image_that_was_published_goes_from_the_engine_when_its_owner_does_no
     }
 }
 
+/// How full a disk is at each look: the engine's, or that of the data folder; the other one has room.
+fn scripted(service: &Running, engine: bool, looks: &[u8]) -> Measure {
+    let looks = Mutex::new(VecDeque::from(looks.to_vec()));
+    let data = service.config.data_dir.clone();
+    Arc::new(move |folder: &Path| {
+        let asked = (folder != data) == engine;
+        Ok(if asked { looks.lock().expect("not poisoned").pop_front().expect("no more looks than these") } else { 1 })
+    })
+}
+
 /// A disk that is as full as the test says, on the real engine: what goes first, and what stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_cleaned_from_the_oldest_until_it_is_not_so_full() {
@@ -201,18 +211,9 @@ async fn a_full_disk_is_cleaned_from_the_oldest_until_it_is_not_so_full() {
     let ledger = Ledger::open(service.config.data_dir.join("ledger")).expect("opens");
     let node = TidyNode { ledger, engine: Arc::new(Docker::connect(None).expect("an engine")) };
     let cases = builds_of(&service);
-    // Each look finds the disk a little emptier: caches in three steps, then one image.
-    let full = Arc::new(AtomicU8::new(0));
-    let measure = |full: &Arc<AtomicU8>, engine: bool| {
-        let full = Arc::clone(full);
-        let data = service.config.data_dir.clone();
-        Arc::new(move |folder: &std::path::Path| {
-            let is_engine = folder != data;
-            Ok(if is_engine == engine { full.fetch_sub(1, Ordering::SeqCst) } else { 1 })
-        })
-    };
-    full.store(90, Ordering::SeqCst);
-    let tidy = Tidy::new(Arc::clone(&cases), Some(node), 85, 85).measured_by(measure(&full, true));
+    // Caches that nobody has used for a week do not free enough; one image does.
+    let looks = [91, 90, 85, 85, 90, 90, 85, 85];
+    let tidy = Tidy::new(Arc::clone(&cases), Some(node), 85, 85).measured_by(scripted(&service, true, &looks));
     tidy.disk_once().await.expect("cleans");
     assert!(has_local_tag(&builds[0]), "an app uses it");
     assert!(!has_local_tag(&builds[1]), "the oldest that nobody uses went first");
@@ -220,14 +221,15 @@ async fn a_full_disk_is_cleaned_from_the_oldest_until_it_is_not_so_full() {
     let told = service.get("/api/v1/system").await["disk"]["cleaned"].clone();
     assert_eq!(
         (&told[0]["disk"], &told[0]["images"], &told[0]["used_percent"]),
-        (&"engine".into(), &1.into(), &90.into()),
+        (&"engine".into(), &1.into(), &91.into()),
         "{told}"
     );
 
     let upload = |build: &Value| service.config.data_dir.join("contexts").join(id(build));
     assert!(uploads.iter().all(|build| upload(build).exists()));
-    full.store(87, Ordering::SeqCst);
-    let tidy = Tidy::new(cases, None, 85, 85).measured_by(measure(&full, false));
+    // The published ones have no upload.
+    let looks = [91, 90, 85, 85];
+    let tidy = Tidy::new(cases, None, 85, 85).measured_by(scripted(&service, false, &looks));
     tidy.disk_once().await.expect("cleans");
     assert!(!upload(&uploads[0]).exists() && upload(&uploads[1]).exists(), "the older one went");
     assert!(!service.log(&uploads[0]).await.is_empty(), "its log stays");
