@@ -25,6 +25,7 @@ mod retention;
 mod runs;
 mod server;
 mod session;
+mod steps;
 mod streams;
 mod system;
 mod terminal;
@@ -94,6 +95,7 @@ pub fn router(app: App) -> Router {
     let closed = Router::new()
         .merge(builds::routes())
         .merge(logs::routes())
+        .merge(steps::routes())
         .merge(legacy::routes())
         .merge(accounts::routes())
         .merge(tokens::routes())

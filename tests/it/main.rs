@@ -23,6 +23,7 @@ mod reading;
 mod registry;
 mod retention;
 mod specs;
+mod steps;
 mod store_contract;
 mod store_model;
 mod support;
