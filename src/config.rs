@@ -76,6 +76,12 @@ pub struct Settings {
     /// Hosts, addresses or networks of this machine's surroundings that git sources and webhooks may go to [default: none]
     #[arg(long = "allow-egress", env = "DOCKWRIGHT_ALLOW_EGRESS", value_name = "HOST|ADDRESS|NETWORK", value_delimiter = ',')]
     pub allow_egress: Option<Vec<Outlet>>,
+    /// The pause after the first try of a webhook's delivery; later ones are longer, up to 6h [default: 5s]
+    #[arg(long, env = "DOCKWRIGHT_WEBHOOK_RETRY", value_name = "TIME")]
+    pub webhook_retry: Option<Span>,
+    /// A webhook to which nothing could be delivered for this long is disabled [default: 3d]
+    #[arg(long, env = "DOCKWRIGHT_WEBHOOK_DISABLE_AFTER", value_name = "TIME")]
+    pub webhook_disable_after: Option<Span>,
     /// A registry that does not move a push for this long is given up [default: 60s]
     #[arg(long, env = "DOCKWRIGHT_PUSH_STALL", value_name = "TIME")]
     pub push_stall: Option<Span>,
@@ -130,6 +136,21 @@ pub struct Settings {
     /// How long a terminal's process waits for somebody to come back to it [default: 60s]
     #[arg(long, env = "DOCKWRIGHT_TERMINAL_KEEP", value_name = "TIME")]
     pub terminal_keep: Option<Span>,
+    /// Newest builds that are kept of each project of an owner without a rule of its own [default: all]
+    #[arg(long, env = "DOCKWRIGHT_KEEP_BUILDS", value_name = "N")]
+    pub keep_builds: Option<u64>,
+    /// How many days ended builds are kept of an owner without a rule of its own [default: for ever]
+    #[arg(long, env = "DOCKWRIGHT_KEEP_DAYS", value_name = "DAYS")]
+    pub keep_days: Option<u64>,
+    /// Whether the engine keeps images that were published, of an owner without a rule of its own [default: true]
+    #[arg(long, env = "DOCKWRIGHT_KEEP_LOCAL_IMAGES", value_name = "true|false")]
+    pub keep_local_images: Option<bool>,
+    /// A disk that is fuller than this, in percent, is cleaned of old caches, uploads and images of builds; 100: never [default: 85]
+    #[arg(long, env = "DOCKWRIGHT_DISK_HIGH", value_name = "PERCENT")]
+    pub disk_high: Option<u8>,
+    /// Until it is this full [default: 80]
+    #[arg(long, env = "DOCKWRIGHT_DISK_LOW", value_name = "PERCENT")]
+    pub disk_low: Option<u8>,
     /// Newest runs that are kept of an app, and of an owner's without one; older ones go when they are over [default: 200]
     #[arg(long, env = "DOCKWRIGHT_KEEP_RUNS", value_name = "N")]
     pub keep_runs: Option<u64>,
@@ -200,6 +221,8 @@ pub struct Config {
     pub lease: Span,
     pub drain: Span,
     pub allow_egress: Vec<Outlet>,
+    pub webhook_retry: Span,
+    pub webhook_disable_after: Span,
     pub push_stall: Span,
     pub host_credentials: bool,
     pub key_file: PathBuf,
@@ -221,6 +244,13 @@ pub struct Config {
     pub max_container_pids: u64,
     pub bind_roots: Vec<PathBuf>,
     pub terminal_keep: Span,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_builds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_days: Option<u64>,
+    pub keep_local_images: bool,
+    pub disk_high: u8,
+    pub disk_low: u8,
     pub keep_runs: u64,
     pub keep_blobs: Span,
     pub keep_hot_log: Span,
@@ -267,6 +297,8 @@ impl Settings {
             lease: pick!(lease, Span(Duration::from_secs(15))),
             drain: pick!(drain, Span(Duration::from_secs(30))),
             allow_egress: pick!(allow_egress, Vec::new()),
+            webhook_retry: pick!(webhook_retry, Span(Duration::from_secs(5))),
+            webhook_disable_after: pick!(webhook_disable_after, Span(Duration::from_secs(3 * 24 * 3600))),
             push_stall: pick!(push_stall, Span(Duration::from_secs(60))),
             host_credentials: pick!(host_credentials, false),
             key_file: self.key_file.or(file.key_file).unwrap_or_else(|| data_dir.join("key")),
@@ -285,6 +317,11 @@ impl Settings {
             max_container_pids: pick!(max_container_pids, 4096),
             bind_roots: pick!(bind_roots, Vec::new()),
             terminal_keep: pick!(terminal_keep, Span(Duration::from_secs(60))),
+            keep_builds: self.keep_builds.or(file.keep_builds),
+            keep_days: self.keep_days.or(file.keep_days),
+            keep_local_images: pick!(keep_local_images, true),
+            disk_high: pick!(disk_high, 85),
+            disk_low: pick!(disk_low, 80),
             keep_runs: pick!(keep_runs, 200),
             keep_blobs: pick!(keep_blobs, Span(Duration::from_secs(7 * 24 * 3600))),
             keep_hot_log: pick!(keep_hot_log, Span(Duration::from_secs(600))),

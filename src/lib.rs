@@ -18,6 +18,7 @@ pub mod egress;
 pub mod engine;
 pub mod error;
 pub mod fleet;
+pub mod hooks;
 pub mod http;
 pub mod janitor;
 pub mod registry;

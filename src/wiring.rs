@@ -20,8 +20,9 @@ use crate::context::storage::ContextStorage;
 use crate::engine::docker::Docker;
 use crate::engine::{ContainerEngine, Ledger};
 use crate::fleet::{Fleet, FleetSettings};
+use crate::hooks::{Dispatcher, HookSettings, Hooks};
 use crate::http::{App, Guard, ServerLimits};
-use crate::janitor::{Janitor, NodeParts, OrphanAges};
+use crate::janitor::{Janitor, NodeParts, OrphanAges, Tidy, TidyNode};
 use crate::registry::{Publisher, PushPolicy, RegistryClient, Timeouts};
 use crate::store::Store;
 use crate::store::redis::RedisStore;
@@ -169,6 +170,7 @@ impl Service {
             max_memory: c.max_memory,
             max_cpus: c.max_cpus,
             min_free_disk: c.min_free_disk,
+            retention: rules::retention(c),
         };
         let remote = Arc::new(Registries(Arc::clone(&self.registry)));
         Arc::new(Builds::new(self.store.clone(), self.contexts.clone(), Arc::clone(&self.vault), remote, policy))
@@ -217,10 +219,24 @@ impl Service {
             apps,
             auth: Arc::new(Authenticator::new(self.store.clone())),
             accounts: Arc::new(accounts),
+            hooks: Arc::new(Hooks::new(self.store.clone(), Arc::clone(&self.vault), egress(c))),
             guard: Arc::new(guard),
             stop: stop.clone(),
             streams: http::Streams::default(),
         }
+    }
+
+    fn tidy(&self, builds: &Arc<Builds>, ledger: &Ledger) -> Arc<Tidy> {
+        let engine = || Arc::clone(&self.engine) as Arc<dyn ContainerEngine>;
+        let node = self.config.role.works().then(|| TidyNode { ledger: ledger.clone(), engine: engine() });
+        Arc::new(Tidy::new(Arc::clone(builds), node, self.config.disk_high, self.config.disk_low))
+    }
+
+    fn dispatcher(&self) -> Arc<Dispatcher> {
+        let c = &self.config;
+        let settings = HookSettings { first_retry: c.webhook_retry.0, disable_after: c.webhook_disable_after.0 };
+        let (store, vault) = (self.store.clone(), Arc::clone(&self.vault));
+        Dispatcher::new(store, vault, egress(c), Arc::new(http::build_json), settings)
     }
 
     fn worker(&self, ledger: &Ledger) -> Arc<Worker> {
@@ -265,6 +281,7 @@ impl Service {
             images: Arc::clone(&self.engine) as _,
             fleet: fleet.clone(),
         });
+        tasks.spawn(janitor::tidy(self.tidy(fleet.builds(), &ledger), stop.clone()));
         let cleaner = Janitor {
             store: self.store.clone(),
             contexts: self.contexts.clone(),
@@ -274,6 +291,7 @@ impl Service {
             node,
         };
         tasks.spawn(janitor::run(Arc::new(cleaner), stop.clone()));
+        tasks.spawn(self.dispatcher().run(stop.clone()));
         tasks.spawn(fleet::keep(fleet, self.config.role.works(), stop.clone()));
         if self.config.role.works() {
             tasks.spawn(self.worker(&ledger).run(stop.clone()));

@@ -36,8 +36,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     // `engine`: its traits alone. `builds`: containers from a Dockerfile.
     ("apps", &["domain", "error", "store", "engine", "vault", "auth", "builds", "fleet"]),
     // `store`: the types of its answers.
-    ("http", &["domain", "error", "store", "builds", "apps", "auth", "accounts", "audit"]),
-    ("janitor", &["domain", "error", "accounts", "context", "store", "engine", "fleet", "shutdown", "vault"]),
+    ("hooks", &["domain", "egress", "error", "store", "vault", "auth"]),
+    ("http", &["domain", "error", "store", "builds", "apps", "auth", "accounts", "audit", "hooks"]),
+    ("janitor", &["domain", "error", "accounts", "builds", "context", "store", "engine", "fleet", "shutdown", "vault"]),
     // Of the operator's commands: it knows the service by its interface alone.
     ("client", &["domain"]),
     ("cli", EVERY),

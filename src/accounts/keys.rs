@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::Accounts;
 use crate::audit::head;
-use crate::domain::{App, BuildId, Replay, Run, Scope, StoredRegistry};
+use crate::domain::{App, BuildId, Replay, Run, Scope, StoredRegistry, Webhook};
 use crate::error::{Error, Result};
 use crate::store::objects::{Expect, Kind, Write};
 use crate::store::{Store, StoreError};
@@ -24,6 +24,7 @@ pub struct Resealed {
     pub answers: u64,
     /// Apps and runs with secret variables.
     pub variables: u64,
+    pub webhooks: u64,
     /// Whether the audit's head was.
     pub audit: bool,
 }
@@ -56,6 +57,7 @@ pub async fn reseal_once(store: &Store, vault: &Vault) -> Result<Resealed> {
         builds: builds(store, vault).await?,
         answers: objects::<Replay>(store, vault).await?,
         variables: objects::<App>(store, vault).await? + objects::<Run>(store, vault).await?,
+        webhooks: objects::<Webhook>(store, vault).await?,
         audit: head::reseal(store, vault).await?,
     })
 }
@@ -73,6 +75,18 @@ impl Sealed for StoredRegistry {
 
     fn purpose(&self, _id: &str) -> String {
         Self::purpose(&self.owner, &self.name)
+    }
+
+    fn sealed(&mut self) -> Option<&mut String> {
+        Some(&mut self.sealed)
+    }
+}
+
+impl Sealed for Webhook {
+    const KIND: Kind = Kind::Webhook;
+
+    fn purpose(&self, _id: &str) -> String {
+        Self::purpose(&self.owner, self.id)
     }
 
     fn sealed(&mut self) -> Option<&mut String> {

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret;
+use serde::de::IgnoredAny;
 
 use super::Accounts;
 use crate::apps::Owned;
@@ -147,7 +148,7 @@ impl Accounts {
         Err(Error::Conflict { code: "registry_exists", detail })
     }
 
-    /// Tokens and sessions go in any case.
+    /// Tokens, sessions and webhooks go in any case, and what they have left; so do the rules of how long builds are kept.
     async fn drop_keys(&self, name: &Owner) -> Result<u64> {
         let scope = Scope::Owner(name.clone());
         let tokens = self.store.all_objects::<Token>(&scope, Kind::Token).await?;
@@ -157,6 +158,11 @@ impl Accounts {
         }
         for session in self.store.all_objects::<Session>(&scope, Kind::Session).await? {
             self.store.commit(&[Write::remove(Kind::Session, session.id, Expect::Anything)]).await?;
+        }
+        for kind in [Kind::Webhook, Kind::DueDelivery, Kind::Delivery, Kind::Retention] {
+            for object in self.store.all_objects::<IgnoredAny>(&scope, kind).await? {
+                self.store.commit(&[Write::remove(kind, object.id, Expect::Anything)]).await?;
+            }
         }
         Ok(tokens.len() as u64)
     }

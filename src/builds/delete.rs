@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use super::{Builds, CANCEL_WAIT};
 use crate::auth::Principal;
-use crate::domain::{BuildId, BuildRecord, Credentials, DestinationState, Digest, ImageRef};
+use crate::domain::{BuildId, BuildRecord, Credentials, DestinationState, Digest, ImageRef, Scope};
 use crate::error::{Error, Result};
-use crate::store::{ImageRemoval, Topic};
+use crate::store::{Deleted, ImageRemoval, Topic};
 
 /// How long a delete waits for the node to remove the image before it answers `pending`.
 const NODE_WAIT: Duration = Duration::from_secs(5);
@@ -66,8 +66,7 @@ impl Builds {
             self.stop(caller, id).await?;
         }
         let mut moved = self.store.wakes().subscribe(Topic::Build(id));
-        let deleted = self.store.delete(&caller.scope(), id).await?.ok_or(Error::NotFound("build"))?;
-        self.contexts.remove(id).await?;
+        let deleted = self.take_out(&caller.scope(), id).await?.ok_or(Error::NotFound("build"))?;
         let remote = if remote { self.remove_remote(&deleted.record).await? } else { Vec::new() };
         let mut image = if deleted.removal.is_some() { ImageRemoval::Pending } else { ImageRemoval::Absent };
         let deadline = Instant::now() + NODE_WAIT;
@@ -78,6 +77,15 @@ impl Builds {
             }
         }
         Ok(Deletion { id, context: Part::Removed, record: Part::Removed, image, remote })
+    }
+
+    /// Takes out the record with its log, the file, and leaves the image to its node. `None`: there is no such build in the scope.
+    pub(super) async fn take_out(&self, scope: &Scope, id: BuildId) -> Result<Option<Deleted>> {
+        let deleted = self.store.delete(scope, id).await?;
+        if deleted.is_some() {
+            self.contexts.remove(id).await?;
+        }
+        Ok(deleted)
     }
 
     /// Cancels, and gives the worker a moment to stop. A worker that does not answer loses the build by the delete itself.

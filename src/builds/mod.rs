@@ -7,6 +7,7 @@ mod log;
 mod options;
 mod quota;
 mod registries;
+mod retention;
 mod steps;
 mod submit;
 
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 use crate::auth::Principal;
 use crate::context::storage::ContextStorage;
 use crate::domain::quantity::{Bytes, Cpus, Span};
-use crate::domain::{BuildId, Owner, Scope};
+use crate::domain::{BuildId, Owner, RetentionRule, Scope};
 use crate::error::{Error, Result};
 use crate::store::{Guard, ListQuery, Page, Store, Stored, Topic};
 
@@ -26,6 +27,7 @@ pub use delete::{Deletion, Part, RemoteRemoval, RemoteTags};
 pub use entrusted::SecretPart;
 pub use log::{LogRange, follow, tail_start};
 pub use options::{PartKind, TextPart};
+pub use retention::{ManyDeleted, Selection};
 pub use steps::{StepInFile, step_name, steps};
 pub use submit::Draft;
 
@@ -45,6 +47,8 @@ pub struct Policy {
     pub max_memory: Bytes,
     pub max_cpus: Cpus,
     pub min_free_disk: Bytes,
+    /// For owners that have no rule of their own.
+    pub retention: RetentionRule,
 }
 
 /// The use-cases of builds, over one store and one storage of contexts.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::build_commands::{Build, Retry};
 use super::container_commands::{App, Exec, Image, LogPart, Network, Ps, Run, Volume};
+use super::webhooks::Webhook;
 
 /// Where in the help it stands how the service is reached.
 const SERVICE: &str = "Service";
@@ -183,6 +184,9 @@ pub(super) enum Command {
     /// Your registries' credentials
     #[command(subcommand)]
     Registry(Registry),
+    /// Where you are told of the ends of builds
+    #[command(subcommand)]
+    Webhook(Webhook),
     /// Who did what (for admins)
     #[command(subcommand)]
     Audit(Audit),

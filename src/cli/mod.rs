@@ -19,6 +19,7 @@ mod shell;
 mod show;
 mod spec;
 mod terminal;
+mod webhooks;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::commands::{Audit, Command, Keys, Registry, Remote, Token, User};
 use super::show::{show, show_all, text};
-use super::{audit, build, builds, complain, containers, images, places, reach, say, terminal};
+use super::{audit, build, builds, complain, containers, images, places, reach, say, terminal, webhooks};
 use crate::client::Client;
 
 /// Runs one command. Exit code 1 also when a check says no.
@@ -21,6 +21,7 @@ pub(super) fn run(remote: &Remote, command: Command) -> anyhow::Result<ExitCode>
             Command::User(command) => user(&client, remote, command).await,
             Command::Token(command) => token(&client, remote, command).await,
             Command::Registry(command) => registry(&client, remote, command).await,
+            Command::Webhook(command) => webhooks::webhook(&client, remote, command).await,
             Command::Audit(Audit::List { last }) => audit::list(&client, remote, last).await,
             Command::Audit(Audit::Verify { since }) => audit::verify(&client, remote, since).await,
             Command::Keys(Keys::Rotate) => {
@@ -188,7 +189,7 @@ fn object(quota: Vec<(String, u64)>) -> Value {
 }
 
 /// A secret never is an argument, which every process of the machine could read.
-fn read_secret() -> anyhow::Result<String> {
+pub(super) fn read_secret() -> anyhow::Result<String> {
     let mut text = String::new();
     std::io::stdin().lock().read_to_string(&mut text).context("cannot read the password from standard input")?;
     let text = text.strip_suffix('\n').unwrap_or(&text);

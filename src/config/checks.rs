@@ -31,6 +31,15 @@ impl Config {
         if self.build_timeout.0 > self.max_build_timeout.0 {
             bail!("build_timeout: is longer than max_build_timeout");
         }
+        if self.webhook_retry.0.is_zero() {
+            bail!("webhook_retry: must be more than 0");
+        }
+        if self.keep_builds == Some(0) || self.keep_days == Some(0) {
+            bail!("keep_builds, keep_days: must be at least 1");
+        }
+        if self.disk_low > self.disk_high || self.disk_high > 100 {
+            bail!("disk_low, disk_high: must be percents, the low one not above the high one");
+        }
         self.check_containers()
     }
 

@@ -61,6 +61,12 @@ impl ContextStorage {
         &self.blobs
     }
 
+    /// The folder itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Where the kept upload of a build is, or would be.
     #[must_use]
     pub fn path(&self, id: BuildId) -> PathBuf {
@@ -128,6 +134,28 @@ impl ContextStorage {
         .await
     }
 
+    /// Removes the kept upload of a build, and leaves its log; whether there was one.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub async fn remove_upload(&self, id: BuildId) -> Result<bool> {
+        let path = self.path(id);
+        blocking(move || match fs::remove_file(path) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(storing(e)),
+        })
+        .await
+    }
+
+    /// How full the disk below the folder is, in percent of what this account may use.
+    ///
+    /// # Errors
+    /// When the file system does not answer.
+    pub fn used_percent(&self) -> Result<u8> {
+        used_percent(&self.root)
+    }
+
     /// Builds that have a context or a log here, oldest first; for the janitor, that looks for what has no record.
     ///
     /// # Errors
@@ -185,6 +213,17 @@ impl ContextStorage {
 pub fn free_bytes(folder: &Path) -> Result<u64> {
     let stat = rustix::fs::statvfs(folder).map_err(|e| storing(e.into()))?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// How full the disk below a folder is, in percent of what this account may use, as `df` tells it.
+///
+/// # Errors
+/// When the file system does not answer.
+pub fn used_percent(folder: &Path) -> Result<u8> {
+    let stat = rustix::fs::statvfs(folder).map_err(|e| storing(e.into()))?;
+    let used = stat.f_blocks.saturating_sub(stat.f_bfree);
+    let percent = used.saturating_mul(100).div_ceil(used.saturating_add(stat.f_bavail).max(1));
+    Ok(u8::try_from(percent).unwrap_or(100))
 }
 
 /// Gives a written file its final name, so that it is there whole or not at all.

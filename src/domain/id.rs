@@ -2,6 +2,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 impl BuildId {
@@ -143,7 +144,40 @@ uuid_id! {
     RunId, "a run's id (a UUID in lower case, with hyphens)"
 }
 
+uuid_id! {
+    /// The id of a webhook.
+    WebhookId, "a webhook's id (a UUID in lower case, with hyphens)"
+}
+uuid_id! {
+    /// The id of what is told to a webhook, by which a receiver drops what it has had already.
+    DeliveryId, "a delivery's id (a UUID in lower case, with hyphens)"
+}
+
+impl DeliveryId {
+    /// The one id under which a webhook is told of a build's end, however often that is begun.
+    #[must_use]
+    pub fn of_end(webhook: WebhookId, build: BuildId) -> Self {
+        let hash = Sha256::new_with_prefix(webhook.0.as_bytes()).chain_update(build.0.as_bytes()).finalize();
+        let mut bits = [0; 10];
+        bits.copy_from_slice(&hash[..10]);
+        let millis = u64::try_from(build.made_at().as_millis()).unwrap_or(0);
+        Self(uuid::Builder::from_unix_timestamp_millis(millis, &bits).into_uuid())
+    }
+}
+
 /// What one request makes may be known by one id: a repeated request then makes the same thing.
+impl From<BuildId> for WebhookId {
+    fn from(id: BuildId) -> Self {
+        Self(id.0)
+    }
+}
+
+impl From<BuildId> for DeliveryId {
+    fn from(id: BuildId) -> Self {
+        Self(id.0)
+    }
+}
+
 impl From<BuildId> for AppId {
     fn from(id: BuildId) -> Self {
         Self(id.0)

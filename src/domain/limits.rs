@@ -28,6 +28,20 @@ pub const STEPS: usize = 500;
 pub const LOG_LINE_BYTES: usize = 16 * 1024;
 /// Longest path inside a context, in bytes (Linux `PATH_MAX`).
 pub const PATH_BYTES: usize = 4096;
+/// Most webhooks of one owner.
+pub const WEBHOOKS: usize = 20;
+/// Longest address of a webhook, in bytes.
+pub const WEBHOOK_URL_BYTES: usize = 2048;
+/// Newest deliveries that are kept of a webhook.
+pub const DELIVERIES: u64 = 50;
+/// Deliveries of a webhook that may wait to be tried again; with more, the oldest are given up.
+pub const DELIVERIES_WAITING: u64 = 1000;
+/// How often a delivery is tried.
+pub const DELIVERY_TRIES: usize = 12;
+/// What is kept of a receiver's answer, in bytes.
+pub const DELIVERY_ANSWER_BYTES: usize = 1024;
+/// Most rules of retention of one owner.
+pub const RETENTION_RULES: usize = 100;
 /// Largest page of a list.
 pub const PAGE: usize = 200;
 /// Default page of a list.

@@ -19,12 +19,14 @@ mod owner;
 mod permission;
 pub mod quantity;
 mod quota;
+mod retention;
 mod secret_env;
 mod spec;
 mod stage;
 mod step;
 mod time;
 mod upload;
+mod webhook;
 
 pub use account::{PasswordHash, Proof, Replay, Session, StoredRegistry, Token, TokenId, User};
 pub use app::{
@@ -39,14 +41,16 @@ pub use container::{
 pub use credentials::{Credentials, REDACTED};
 pub use entrusted::{BuildSecret, Entrusted};
 pub use event::{Event, EventBody, LogLine, LogStream};
-pub use id::{AppId, BuildId, Digest, Fence, InvalidId, ManifestId, NodeId, RunId, WorkerId};
+pub use id::{AppId, BuildId, DeliveryId, Digest, Fence, InvalidId, ManifestId, NodeId, RunId, WebhookId, WorkerId};
 pub use image::{ImageRef, InvalidImageRef, LOCAL_HOST, PUSHING, build_of_tag, is_pushing, local_tag};
 pub use owner::{InvalidOwner, Owner, Role, Scope};
 pub use permission::{ImagePattern, Permission, Permissions};
 pub use quota::{Quota, Usage};
+pub use retention::{Cleaned, InUse, RetentionRule, RetentionRules};
 pub use secret_env::{InvalidSecretEnv, SecretEnv};
 pub use spec::{BuildSpec, NetworkMode, Priority};
 pub use stage::{BuildError, Destination, DestinationState, ErrorKind, Stage, StageName, StageState};
 pub use step::{Layer, Step, StepState, Steps};
 pub use time::Timestamp;
 pub use upload::{ContextInfo, ContextKind, LegacyUpload};
+pub use webhook::{Attempt, Delivery, DeliveryState, DueDelivery, HookEvent, Webhook};

@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -177,6 +178,8 @@ pub trait Images: Send + Sync {
     async fn tag(&self, image: &Digest, reference: &str) -> Result<()>;
     /// Removes one tag, and the image with it when nothing else names or uses it.
     async fn untag(&self, reference: &str) -> Result<Untagged>;
+    /// Removes what builds have cached and no build has used for this long; answers how many bytes that were.
+    async fn prune_cache(&self, unused_for: Duration) -> Result<u64>;
     /// Our own tags ([`crate::domain::local_tag`]) on this engine.
     async fn local_builds(&self) -> Result<Vec<BuildId>>;
     /// Every tag on this engine.

@@ -308,6 +308,7 @@ pub struct RotatedView {
     answers: u64,
     /// Apps and runs with secret variables.
     variables: u64,
+    webhooks: u64,
     /// Whether the audit's head was.
     audit: bool,
 }
@@ -322,8 +323,8 @@ pub(super) async fn rotate(State(app): State<App>, Extension(caller): Caller, re
     }
     replay::once(&app, &caller, "POST keys/rotate", &headers, &bytes, |_| async {
         let (resealed, key) = app.accounts.rotate_keys().await?;
-        let crate::accounts::Resealed { registries, builds, answers, variables, audit } = resealed;
-        let view = RotatedView { key, registries, builds, answers, variables, audit };
+        let crate::accounts::Resealed { registries, builds, answers, variables, webhooks, audit } = resealed;
+        let view = RotatedView { key, registries, builds, answers, variables, webhooks, audit };
         Ok(Json(view).into_response())
     })
     .await

@@ -19,7 +19,7 @@ use crate::store::{ImageFilter, Stored};
 
 pub fn routes() -> Router<App> {
     Router::new()
-        .route("/api/v1/builds", get(list).post(submit))
+        .route("/api/v1/builds", get(list).post(submit).delete(super::retention::remove_many))
         .route("/api/v1/builds/{id}", get(one).delete(remove))
         .route("/api/v1/builds/{id}/dockerfile", get(dockerfile))
         .route("/api/v1/builds/{id}/cancel", post(cancel))
@@ -78,7 +78,7 @@ pub(super) async fn list(State(app): State<App>, Extension(caller): Caller, uri:
     Ok(Json(BuildPage { items, next_cursor }))
 }
 
-fn state(text: &str) -> std::result::Result<BuildState, String> {
+pub(super) fn state(text: &str) -> std::result::Result<BuildState, String> {
     BuildState::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
         let names: Vec<&str> = BuildState::ALL.iter().map(|state| state.as_str()).collect();
         format!("{text:?} is no state; states are: {}", names.join(", "))
@@ -86,7 +86,7 @@ fn state(text: &str) -> std::result::Result<BuildState, String> {
 }
 
 /// With a tag exactly that destination, else any tag of the repository.
-fn image(text: &str) -> std::result::Result<ImageFilter, String> {
+pub(super) fn image(text: &str) -> std::result::Result<ImageFilter, String> {
     let image: ImageRef = text.parse().map_err(|e: crate::domain::InvalidImageRef| format!("{text:?} {e}"))?;
     let tagged = text.rsplit('/').next().is_some_and(|last| last.contains(':'));
     Ok(ImageFilter { repository: image.repository(), tag: tagged.then(|| image.tag().to_owned()) })

@@ -22,6 +22,7 @@ mod problem;
 mod query;
 mod registries;
 mod replay;
+mod retention;
 mod runs;
 mod server;
 mod session;
@@ -32,6 +33,7 @@ mod terminal;
 mod tokens;
 mod view;
 mod volumes;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +52,7 @@ use crate::auth::{Authenticator, Presented, Principal};
 use crate::builds::Builds;
 use crate::domain::{BuildId, Owner, Timestamp};
 use crate::error::{Error, Result};
+use crate::hooks::Hooks;
 use access::{Need, Rule};
 use guard::Client;
 
@@ -57,6 +60,7 @@ pub use guard::{Guard, Peer};
 pub use problem::Problem;
 pub use server::{ServerLimits, Tls, listen, serve, tls};
 pub use streams::Streams;
+pub use view::build_json;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id that is taken from a client.
@@ -71,6 +75,7 @@ pub struct App {
     pub apps: Arc<Apps>,
     pub auth: Arc<Authenticator>,
     pub accounts: Arc<Accounts>,
+    pub hooks: Arc<Hooks>,
     pub guard: Arc<Guard>,
     /// Cancelled when the process is to end: streams and waits then end early.
     pub stop: tokio_util::sync::CancellationToken,
@@ -97,6 +102,8 @@ pub fn router(app: App) -> Router {
         .merge(accounts::routes())
         .merge(tokens::routes())
         .merge(registries::routes())
+        .merge(webhooks::routes())
+        .merge(retention::routes())
         .merge(audit::routes())
         .merge(session::routes())
         .merge(terminal::routes())

@@ -13,8 +13,10 @@ use serde_json::json;
 
 use super::App;
 use super::openapi::forms::Health;
+use crate::domain::{Cleaned, Scope};
 use crate::error::Result;
 use crate::store::WorkerInfo;
+use crate::store::objects::{Kind, Object};
 
 /// A worker that has not said for this long that it is alive does not count.
 const WORKER_SEEN: Duration = Duration::from_secs(10);
@@ -134,6 +136,40 @@ struct Queue {
 struct Disk {
     free_bytes: u64,
     floor_bytes: u64,
+    /// How full it is.
+    used_percent: u8,
+    /// What was last cleaned away of each disk that was too full, of each node.
+    cleaned: Vec<CleanedView>,
+}
+
+/// What was cleaned away from a disk that was too full.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Cleaned)]
+struct CleanedView {
+    /// The engine's id; `data` for the service's own folder on a machine without one.
+    node: String,
+    /// `engine` or `data`.
+    disk: String,
+    #[schema(format = "date-time")]
+    at: String,
+    /// Before.
+    used_percent: u8,
+    /// After.
+    left_percent: u8,
+    /// Of the builder's caches.
+    cache_bytes: u64,
+    /// Of ended builds.
+    images: u64,
+    /// Uploads of ended builds.
+    contexts: u64,
+}
+
+impl CleanedView {
+    fn of(object: Object<Cleaned>) -> Self {
+        let Cleaned { at, disk, used_percent, left_percent, cache_bytes, images, contexts } = object.body;
+        let node = object.id.rsplit_once('/').map_or(object.id.as_str(), |(node, _)| node).to_owned();
+        Self { node, disk, at: at.to_string(), used_percent, left_percent, cache_bytes, images, contexts }
+    }
 }
 
 /// Version, nodes, queue and disk.
@@ -142,6 +178,7 @@ struct Disk {
 pub(super) async fn system(State(app): State<App>) -> Result<Json<System>> {
     let store = app.builds.store();
     let stats = store.stats().await?;
+    let cleaned = store.all_objects::<Cleaned>(&Scope::All, Kind::Cleaned).await?;
     let nodes = store.workers(WORKER_SEEN).await?.into_iter().map(|w| Node {
         node: w.node.to_string(),
         worker: w.worker.to_string(),
@@ -155,6 +192,11 @@ pub(super) async fn system(State(app): State<App>) -> Result<Json<System>> {
         version: env!("CARGO_PKG_VERSION"),
         nodes: nodes.collect(),
         queue: Queue { queued: stats.queued, running: stats.running },
-        disk: Disk { free_bytes: app.builds.contexts().free_bytes()?, floor_bytes: app.builds.policy.min_free_disk.0 },
+        disk: Disk {
+            free_bytes: app.builds.contexts().free_bytes()?,
+            floor_bytes: app.builds.policy.min_free_disk.0,
+            used_percent: app.builds.contexts().used_percent()?,
+            cleaned: cleaned.into_iter().map(CleanedView::of).collect(),
+        },
     }))
 }

@@ -279,3 +279,10 @@ pub fn etag(stored: &Stored, position: Option<u64>) -> String {
         None => format!("\"{}\"", stored.revision),
     }
 }
+
+/// A build as it is shown, for those who tell of it elsewhere.
+#[must_use]
+pub fn build_json(record: &BuildRecord) -> serde_json::Value {
+    serde_json::to_value(BuildView::of_record(record, None))
+        .expect("serialises, because its maps have text keys and it holds no floats")
+}

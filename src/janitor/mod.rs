@@ -1,5 +1,7 @@
 //! What nobody else cleans up. Each pass is a `*_once`; [`run`] is a thin loop around each.
 
+mod tidy;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +15,7 @@ use crate::engine::{Images, Ledger};
 use crate::fleet::{self, Fleet};
 use crate::store::{Store, StoreError};
 use crate::vault::Vault;
+pub use tidy::{Measure, Tidy, TidyNode, tidy};
 
 /// Builds that one pass archives.
 const ARCHIVED_AT_ONCE: usize = 100;

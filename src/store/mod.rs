@@ -8,7 +8,7 @@
 //! What a commit keeps true, whatever the interleaving (each is a property in `tests/it/store_contract.rs`):
 //! - `state == queued` without a lease ⇔ the build stands in the queue, exactly once;
 //! - `building` or `pushing` ⇒ there is a lease (so: an owner and a deadline);
-//! - terminal ⇒ neither queue, lease nor sealed credentials;
+//! - terminal ⇒ neither queue, lease nor sealed credentials; what its owner's webhooks are to be told of is noted in the same commit;
 //! - events are numbered 1, 2, 3 … without gaps, and each change of a record appends one [`EventBody::State`] with the record;
 //! - a worker's write with a fence other than the newest, or after its lease was taken away, is refused as [`StoreError::Lost`].
 //!
@@ -26,6 +26,7 @@ macro_rules! each {
 }
 
 mod contact;
+mod ended;
 pub mod objects;
 mod push_turn;
 mod query;
@@ -41,6 +42,7 @@ use std::time::Duration;
 
 use crate::domain::{BuildId, BuildRecord, Event, Fence, LogLine, NodeId, Owner, Scope, Timestamp, Usage, WorkerId};
 
+pub use ended::Ended;
 pub use push_turn::PushTurn;
 pub use query::{ImageFilter, ListQuery, Page};
 pub use removal::{Deleted, ImageRemoval, OUTCOME_KEPT, Removal};
@@ -182,6 +184,17 @@ impl Store {
     /// What an account uses now.
     pub async fn usage(&self, owner: &Owner) -> Result<Usage> {
         each!(self, b => b.usage(owner).await)
+    }
+
+    /// Builds that have ended and that were not yet told of ([`Store::ended_done`]), in the order of their ends: those whose owner had a
+    /// webhook (an object of [`objects::Kind::Webhook`]) in the very commit that ended them, by whatever: a worker, a cancel, a lapse.
+    pub async fn ended(&self, limit: usize) -> Result<Vec<Ended>> {
+        each!(self, b => b.ended(limit).await)
+    }
+
+    /// These have been told of, or were made into something that is as durable.
+    pub async fn ended_done(&self, builds: &[BuildId]) -> Result<()> {
+        each!(self, b => b.ended_done(builds).await)
     }
 
     /// Images that a node is still to remove.

@@ -50,6 +50,16 @@ pub enum Kind {
     AuditHead,
     /// Which installation this store belongs to.
     Installation,
+    /// By id.
+    Webhook,
+    /// By id; under its webhook.
+    Delivery,
+    /// A delivery that is still to be tried, by its id.
+    DueDelivery,
+    /// By `OWNER/PROJECT`.
+    Retention,
+    /// What was last cleaned away from a disk that was too full, by `NODE/DISK`.
+    Cleaned,
 }
 
 impl Kind {
@@ -76,6 +86,11 @@ impl Kind {
             Self::Holdings => "holdings",
             Self::AuditHead => "audit_head",
             Self::Installation => "installation",
+            Self::Webhook => "webhook",
+            Self::Delivery => "delivery",
+            Self::DueDelivery => "due_delivery",
+            Self::Retention => "retention",
+            Self::Cleaned => "cleaned",
         }
     }
 }
@@ -160,6 +175,7 @@ impl Write {
         match self.kind {
             Kind::User | Kind::Token => Some(Topic::Accounts),
             Kind::Session => matches!(self.action, Action::Remove).then_some(Topic::Accounts),
+            Kind::DueDelivery => Some(Topic::Hooks),
             Kind::App => self.id.parse().ok().map(Topic::App),
             Kind::Run | Kind::RunLog => self.id.parse().ok().map(Topic::Run),
             _ => None,

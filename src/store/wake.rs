@@ -25,6 +25,8 @@ pub enum Topic {
     Run(RunId),
     /// Any run has.
     Runs,
+    /// A build has ended that webhooks are to be told of, or there is something to deliver.
+    Hooks,
 }
 
 /// What a reader of everything is told of.

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use crate::apps::spec::SpecRules;
 use crate::builds::{RemoteRemoval, RemoteTags};
 use crate::config::Config;
-use crate::domain::{Credentials, Digest, ImageRef};
+use crate::domain::{Credentials, Digest, ImageRef, RetentionRule};
 use crate::egress::Egress;
 use crate::registry::{RegistryClient, RemoteDelete};
 
@@ -16,6 +16,16 @@ use crate::registry::{RegistryClient, RemoteDelete};
 #[must_use]
 pub fn egress(config: &Config) -> Egress {
     Egress::new(config.allow_egress.clone())
+}
+
+/// How long builds are kept, of owners that have no rule of their own.
+pub(super) fn retention(config: &Config) -> RetentionRule {
+    RetentionRule {
+        project: RetentionRule::ANY.into(),
+        keep_builds: config.keep_builds,
+        keep_days: config.keep_days,
+        keep_local_image: config.keep_local_images,
+    }
 }
 
 /// The registries, for deletes that take the tags along.

@@ -7,6 +7,7 @@ mod pty;
 mod remote;
 mod screen;
 mod terminal;
+mod webhooks;
 
 use std::path::Path;
 

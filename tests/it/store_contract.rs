@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_types, reason = "a test of an adapter looks behind it")]
 
 mod aside;
+mod ended;
 mod fences;
 pub mod fixture;
 mod list;

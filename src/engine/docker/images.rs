@@ -1,11 +1,12 @@
 //! Tags, ids and what is left of an image when a tag goes.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bollard::errors::Error as Bollard;
 use bollard::query_parameters::{
-    CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder, TagImageOptionsBuilder,
+    CreateImageOptionsBuilder, ListImagesOptionsBuilder, PruneBuildOptionsBuilder, RemoveImageOptionsBuilder,
+    TagImageOptionsBuilder,
 };
 use futures::TryStreamExt;
 use uuid::Uuid;
@@ -43,6 +44,14 @@ impl Images for Docker {
             Err(Bollard::DockerResponseServerError { status_code: 409, .. }) => self.untag_beside_container(reference).await,
             Err(error) => Err(from_bollard(error)),
         }
+    }
+
+    async fn prune_cache(&self, unused_for: Duration) -> Result<u64> {
+        let until = [format!("{}s", unused_for.as_secs())];
+        let filters = std::collections::HashMap::from([("until", until.iter().map(String::as_str).collect::<Vec<_>>())]);
+        let options = PruneBuildOptionsBuilder::default().all(true).filters(&filters).build();
+        let pruned = self.typed.prune_build(Some(options)).await.map_err(from_bollard)?;
+        Ok(pruned.space_reclaimed.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default())
     }
 
     async fn local_builds(&self) -> Result<Vec<BuildId>> {

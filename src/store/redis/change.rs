@@ -107,6 +107,9 @@ impl RedisStore {
         if place != Place::Stay {
             self.woke(Topic::Queue);
         }
+        if place == Place::End {
+            self.woke(Topic::Hooks);
+        }
         match answer.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
             ["done", revision, seq] => Ok(Commit::Done { revision: number(revision)?, seq: number(seq)? }),
             ["conflict"] => Ok(Commit::Conflict),

@@ -33,6 +33,11 @@ elseif place == 'end' then
     dequeue(id, owner)
     call('DEL', key('x', id))
     call('ZADD', key('hot'), now, id)
+    -- An owner without webhooks costs this look.
+    if call('EXISTS', key('oo', 'webhook', owner)) == 1 then
+        call('ZADD', key('ended'), now, id)
+        wake('h')
+    end
 end
 remember(token, int(rev) .. ' ' .. int(seq))
 wake('b ' .. id)

@@ -18,6 +18,8 @@ for image in string.gmatch(f[4], '[^\n]+') do
     call('ZREM', key('ix', 'i', image), id)
     call('ZREM', key('ix', 'oi', owner, image), id)
 end
+-- What is to be told of its end stays.
+if call('ZSCORE', key('ended'), id) then call('HSET', key('endr'), id, call('HGET', key('b', id), 'rec')) end
 call('UNLINK', key('b', id), key('e', id), key('d', id), key('x', id))
 if node ~= '' then
     call('HSET', key('rm', node), id, ARGV[5])

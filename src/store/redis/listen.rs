@@ -89,6 +89,7 @@ async fn hear(pubsub: redis::aio::PubSub, wakes: &Wakes) {
 pub(super) fn told(topic: Topic) -> String {
     match topic {
         Topic::Accounts => "a".into(),
+        Topic::Hooks => "h".into(),
         Topic::Run(id) => format!("u {id}"),
         Topic::App(id) => format!("p {id}"),
         _ => String::new(),
@@ -105,6 +106,7 @@ fn topics(message: &[u8]) -> [Option<Topic>; 2] {
         Ok(("r", _)) => [Some(Topic::Removals), None],
         Ok(("l", _)) => [Some(Topic::Locks), None],
         Ok(("a", _)) => [Some(Topic::Accounts), None],
+        Ok(("h", _)) => [Some(Topic::Hooks), None],
         Ok(("u", id)) => [id.parse().ok().map(Topic::Run), None],
         Ok(("p", id)) => [id.parse().ok().map(Topic::App), None],
         _ => [None, None],

@@ -24,6 +24,7 @@
 //! | `turn`, `order`, `queued` | number | newest turn, newest acceptance, how many are queued |
 //! | `leases` | zset | builds in hands → end of the lease |
 //! | `hot` | zset | ended builds with events → when they ended |
+//! | `ended`, `endr` | zset, hash | ended builds that are still to be told of → when they ended; the records of those that were deleted |
 //! | `ix:all`, `ix:o:OWNER`, `ix:s:STATE`, `ix:os:OWNER:STATE` | zset | ids for lists, in the order of their text |
 //! | `ix:i:IMAGE`, `ix:oi:OWNER:IMAGE` | zset | the same by destination; IMAGE with its tag, and without one for any |
 //! | `tn:OWNER` | hash | what an owner uses: `builds`, `bytes`, `running`; `cap` most in hands at once |
@@ -40,13 +41,14 @@
 //! | `audit` | list | who did what, from the oldest |
 //! | `audit_head` | string | its sealed end |
 //! | `ping` | number | readiness checks |
-//! | `wake` | channel | `q`, `b ID`, `r`, `l`, `a`: a [`Topic`](super::Topic) has moved; `n ID`: a new build, which is `q` and `b ID` |
+//! | `wake` | channel | `q`, `b ID`, `r`, `l`, `a`: a [`Topic`](super::Topic) has moved; `n ID`: a new build, which is `q` and `b ID`; `h`: something for webhooks |
 #![allow(clippy::disallowed_types, reason = "this is the folder that speaks Redis")]
 
 mod aside;
 mod builds;
 mod change;
 mod convert;
+mod ended;
 mod link;
 mod listen;
 mod lists;

@@ -42,6 +42,7 @@ scripts! {
     SEALED = "sealed.lua";
     RESEAL = "reseal.lua";
     TRANSFER = "transfer.lua";
+    ENDED = "ended.lua";
 }
 
 /// Gives a type the parser of its tuple. The library reads a list of tuples as one flat list; our scripts answer lists of lists.
@@ -101,6 +102,10 @@ answer!(Seen, (i64, String));
 /// Id, owner, sealed credentials.
 pub(super) struct RawSealed(pub(super) (String, String, Vec<u8>));
 answer!(RawSealed, (String, String, Vec<u8>));
+
+/// Id, record.
+pub(super) struct RawEnded(pub(super) (String, String));
+answer!(RawEnded, (String, String));
 
 /// Id, owner, order, revision, body.
 pub(super) struct RawObject(pub(super) (String, String, u64, u64, String));

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::clock::to_millis;
+use super::ended;
 use super::events::{doom, parse_id};
 use super::live::News;
 use super::rows::{self, Entry, Lease};
@@ -19,6 +20,7 @@ pub(super) fn delete(txn: &Txn<'_>, scope: &Scope, id: BuildId) -> Result<Option
     let Some(entry) = Entry::find_in(txn.conn, scope, id)? else { return Ok(None) };
     let record = entry.stored.record;
     let text = id.to_string();
+    ended::keep(txn, &record)?;
     txn.conn.prepare_cached("DELETE FROM build WHERE num = ?1")?.execute([entry.num])?;
     for image in &record.spec.images {
         txn.conn.prepare_cached("DELETE FROM image WHERE repository = ?1 AND tag IN ('', ?2) AND id = ?3")?.execute(params![

@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::clock::to_millis;
 use super::live::Look;
 use super::writer::Txn;
-use super::{SqliteStore, aside, events, list, objects, queue, quota, rows};
+use super::{SqliteStore, aside, ended, events, list, objects, queue, quota, rows};
 use crate::domain::{BuildId, BuildState, Event, Fence, LogLine, NodeId, Owner, Scope, Timestamp, Usage, WorkerId};
 use crate::store::objects::{Hits, Kind, Object, ObjectQuery, Write};
 use crate::store::{
-    Change, Claim, Deleted, Guard, ImageRemoval, ListQuery, NewBuild, OUTCOME_KEPT, Page, QueueStats, Reaped, Removal, Renewal,
-    Result, StoreError, Stored, Wakes, WorkerInfo,
+    Change, Claim, Deleted, Ended, Guard, ImageRemoval, ListQuery, NewBuild, OUTCOME_KEPT, Page, QueueStats, Reaped, Removal,
+    Renewal, Result, StoreError, Stored, Wakes, WorkerInfo,
 };
 
 impl SqliteStore {
@@ -162,6 +162,15 @@ impl SqliteStore {
     pub async fn transfer(&self, id: BuildId, from: &Owner, to: &Owner) -> Result<Option<Stored>> {
         let (from, to) = (from.clone(), to.clone());
         self.write(move |txn| aside::transfer(txn, id, &from, &to)).await
+    }
+
+    pub async fn ended(&self, limit: usize) -> Result<Vec<Ended>> {
+        self.read(move |conn| ended::ended(conn, limit)).await
+    }
+
+    pub async fn ended_done(&self, builds: &[BuildId]) -> Result<()> {
+        let builds = builds.to_vec();
+        self.write(move |txn| ended::done(txn, &builds)).await
     }
 
     pub async fn removals(&self, node: &NodeId) -> Result<Vec<Removal>> {

@@ -18,6 +18,7 @@ mod aside;
 mod backend;
 mod checkpoint;
 mod clock;
+mod ended;
 mod events;
 mod fault;
 mod list;
@@ -110,8 +111,12 @@ impl SqliteStore {
     }
 }
 
-const MIGRATIONS: &[M<'_>] =
-    &[M::up(include_str!("schema.sql")), M::up(include_str!("accounts.sql")), M::up(include_str!("apps.sql"))];
+const MIGRATIONS: &[M<'_>] = &[
+    M::up(include_str!("schema.sql")),
+    M::up(include_str!("accounts.sql")),
+    M::up(include_str!("apps.sql")),
+    M::up(include_str!("hooks.sql")),
+];
 
 fn cannot_open(path: &Path, error: &dyn std::fmt::Display) -> StoreError {
     StoreError::Unavailable(format!("cannot open {}: {error}", path.display()))

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::live::{News, Queue};
-use super::quota;
 use super::writer::Txn;
+use super::{ended, quota};
 use crate::domain::{BuildId, BuildRecord, BuildState, Fence, Quota, Scope};
 use crate::store::rules::{self, Place};
 use crate::store::{Change, Guard, NewBuild, Result, StoreError, Stored, Topic};
@@ -216,6 +216,7 @@ pub(super) fn save(txn: &Txn<'_>, before: Entry, record: BuildRecord, place: Pla
     insert_event(txn, before.num, stored.last_seq, &rules::state_body(&json))?;
     if place == Place::End {
         txn.conn.prepare_cached("DELETE FROM sealed WHERE num = ?1")?.execute([before.num])?;
+        ended::note(txn, stored.record.id, &stored.record.owner)?;
     }
     let queue = match (before.stored.record.state, stored.record.state) {
         // Also one that was set aside while it was queued.

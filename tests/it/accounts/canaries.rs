@@ -93,6 +93,7 @@ async fn use_secrets(api: &Spoken, admin: &str) -> Vec<String> {
         let checked = api.done(api.to(Method::POST, &format!("/api/v1/registries/{name}/check")).bearer_auth(&token)).await;
         assert_eq!(checked["ok"], name == "right", "{checked}");
     }
+    let hooks = use_webhooks(api, &token).await;
     let form = || dockerfile("FROM busybox\n").text("image", format!("{host}/{}:1", unique("canary")));
     for (form, state) in [
         (form().text("registry", "right"), "published"),
@@ -116,8 +117,21 @@ async fn use_secrets(api: &Spoken, admin: &str) -> Vec<String> {
         (&user, &wrong),
         (&user, &cookie),
     ];
-    secrets.extend(variables.iter().map(|variable| (&user, variable)));
+    secrets.extend(hooks.iter().chain(&variables).map(|variable| (&user, variable)));
     secrets.into_iter().flat_map(|(user, secret)| forms(user, secret)).collect()
+}
+
+/// A webhook with a secret of one's own, and one with a secret that is made for it; the builds to come are told to both, in vain.
+async fn use_webhooks(api: &Spoken, token: &str) -> [String; 2] {
+    let own = unique("Hook");
+    let make = async |form: Value| {
+        let made = api.to(Method::POST, "/api/v1/webhooks").bearer_auth(token).header("idempotency-key", unique("key"));
+        api.done(made.json(&form)).await
+    };
+    let given = make(json!({"url": "http://127.0.0.8:1/", "secret": own})).await;
+    api.done(api.to(Method::POST, &format!("/api/v1/webhooks/{}/test", id(&given))).bearer_auth(token)).await;
+    let made = make(json!({"url": "http://127.0.0.8:1/"})).await;
+    [own, made["secret"].as_str().expect("shown once").to_owned()]
 }
 
 /// Secret variables on every way into a container: of an app, changed, run, run once, and sent as a form.
@@ -162,7 +176,8 @@ async fn use_variables(api: &Spoken, token: &str) -> Vec<String> {
 
 async fn leaves_no_trace(store: &[&str], redis: Option<&RedisServer>) {
     let data = tempfile::tempdir().expect("a folder");
-    let mut args = vec!["serve", "--listen", "127.0.0.1:0", "--log-level", "trace", "--keep-hot-log", "1h"];
+    let mut args =
+        vec!["serve", "--listen", "127.0.0.1:0", "--log-level", "trace", "--keep-hot-log", "1h", "--allow-egress", "127.0.0.8"];
     args.extend(store);
     let settings = Settings { data_dir: Some(data.path().to_owned()), store: redis.map(RedisServer::url), ..Settings::default() };
     let _swept = Swept::of(settings).await;
@@ -171,7 +186,9 @@ async fn leaves_no_trace(store: &[&str], redis: Option<&RedisServer>) {
     let admin = std::fs::read_to_string(data.path().join("admin-token")).expect("a token").trim().to_owned();
     let api = Spoken { base: format!("http://{address}"), http: reqwest::Client::new() };
     let all = use_secrets(&api, &admin).await;
-    for path in ["/api/v1/audit?limit=200", "/api/v1/users", "/api/v1/tokens", "/api/v1/registries", "/api/v1/builds"] {
+    for path in
+        ["/api/v1/audit?limit=200", "/api/v1/users", "/api/v1/tokens", "/api/v1/registries", "/api/v1/webhooks", "/api/v1/builds"]
+    {
         let told = api.done(api.to(Method::GET, path).bearer_auth(&admin)).await;
         assert_nowhere(&all, told.to_string().as_bytes(), path);
     }

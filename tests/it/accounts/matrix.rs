@@ -21,6 +21,8 @@ enum Object {
     Build,
     Manifest,
     Registry,
+    Webhook,
+    Delivery,
     Token,
     User,
     App,
@@ -59,6 +61,12 @@ fn case(rule: &Rule) -> (Object, Body) {
             (Object::None, Body::Json(json!({"server": "127.0.0.1:1", "username": "u", "password": "p"})))
         }
         (_, "/api/v1/registries/{name}" | "/api/v1/registries/{name}/check") => (Object::Registry, Body::Empty),
+        ("PUT", "/api/v1/retention") => (Object::None, Body::Json(json!({"project": "shop", "keep_builds": 9}))),
+        ("DELETE", "/api/v1/retention" | "/api/v1/builds") => (Object::None, Body::Empty),
+        ("POST", "/api/v1/webhooks") => (Object::None, Body::Json(json!({"url": HOOK}))),
+        ("PATCH", "/api/v1/webhooks/{id}") => (Object::Webhook, Body::Json(json!({"enabled": true}))),
+        ("POST", "/api/v1/webhooks/{id}/deliveries/{delivery}/redeliver") => (Object::Delivery, Body::Empty),
+        (_, path) if path.starts_with("/api/v1/webhooks/{id}") => (Object::Webhook, Body::Empty),
         ("DELETE", "/api/v1/tokens/{id}") => (Object::Token, Body::Empty),
         ("POST", "/api/v1/tokens") => (Object::None, Body::Json(json!({"name": "made", "expires_in": "90d"}))),
         ("POST", "/api/v1/users") => (Object::None, Body::Json(json!({"name": unique("made")}))),
@@ -84,13 +92,16 @@ fn case(rule: &Rule) -> (Object, Body) {
         (
             "GET",
             "/healthz" | "/readyz" | "/api/v1/me" | "/api/v1/tokens" | "/api/v1/users" | "/api/v1/audit" | "/api/v1/audit/head"
-            | "/api/v1/registries" | "/api/v1/builds" | "/api/v1/apps" | "/api/v1/runs" | "/api/v1/containers"
-            | "/api/v1/volumes" | "/api/v1/networks" | "/api/v1/images" | "/api/v1/system" | "/api/v1/events"
-            | "/api/openapi.json" | "/api/docs",
+            | "/api/v1/registries" | "/api/v1/webhooks" | "/api/v1/retention" | "/api/v1/builds" | "/api/v1/apps"
+            | "/api/v1/runs" | "/api/v1/containers" | "/api/v1/volumes" | "/api/v1/networks" | "/api/v1/images"
+            | "/api/v1/system" | "/api/v1/events" | "/api/openapi.json" | "/api/docs",
         ) => (Object::None, Body::Empty),
         (method, path) => panic!("{method} {path} is new: say here how it is called, so that it is tried as everybody"),
     }
 }
+
+/// Where nobody listens, and `quiet` lets webhooks go.
+const HOOK: &str = "http://127.0.0.8:1/";
 
 /// A container that stays until it is told to end.
 fn sleeper() -> Value {
@@ -185,6 +196,12 @@ impl<'a> World<'a> {
                 assert!(send(put.json(&form)).await.0.is_success());
                 name
             }
+            Object::Webhook => self.made("webhooks", json!({"url": HOOK}), "id").await,
+            Object::Delivery => {
+                let webhook = self.made("webhooks", json!({"url": HOOK}), "id").await;
+                let test = self.made(&format!("webhooks/{webhook}/test"), Value::Null, "id").await;
+                format!("{webhook}/deliveries/{test}")
+            }
             Object::Token => {
                 let made = self.service.request_as(&self.token, Method::POST, "/api/v1/tokens").json(&json!({"name": "x"}));
                 send(made).await.1["id"].as_str().expect("an id").to_owned()
@@ -220,13 +237,16 @@ impl<'a> World<'a> {
     }
 
     fn request(&self, rule: &Rule, id: &str, token: Option<&str>) -> RequestBuilder {
-        let mut path = match (rule.path.find('{'), rule.path.find('}')) {
+        let mut path = match (rule.path.find('{'), rule.path.rfind('}')) {
             (Some(open), Some(close)) => format!("{}{id}{}", &rule.path[..open], &rule.path[close + 1..]),
             _ => rule.path.to_owned(),
         };
         let mut query = Vec::new();
         if rule.method == "DELETE" && matches!(self.object, Object::Container | Object::App) {
             query.push(("force", "true"));
+        }
+        if rule.method == "DELETE" && rule.path == "/api/v1/builds" {
+            query.extend([("state", "failed"), ("older_than", "7d")]);
         }
         // An admin says whose names it means.
         if token == Some(&self.admin) && matches!(self.object, Object::Volume | Object::Network | Object::Image) {
@@ -309,7 +329,12 @@ impl<'a> World<'a> {
         expect("another user", foreign, self.status(rule, &self.id, Some(&self.other)).await);
         if foreign == "404" {
             let hidden = send(self.request(rule, &self.id, Some(&self.other))).await.1.to_string();
-            let absent = if matches!(self.object, Object::Registry) { unique("none") } else { uuid::Uuid::now_v7().to_string() };
+            let some = || uuid::Uuid::now_v7().to_string();
+            let absent = match self.object {
+                Object::Registry => unique("none"),
+                Object::Delivery => format!("{}/deliveries/{}", some(), some()),
+                _ => some(),
+            };
             let none = send(self.request(rule, &absent, Some(&self.other))).await.1.to_string();
             // As it is told of what is not there at all, but for the ids in it.
             assert_eq!(plain(&hidden, &self.id), plain(&none, &absent), "{} {}", rule.method, rule.path);

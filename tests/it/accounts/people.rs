@@ -15,9 +15,14 @@ use crate::support::service::{Backend, Running, dockerfile, id, start_with};
 /// Strong enough for everybody here.
 pub const PASSWORD: &str = "correct horse battery staple";
 
-/// A service whose engine is away: what it accepts stays queued, and no test waits for a build.
+/// A service whose engine is away: what it accepts stays queued, and no test waits for a build. Its webhooks may go to 127.0.0.8.
 pub async fn quiet(backend: Backend) -> Running {
-    start_with(backend, |settings| settings.engine = Some("unix:///nonexistent/engine".into())).await
+    start_with(backend, |settings| {
+        settings.engine = Some("unix:///nonexistent/engine".into());
+        // Where nobody listens.
+        settings.allow_egress = Some(vec!["127.0.0.8".parse().expect("an address")]);
+    })
+    .await
 }
 
 /// An account without a password, made in the store itself; its name.

@@ -27,7 +27,12 @@ impl Process {
         {
             command.env_remove(name);
         }
-        command.envs(environment.iter().copied()).args(args).arg("--data-dir").arg(data_dir).args(["--min-free-disk", "1m"]);
+        command.envs(environment.iter().copied()).args(args).arg("--data-dir").arg(data_dir).args([
+            "--min-free-disk",
+            "1m",
+            "--disk-high",
+            "100",
+        ]);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let log = BufReader::new(child.stderr.take().expect("piped"));
         let (sender, lines) = mpsc::channel();
