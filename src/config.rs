@@ -76,6 +76,12 @@ pub struct Settings {
     /// Hosts, addresses or networks of this machine's surroundings that git sources and webhooks may go to [default: none]
     #[arg(long = "allow-egress", env = "DOCKWRIGHT_ALLOW_EGRESS", value_name = "HOST|ADDRESS|NETWORK", value_delimiter = ',')]
     pub allow_egress: Option<Vec<Outlet>>,
+    /// Longest time that a git source may take to fetch, at most 30m [default: 5m]
+    #[arg(long, env = "DOCKWRIGHT_GIT_TIMEOUT", value_name = "TIME")]
+    pub git_timeout: Option<Span>,
+    /// Git sources that are fetched at once; one account has half of them at most [default: 4]
+    #[arg(long, env = "DOCKWRIGHT_MAX_FETCHES", value_name = "N")]
+    pub max_fetches: Option<u16>,
     /// A registry that does not move a push for this long is given up [default: 60s]
     #[arg(long, env = "DOCKWRIGHT_PUSH_STALL", value_name = "TIME")]
     pub push_stall: Option<Span>,
@@ -197,6 +203,8 @@ pub struct Config {
     pub lease: Span,
     pub drain: Span,
     pub allow_egress: Vec<Outlet>,
+    pub git_timeout: Span,
+    pub max_fetches: u16,
     pub push_stall: Span,
     pub host_credentials: bool,
     pub key_file: PathBuf,
@@ -263,6 +271,8 @@ impl Settings {
             lease: pick!(lease, Span(Duration::from_secs(15))),
             drain: pick!(drain, Span(Duration::from_secs(30))),
             allow_egress: pick!(allow_egress, Vec::new()),
+            git_timeout: pick!(git_timeout, Span(Duration::from_secs(300))),
+            max_fetches: pick!(max_fetches, 4),
             push_stall: pick!(push_stall, Span(Duration::from_secs(60))),
             host_credentials: pick!(host_credentials, false),
             key_file: self.key_file.or(file.key_file).unwrap_or_else(|| data_dir.join("key")),

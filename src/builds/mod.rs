@@ -1,6 +1,7 @@
 //! What can be done with builds: the rules of submitting, reading, cancelling and deleting them.
 
 mod delete;
+mod git;
 mod log;
 mod options;
 mod quota;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::auth::Principal;
+use crate::context::git::{GitSettings, GitSources};
 use crate::context::storage::ContextStorage;
 use crate::domain::quantity::{Bytes, Cpus, Span};
 use crate::domain::{BuildId, Owner, Scope};
@@ -39,6 +41,7 @@ pub struct Policy {
     pub max_memory: Bytes,
     pub max_cpus: Cpus,
     pub min_free_disk: Bytes,
+    pub git: GitSettings,
 }
 
 /// The use-cases of builds, over one store and one storage of contexts.
@@ -47,6 +50,7 @@ pub struct Builds {
     pub(crate) contexts: ContextStorage,
     pub(crate) vault: std::sync::Arc<crate::vault::Vault>,
     pub(crate) remote: std::sync::Arc<dyn RemoteTags>,
+    git: std::sync::Arc<GitSources>,
     pub policy: Policy,
 }
 
@@ -69,7 +73,8 @@ impl Builds {
         remote: std::sync::Arc<dyn RemoteTags>,
         policy: Policy,
     ) -> Self {
-        Self { store, contexts, vault, remote, policy }
+        let git = std::sync::Arc::new(GitSources::new(policy.git.clone()));
+        Self { store, contexts, vault, remote, git, policy }
     }
 
     #[must_use]

@@ -5,15 +5,17 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 
+use super::git::name_source;
 use super::options::{Fault, Faults, Texts};
 use super::{Builds, TextPart};
 use crate::auth::Principal;
 use crate::context::ContextError;
-use crate::context::archive::{ArchiveLimits, DockerfileAt, Inspected, inspect};
+use crate::context::archive::{DockerfileAt, Inspected, inspect};
 use crate::context::dockerfile::{self, Outline};
 use crate::context::storage::{Incoming, Received, free_bytes};
 use crate::domain::{
-    BuildId, BuildRecord, BuildSpec, ContextInfo, ContextKind, Credentials, LegacyUpload, Quota, Timestamp, limits,
+    BuildId, BuildRecord, BuildSpec, ContextInfo, ContextKind, ContextWarning, Credentials, LegacyUpload, Quota, Timestamp,
+    limits,
 };
 use crate::error::{Error, FieldError, Result};
 use crate::store::{NewBuild, Stored};
@@ -82,6 +84,7 @@ struct Checked {
     credentials: Vec<Credentials>,
     dockerfile: Vec<u8>,
     info: ContextInfo,
+    warnings: Vec<ContextWarning>,
     context: Option<Received>,
 }
 
@@ -131,7 +134,8 @@ impl Builds {
         }
         let given = &checked.credentials;
         let sealed = (!given.is_empty()).then(|| self.vault.seal_for_build(owner, id, given));
-        let record = BuildRecord::new(id, owner.clone(), checked.spec, checked.info, legacy, Timestamp::now());
+        let mut record = BuildRecord::new(id, owner.clone(), checked.spec, checked.info, legacy, Timestamp::now());
+        record.warnings = checked.warnings;
         let new = NewBuild { record, dockerfile: checked.dockerfile, sealed, quota: caller.quota };
         match self.store.submit_placed(&new).await {
             Ok(placed) => Ok(placed),
@@ -145,17 +149,23 @@ impl Builds {
     }
 
     async fn check(&self, caller: &Principal, draft: Draft) -> Result<Checked> {
-        let Draft { texts, file, context, mut faults, .. } = draft;
+        let Draft { texts, file, mut context, mut faults, .. } = draft;
+        let git = texts.git(context.is_some(), &mut faults);
         let asks_time = texts.first(TextPart::Timeout).is_some();
-        let (mut spec, own) = texts.spec(&self.policy, file.is_some(), context.is_some(), &mut faults);
+        let (mut spec, own) = texts.spec(&self.policy, file.is_some(), context.is_some() || git.is_some(), &mut faults);
         let credentials = self.credentials(&caller.owner, &spec.registries, own, &mut faults).await?;
         caller_may_push(caller, &spec, &mut faults);
         Self::bound_time(&caller.quota, &mut spec, asks_time)?;
-        let inspected = match &context {
+        let fetched = match &git {
+            Some(url) if faults.0.is_empty() => Some(self.fetch(caller, url, &credentials, &mut context).await?),
+            _ => None,
+        };
+        let sent_as = if git.is_some() { "git" } else { "context" };
+        let mut inspected = match &context {
             Some(received) => match self.inspect(received.path().to_owned(), &spec).await? {
                 Ok(inspected) => Some(inspected),
                 Err(ContextError::Refused(fault)) if !fault.too_large => {
-                    faults.add(fault.code, "context", fault.detail);
+                    faults.add(fault.code, sent_as, fault.detail);
                     None
                 }
                 Err(error) => return Err(error.into()),
@@ -163,37 +173,40 @@ impl Builds {
             None => None,
         };
         let context_refused = context.is_some() && inspected.is_none();
-        let info = info(file.as_deref(), context.as_ref().zip(inspected.as_ref()));
+        let mut info = info(file.as_deref(), context.as_ref().zip(inspected.as_ref()));
+        info.git = fetched;
+        let warnings = inspected.as_mut().map(|inspected| std::mem::take(&mut inspected.surprises)).unwrap_or_default();
         let dockerfile = match (file, inspected) {
             (Some(file), _) => Some((file, "file")),
-            (None, Some(Inspected { dockerfile: Some(text), .. })) => Some((text, "context")),
+            (None, Some(Inspected { dockerfile: Some(text), .. })) => Some((text, sent_as)),
             (None, Some(_)) => {
-                faults.add("dockerfile_missing", "context", format!("holds no file {:?}", spec.dockerfile));
+                faults.add("dockerfile_missing", sent_as, format!("holds no file {:?}", spec.dockerfile));
                 None
             }
             (None, None) => {
                 let source_refused = faults.0.iter().any(|fault| ["file", "git"].contains(&fault.field.field.as_str()));
-                if !context_refused && !source_refused {
-                    faults.add("source_missing", "file", "send a Dockerfile as file, or an archive as context");
+                if !context_refused && !source_refused && git.is_none() {
+                    faults.add(
+                        "source_missing",
+                        "file",
+                        "send a Dockerfile as file, an archive as context, or a repository's URL as git",
+                    );
                 }
                 None
             }
         };
         if let Some((text, field)) = &dockerfile {
             check_dockerfile(text, field, &spec, &mut faults);
+            name_source(&mut spec, &info, text);
         }
         match (dockerfile, faults.0.is_empty()) {
-            (Some((dockerfile, _)), true) => Ok(Checked { spec, credentials, dockerfile, info, context }),
+            (Some((dockerfile, _)), true) => Ok(Checked { spec, credentials, dockerfile, info, warnings, context }),
             _ => Err(told_together(faults.0)),
         }
     }
 
     async fn inspect(&self, path: PathBuf, spec: &BuildSpec) -> Result<std::result::Result<Inspected, ContextError>> {
-        let bounds = ArchiveLimits {
-            expanded_bytes: self.policy.max_context.0,
-            entries: self.policy.max_entries,
-            ..ArchiveLimits::default()
-        };
+        let bounds = self.archive_limits();
         let (dockerfile, replaced) = (spec.dockerfile.clone(), spec.dockerfile_replaced);
         tokio::task::spawn_blocking(move || inspect(&path, &bounds, DockerfileAt { path: &dockerfile, replaced }))
             .await
@@ -220,6 +233,7 @@ fn info(file: Option<&[u8]>, context: Option<(&Received, &Inspected)>) -> Contex
             bytes: received.bytes(),
             files: inspected.files,
             sha256: received.sha256().to_owned(),
+            git: None,
         },
         None => {
             let bytes = file.unwrap_or_default();
@@ -228,6 +242,7 @@ fn info(file: Option<&[u8]>, context: Option<(&Received, &Inspected)>) -> Contex
                 bytes: bytes.len() as u64,
                 files: 1,
                 sha256: hex::encode(Sha256::digest(bytes)),
+                git: None,
             }
         }
     }

@@ -31,6 +31,13 @@ impl Config {
         if self.build_timeout.0 > self.max_build_timeout.0 {
             bail!("build_timeout: is longer than max_build_timeout");
         }
+        if self.max_fetches == 0 {
+            bail!("max_fetches: must be at least 1");
+        }
+        // What is older than an hour in the folder of uploads under way is taken for what a crash has left.
+        if self.git_timeout.0 > Duration::from_secs(1800) {
+            bail!("git_timeout: must be at most 30m");
+        }
         self.check_containers()
     }
 

@@ -26,6 +26,7 @@ mod input;
 mod inspect;
 mod meter;
 mod pax;
+mod surprises;
 mod tar;
 mod tar_header;
 mod zip;
@@ -43,6 +44,7 @@ pub(super) use entry::{Entry, EntryKind};
 pub(super) use inspect::clean_dockerfile_path;
 pub use inspect::{DockerfileAt, Inspected, inspect};
 pub use meter::ArchiveLimits;
+pub(super) use meter::too_many_entries;
 pub(super) use tar::padding;
 pub(super) use tar_header::BLOCK;
 

@@ -12,6 +12,12 @@ pub const DESTINATIONS: usize = 16;
 pub const CACHE_SOURCES: usize = 16;
 /// Longest name of a project, in bytes.
 pub const PROJECT_BYTES: usize = 200;
+/// Longest URL of a git repository, in bytes.
+pub const GIT_URL_BYTES: usize = 2048;
+/// Longest name of a git reference, in bytes.
+pub const GIT_REF_BYTES: usize = 255;
+/// Most submodules of one git source, those of submodules included.
+pub const GIT_SUBMODULES: usize = 64;
 /// Longest line of a log that is kept as one line, in bytes; longer ones are split.
 pub const LOG_LINE_BYTES: usize = 16 * 1024;
 /// Longest path inside a context, in bytes (Linux `PATH_MAX`).

@@ -93,6 +93,8 @@ pub struct BuildRequest {
 pub struct BuiltImage {
     pub id: Digest,
     pub size_bytes: u64,
+    /// Those that are short enough to be kept.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Lines of the log as the engine tells them. A bounded channel: a slow reader slows the engine, memory stays flat.

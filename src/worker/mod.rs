@@ -11,6 +11,7 @@ mod pipeline;
 mod publish;
 mod sanitize;
 mod settle;
+mod told;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

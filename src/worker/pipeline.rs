@@ -11,6 +11,7 @@ use super::lease;
 use super::log::Log;
 use super::sanitize::Redactor;
 use super::settle::settle;
+use super::told::{self, image_built};
 use super::{Parts, blame, publish};
 use crate::context::archive::ArchiveLimits;
 use crate::context::stream::{self, Assemble, Source};
@@ -89,6 +90,7 @@ pub(super) async fn run(
             .ledger
             .enter(id)
             .map_err(|e| Failure::Build(internal(StageName::Build, &format!("the data folder cannot be written: {e}"))))?;
+        told::warnings(&job).await;
         job.make(start).await
     };
     let ended = tokio::select! {
@@ -124,7 +126,7 @@ impl Job {
                         return Ok(Success::Built(built));
                     }
                     let (worker, image) = (self.worker.clone(), built.id.clone());
-                    self.write(move |record, now| record.image_built(built.id.clone(), built.size_bytes, &worker, now)).await?;
+                    self.write(move |record, now| image_built(record, &built, &worker, now)).await?;
                     image
                 }
             };

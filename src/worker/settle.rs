@@ -3,6 +3,7 @@
 use super::lease::Stop;
 use super::pipeline::{Failure, Job, MAX_ATTEMPTS, Success, write};
 use super::sanitize::Redactor;
+use super::told::image_built;
 use super::{Parts, publish};
 use crate::domain::{BuildError, BuildId, ErrorKind, StageName, local_tag};
 
@@ -36,9 +37,7 @@ pub(super) async fn settle(job: Job, ended: Result<Result<Success, Failure>, Sto
     let settled = match ended {
         Ok(Ok(Success::Published)) => write(&parts, id, fence, |record, now| record.published(now)).await.map(drop),
         Ok(Ok(Success::Built(built))) => {
-            write(&parts, id, fence, move |record, now| record.image_built(built.id.clone(), built.size_bytes, &worker, now))
-                .await
-                .map(drop)
+            write(&parts, id, fence, move |record, now| image_built(record, &built, &worker, now)).await.map(drop)
         }
         Ok(Err(error)) => write(&parts, id, fence, move |record, now| record.failed(error.clone(), now)).await.map(drop),
         Err(Stop::Cancelled) => {

@@ -2,9 +2,10 @@ use std::path::Path;
 
 use super::super::fault::{ContextError, ContextFault};
 use super::super::ignore::{Ignore, is_ignore_file};
+use super::surprises::Surprises;
 use super::{ArchiveLimits, Entry, EntryKind, Seen, Walk, gate};
-use crate::domain::ContextKind;
 use crate::domain::limits::DOCKERFILE_BYTES;
+use crate::domain::{ContextKind, ContextWarning};
 
 /// Where the Dockerfile of a context is, and whether the one that stands there counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct Inspected {
     pub dockerfile: Option<Vec<u8>>,
     /// What will be left out on the way to the engine, in words.
     pub warnings: Vec<String>,
+    /// What its sender may not have meant to send.
+    pub surprises: Vec<ContextWarning>,
 }
 
 /// Reads a stored upload once and checks all of it. Blocks; memory is bounded by the limit of entries.
@@ -36,10 +39,13 @@ pub struct Inspected {
 pub fn inspect(path: &Path, limits: &ArchiveLimits, dockerfile: DockerfileAt<'_>) -> Result<Inspected, ContextError> {
     let wanted = clean_dockerfile_path(dockerfile.path)?;
     let (kind, mut walk) = Walk::open(path, limits)?;
-    let mut found = Inspected { kind, files: 0, expanded_bytes: 0, dockerfile: None, warnings: Vec::new() };
+    let mut found =
+        Inspected { kind, files: 0, expanded_bytes: 0, dockerfile: None, warnings: Vec::new(), surprises: Vec::new() };
+    let mut surprises = Surprises::default();
     while let Some(entry) = walk.next()? {
         if let EntryKind::File { size } = entry.kind {
             found.expanded_bytes += size;
+            surprises.count(&entry.path, size);
         }
         found.files += u64::from(entry.kind != EntryKind::Dir);
         if entry.path == wanted && !dockerfile.replaced {
@@ -52,6 +58,7 @@ pub fn inspect(path: &Path, limits: &ArchiveLimits, dockerfile: DockerfileAt<'_>
     }
     check_place(&walk, &wanted, dockerfile.replaced)?;
     found.warnings = walk.entries.warnings();
+    found.surprises = surprises.told();
     Ok(found)
 }
 

@@ -12,23 +12,23 @@ const CHUNK: usize = 256 * 1024;
 const OCTAL_MAX: u64 = (1 << 33) - 1;
 
 /// Writes tar entries (POSIX ustar, with PAX records where ustar is too narrow) into a channel of chunks.
-pub(super) struct TarWriter {
+pub(in crate::context) struct TarWriter {
     sender: mpsc::Sender<io::Result<Bytes>>,
     chunk: BytesMut,
 }
 
 impl TarWriter {
-    pub(super) fn new(sender: mpsc::Sender<io::Result<Bytes>>) -> Self {
+    pub(in crate::context) fn new(sender: mpsc::Sender<io::Result<Bytes>>) -> Self {
         Self { sender, chunk: BytesMut::with_capacity(CHUNK) }
     }
 
     /// Whether nobody reads any more.
-    pub(super) fn is_abandoned(&self) -> bool {
+    pub(in crate::context) fn is_abandoned(&self) -> bool {
         self.sender.is_closed()
     }
 
     /// Writes one entry; a file's bytes are taken from `data`, which must have exactly as many as the entry says.
-    pub(super) fn entry(&mut self, entry: &Entry, data: &mut dyn Read) -> io::Result<()> {
+    pub(in crate::context) fn entry(&mut self, entry: &Entry, data: &mut dyn Read) -> io::Result<()> {
         let (flag, size, link) = match &entry.kind {
             EntryKind::File { size } => (b'0', *size, ""),
             EntryKind::Dir => (b'5', 0, ""),
@@ -51,13 +51,13 @@ impl TarWriter {
     }
 
     /// Writes the end marker and sends what is left.
-    pub(super) fn finish(&mut self) -> io::Result<()> {
+    pub(in crate::context) fn finish(&mut self) -> io::Result<()> {
         self.bytes(&[0; 2 * BLOCK])?;
         self.send()
     }
 
     /// Ends the stream with an error; whoever reads it learns that the tar is not whole.
-    pub(super) fn fail(&mut self, error: io::Error) {
+    pub(in crate::context) fn fail(&mut self, error: io::Error) {
         // Nobody is left to be told when the channel is closed.
         let _ = self.sender.blocking_send(Err(error));
     }

@@ -30,8 +30,7 @@ impl Builder for Docker {
             BuilderKind::Buildkit => self.buildkit(&request, context, &lines).await?,
             BuilderKind::Classic => self.classic(&request, context, &lines).await?,
         };
-        let size_bytes = self.size_of_built(&id, &local_tag(request.id)).await?;
-        Ok(BuiltImage { id, size_bytes })
+        self.look_at_built(id, &local_tag(request.id)).await
     }
 }
 

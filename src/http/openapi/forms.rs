@@ -25,6 +25,9 @@ pub struct Upload {
     /// tar, tar.gz, tar.zst or zip, told by content.
     #[schema(value_type = String, format = Binary, required = false)]
     context: Vec<u8>,
+    /// A repository in place of a context, `https://HOST/PATH.git#REF:SUBDIR`: a branch, a tag or a commit, and a folder.
+    #[schema(required = false)]
+    git: String,
     /// The Dockerfile's path inside the context; `Dockerfile` if absent.
     #[schema(required = false)]
     dockerfile: String,

@@ -186,7 +186,7 @@ pub fn build_for(name: &str, priority: i8, images: &[&str]) -> NewBuild {
         priority: Priority::try_from(priority).expect("in range"),
         ..BuildSpec::default()
     };
-    let context = ContextInfo { kind: ContextKind::File, bytes: 12, files: 1, sha256: "0".repeat(64) };
+    let context = ContextInfo { kind: ContextKind::File, bytes: 12, files: 1, sha256: "0".repeat(64), git: None };
     let record = BuildRecord::new(BuildId::new(), owner(name), spec, context, None, Timestamp::now());
     NewBuild { record, dockerfile: b"FROM busybox".to_vec(), sealed: Some(b"sealed".to_vec()), quota: Default::default() }
 }
