@@ -101,6 +101,9 @@ impl Repository {
         if !url.starts_with("./") && !url.starts_with("../") {
             return Self::parse(url);
         }
+        if url.contains("//") {
+            return Err("has an empty part in its path".into());
+        }
         let (mut path, mut rest) = (self.path.as_str(), url);
         loop {
             if let Some(after) = rest.strip_prefix("./") {
@@ -215,7 +218,7 @@ fn check_path(path: &str) -> Result<(), String> {
     }
     let printable = path.split('%').skip(1).all(|hex| {
         let byte = hex.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        byte.is_some_and(|byte| byte > b' ' && byte != 0x7f)
+        byte.is_some_and(|byte| byte >= b' ' && byte != 0x7f)
     });
     let segments_ok = path.trim_matches('/').split('/').all(|segment| !segment.is_empty() && segment != "." && segment != "..");
     if printable && segments_ok { Ok(()) } else { Err("has no path of a repository".into()) }

@@ -1,6 +1,6 @@
 //! Whether we go to a repository, and on which addresses.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use secrecy::SecretString;
 
@@ -36,15 +36,19 @@ impl Remote {
         Ok(Self { repository, addresses, credentials })
     }
 
-    /// Has curl go to the addresses that were looked at and to no others, whatever the name comes to mean.
-    /// An address that stands in the URL itself is not resolved at all.
-    pub(super) fn pin(&self) -> String {
+    /// Has curl go to the addresses that were looked at and to no others, whatever the name comes to mean. None for an address
+    /// that stands in the URL itself: it is not resolved at all.
+    pub(super) fn pin(&self) -> Option<String> {
+        let host = self.repository.host();
+        if host.starts_with('[') || host.parse::<IpAddr>().is_ok() {
+            return None;
+        }
         let ip = |address: &SocketAddr| match address {
             SocketAddr::V4(address) => address.ip().to_string(),
             SocketAddr::V6(address) => format!("[{}]", address.ip()),
         };
         let addresses: Vec<String> = self.addresses.iter().map(ip).collect();
-        format!("{}:{}:{}", self.repository.host(), self.repository.port(), addresses.join(","))
+        Some(format!("{host}:{}:{}", self.repository.port(), addresses.join(",")))
     }
 
     /// The header that shows the credentials, if there are any for this very host and port.

@@ -28,17 +28,14 @@ pub(super) fn of_context(fault: ContextFault) -> Error {
 }
 
 /// Sorts what `git fetch` said before it ended. `wanted` is what was asked for, as people call it.
-pub(super) fn of_fetch(remote: &Remote, wanted: &str, said: &str, limit: u64) -> Error {
+pub(super) fn of_fetch(remote: &Remote, wanted: &str, said: &str) -> Error {
     let url = &remote.repository;
     let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
-    if has(&["died of signal 25", "File too large"]) {
-        return too_large(limit);
-    }
     if has(&["fsck error", "in packed object"]) {
-        return refused("git_unsafe", format!("{url}: git refuses what is in {wanted}: {}", told(said)));
+        return refused("git_unsafe", format!("{url}: git refuses what is in the {wanted}: {}", told(said)));
     }
     if has(&["find remote ref", "not our ref", "no such remote ref"]) {
-        let hint = "a branch, a tag, or a commit by its whole hash of 40 digits can be named";
+        let hint = "an empty repository has none, and a commit is named by its whole hash of 40 digits";
         return refused("git_ref_missing", format!("{url} has no {wanted}; {hint}"));
     }
     if has(&["could not read Username", "Authentication failed", "returned error: 401", "returned error: 403"]) {

@@ -49,7 +49,7 @@ pub(super) struct Bounds<'a> {
 /// See the page of [`super`].
 pub(super) async fn fetch(local: &Local, remote: &Remote, reference: Option<&str>, bounds: &Bounds<'_>) -> Result<Commit> {
     let wanted = match reference {
-        None => "default branch (is it empty?)".to_owned(),
+        None => "default branch".to_owned(),
         Some(name) if is_hash(name) => format!("commit {name}"),
         Some(name) => format!("branch or tag {name:?}"),
     };
@@ -59,13 +59,13 @@ pub(super) async fn fetch(local: &Local, remote: &Remote, reference: Option<&str
         return look_up(local, FETCHED, &remote.repository.to_string()).await;
     }
     let Some(hash) = reference.filter(|name| is_hash(name) && gives_names_only(&said)) else {
-        return Err(of_fetch(remote, &wanted, &said, bounds.bytes));
+        return Err(of_fetch(remote, &wanted, &said));
     };
     // An old server gives only what has a name: everything with a name, then, and the commit out of it.
     let all = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
     let (status, said) = call(local, remote, &[ALL], &all, bounds).await?;
     if !status.success() {
-        return Err(of_fetch(remote, &wanted, &said, bounds.bytes));
+        return Err(of_fetch(remote, &wanted, &said));
     }
     look_up(local, hash, &remote.repository.to_string()).await
 }
@@ -110,7 +110,12 @@ async fn call(
     if ended.is_err() {
         fetching.kill().await;
     }
-    ended.map(|status| (status, String::from_utf8_lossy(&said).into_owned()))
+    let status = ended?;
+    // A file that came to the limit was cut off there; git itself tells only that its helper ended.
+    if !status.success() && bytes_in(local.folder()) >= bounds.bytes {
+        return Err(too_large(bounds.bytes));
+    }
+    Ok((status, String::from_utf8_lossy(&said).into_owned()))
 }
 
 /// Answers when the disk has no more room for the fetch.

@@ -81,7 +81,8 @@ impl Local {
     /// but this account (and root) can read: an argument could be read by all.
     pub(super) fn command_to(&self, remote: &Remote) -> Command {
         let repository = &remote.repository;
-        let mut settings = vec![("http.curloptResolve".to_owned(), SecretString::from(remote.pin()))];
+        let mut settings = Vec::new();
+        settings.extend(remote.pin().map(|pin| ("http.curloptResolve".to_owned(), SecretString::from(pin))));
         settings.extend(remote.authorization().map(|header| (format!("http.{}.extraHeader", repository.origin()), header)));
         self.configured(&settings, repository.scheme())
     }
