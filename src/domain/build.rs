@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BuildError, BuildId, BuildSpec, BuildState, ContextInfo, ContextWarning, Destination, DestinationState, Digest, ErrorKind,
-    LegacyUpload, NodeId, Owner, Stage, StageName, StageState, Timestamp, WorkerId,
+    Layer, LegacyUpload, NodeId, Owner, Stage, StageName, StageState, Step, Timestamp, WorkerId,
 };
 
 /// A build whose worker was lost this many times is not tried again.
@@ -47,6 +47,12 @@ pub struct BuildRecord {
     /// What is surprising about the context.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<ContextWarning>,
+    /// The newest layers of the image, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<Layer>,
+    /// The steps of the newest attempt that built, once it has ended; before, the log tells them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
     pub node: Option<NodeId>,
     pub worker: Option<WorkerId>,
     /// How often the build was claimed; equals the fence of the newest claim.
@@ -119,6 +125,8 @@ impl BuildRecord {
             size_bytes: None,
             image_labels: BTreeMap::new(),
             warnings: Vec::new(),
+            layers: Vec::new(),
+            steps: Vec::new(),
             node: None,
             worker: None,
             attempt: 0,

@@ -18,6 +18,8 @@ pub const GIT_URL_BYTES: usize = 2048;
 pub const GIT_REF_BYTES: usize = 255;
 /// Most submodules of one git source, those of submodules included.
 pub const GIT_SUBMODULES: usize = 64;
+/// Most steps of a build, and layers of its image, that are listed.
+pub const STEPS: usize = 500;
 /// Longest line of a log that is kept as one line, in bytes; longer ones are split.
 pub const LOG_LINE_BYTES: usize = 16 * 1024;
 /// Longest path inside a context, in bytes (Linux `PATH_MAX`).

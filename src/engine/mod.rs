@@ -24,7 +24,7 @@ use bytes::Bytes;
 use futures::Stream;
 use tokio::sync::mpsc;
 
-use crate::domain::{BuildId, BuilderKind, Credentials, Digest, ErrorKind, ImageRef, LogLine, NetworkMode, NodeId};
+use crate::domain::{BuildId, BuilderKind, Credentials, Digest, ErrorKind, ImageRef, Layer, LogLine, NetworkMode, NodeId};
 
 /// An uncompressed tar, streamed.
 pub type ContextStream = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>;
@@ -95,6 +95,8 @@ pub struct BuiltImage {
     pub size_bytes: u64,
     /// Those that are short enough to be kept.
     pub labels: BTreeMap<String, String>,
+    /// The newest of its layers, oldest first; at most [`crate::domain::limits::STEPS`].
+    pub layers: Vec<Layer>,
 }
 
 /// Lines of the log as the engine tells them. A bounded channel: a slow reader slows the engine, memory stays flat.

@@ -24,6 +24,7 @@ mod replay;
 mod runs;
 mod server;
 mod session;
+mod steps;
 mod streams;
 mod system;
 mod terminal;
@@ -89,6 +90,7 @@ pub fn router(app: App) -> Router {
     let closed = Router::new()
         .merge(builds::routes())
         .merge(logs::routes())
+        .merge(steps::routes())
         .merge(legacy::routes())
         .merge(accounts::routes())
         .merge(tokens::routes())

@@ -30,7 +30,9 @@ impl Builder for Docker {
             BuilderKind::Buildkit => self.buildkit(&request, context, &lines).await?,
             BuilderKind::Classic => self.classic(&request, context, &lines).await?,
         };
-        self.look_at_built(id, &local_tag(request.id)).await
+        let tagged = self.look_at_built(id, &local_tag(request.id)).await?;
+        let layers = self.layers(&tagged.id).await?;
+        Ok(BuiltImage { layers, ..tagged })
     }
 }
 

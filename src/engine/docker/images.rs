@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::Docker;
 use super::errors::{fault, from_bollard, vanished};
-use crate::domain::{BuildId, Digest, ImageRef, LOCAL_HOST, build_of_tag, limits};
+use crate::domain::{BuildId, Digest, ImageRef, LOCAL_HOST, Layer, build_of_tag, limits};
 use crate::engine::{BuiltImage, Images, Lines, Pass, Result, Untagged};
 
 /// An empty tar: two blocks of zeros.
@@ -99,7 +99,19 @@ impl Docker {
             id: image,
             size_bytes,
             labels: short(tagged.config.and_then(|config| config.labels).unwrap_or_default()),
+            layers: Vec::new(),
         })
+    }
+
+    /// The newest layers of an image, empty ones too, as its history tells them.
+    pub(super) async fn layers(&self, image: &Digest) -> Result<Vec<Layer>> {
+        let history = self.typed.image_history(image.as_str()).await.map_err(from_bollard)?;
+        let newest = history.iter().take(limits::STEPS);
+        let layer = |item: &bollard::models::ImageHistoryResponseItem| Layer {
+            instruction: keyword(&item.created_by),
+            bytes: u64::try_from(item.size).unwrap_or_default(),
+        };
+        Ok(newest.rev().map(layer).collect())
     }
 
     /// An image's full id, and when it was made.
@@ -147,6 +159,15 @@ fn short(labels: HashMap<String, String>) -> BTreeMap<String, String> {
     let is_short = |(key, value): &(String, String)| key.len() <= limits::KEY_BYTES && value.len() <= limits::LABEL_BYTES;
     let sorted: BTreeMap<String, String> = labels.into_iter().filter(is_short).collect();
     sorted.into_iter().take(limits::LABELS).collect()
+}
+
+/// The instruction that made a layer: BuildKit writes it as it stands, the classic builder as the shell's command, with `#(nop)`
+/// before all that is no command.
+fn keyword(created_by: &str) -> String {
+    let said = created_by.split_once("#(nop)").map_or(created_by, |(_, rest)| rest);
+    let word = said.split_whitespace().next().unwrap_or_default();
+    let is_keyword = !word.is_empty() && word.bytes().all(|b| b.is_ascii_uppercase());
+    if is_keyword { word.to_owned() } else { "RUN".to_owned() }
 }
 
 /// Repository and tag of a reference that has both.
