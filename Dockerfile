@@ -18,7 +18,7 @@ COPY src src
 RUN touch src/main.rs src/lib.rs && cargo build --release --locked --bin dockwright
 
 FROM debian:bookworm-slim
-RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/* \
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates git && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin dockwright \
     && install -d -o dockwright -g dockwright -m 700 /data
 COPY --from=build /build/target/release/dockwright /usr/local/bin/dockwright

@@ -82,6 +82,12 @@ pub struct Settings {
     /// A webhook to which nothing could be delivered for this long is disabled [default: 3d]
     #[arg(long, env = "DOCKWRIGHT_WEBHOOK_DISABLE_AFTER", value_name = "TIME")]
     pub webhook_disable_after: Option<Span>,
+    /// Longest time that a git source may take to fetch, at most 30m [default: 5m]
+    #[arg(long, env = "DOCKWRIGHT_GIT_TIMEOUT", value_name = "TIME")]
+    pub git_timeout: Option<Span>,
+    /// Git sources that are fetched at once; one account has half of them at most [default: 4]
+    #[arg(long, env = "DOCKWRIGHT_MAX_FETCHES", value_name = "N")]
+    pub max_fetches: Option<u16>,
     /// A registry that does not move a push for this long is given up [default: 60s]
     #[arg(long, env = "DOCKWRIGHT_PUSH_STALL", value_name = "TIME")]
     pub push_stall: Option<Span>,
@@ -223,6 +229,8 @@ pub struct Config {
     pub allow_egress: Vec<Outlet>,
     pub webhook_retry: Span,
     pub webhook_disable_after: Span,
+    pub git_timeout: Span,
+    pub max_fetches: u16,
     pub push_stall: Span,
     pub host_credentials: bool,
     pub key_file: PathBuf,
@@ -299,6 +307,8 @@ impl Settings {
             allow_egress: pick!(allow_egress, Vec::new()),
             webhook_retry: pick!(webhook_retry, Span(Duration::from_secs(5))),
             webhook_disable_after: pick!(webhook_disable_after, Span(Duration::from_secs(3 * 24 * 3600))),
+            git_timeout: pick!(git_timeout, Span(Duration::from_secs(300))),
+            max_fetches: pick!(max_fetches, 4),
             push_stall: pick!(push_stall, Span(Duration::from_secs(60))),
             host_credentials: pick!(host_credentials, false),
             key_file: self.key_file.or(file.key_file).unwrap_or_else(|| data_dir.join("key")),

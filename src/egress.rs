@@ -90,12 +90,17 @@ impl Egress {
     }
 
     fn allows(&self, host: &str, address: IpAddr) -> bool {
+        self.excepts(host, address) || is_public(address.to_canonical())
+    }
+
+    /// Whether the operator has made an exception for this address of a host.
+    #[must_use]
+    pub fn excepts(&self, host: &str, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        let excepted = self.allowed.iter().any(|outlet| match outlet {
+        self.allowed.iter().any(|outlet| match outlet {
             Outlet::Host(name) => name.eq_ignore_ascii_case(host),
             Outlet::Network(network) => network.contains(&address),
-        });
-        excepted || is_public(address)
+        })
     }
 }
 

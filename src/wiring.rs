@@ -16,6 +16,7 @@ use crate::audit::Audit;
 use crate::auth::{Authenticator, FirstAdmin, ensure_admin, ensure_installation};
 use crate::builds::{Builds, Policy};
 use crate::config::{Config, StoreUrl};
+use crate::context::git::GitSettings;
 use crate::context::storage::ContextStorage;
 use crate::engine::docker::Docker;
 use crate::engine::{ContainerEngine, Ledger};
@@ -171,6 +172,7 @@ impl Service {
             max_cpus: c.max_cpus,
             min_free_disk: c.min_free_disk,
             retention: rules::retention(c),
+            git: GitSettings { egress: egress(c), timeout: c.git_timeout.0, at_once: usize::from(c.max_fetches) },
         };
         let remote = Arc::new(Registries(Arc::clone(&self.registry)));
         Arc::new(Builds::new(self.store.clone(), self.contexts.clone(), Arc::clone(&self.vault), remote, policy))

@@ -3,6 +3,7 @@
 mod contexts;
 mod delete;
 mod entrusted;
+mod git;
 mod log;
 mod options;
 mod quota;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::auth::Principal;
+use crate::context::git::{GitSettings, GitSources};
 use crate::context::storage::ContextStorage;
 use crate::domain::quantity::{Bytes, Cpus, Span};
 use crate::domain::{BuildId, Owner, RetentionRule, Scope};
@@ -49,6 +51,7 @@ pub struct Policy {
     pub min_free_disk: Bytes,
     /// For owners that have no rule of their own.
     pub retention: RetentionRule,
+    pub git: GitSettings,
 }
 
 /// The use-cases of builds, over one store and one storage of contexts.
@@ -57,6 +60,7 @@ pub struct Builds {
     pub(crate) contexts: ContextStorage,
     pub(crate) vault: std::sync::Arc<crate::vault::Vault>,
     pub(crate) remote: std::sync::Arc<dyn RemoteTags>,
+    git: std::sync::Arc<GitSources>,
     pub policy: Policy,
 }
 
@@ -79,7 +83,8 @@ impl Builds {
         remote: std::sync::Arc<dyn RemoteTags>,
         policy: Policy,
     ) -> Self {
-        Self { store, contexts, vault, remote, policy }
+        let git = std::sync::Arc::new(GitSources::new(policy.git.clone()));
+        Self { store, contexts, vault, remote, git, policy }
     }
 
     #[must_use]

@@ -55,7 +55,7 @@ macro_rules! text_parts {
 text_parts! {
     Dockerfile = "dockerfile", Image = "image", Username = "username", Password = "password", BuildArg = "build_arg",
     Label = "label", Target = "target", Platform = "platform", NoCache = "no_cache", Pull = "pull", Push = "push",
-    Registry = "registry", Manifest = "manifest",
+    Registry = "registry", Manifest = "manifest", Git = "git",
     Project = "project", CacheFrom = "cache_from", InlineCache = "inline_cache", Cold = "cold",
     Network = "network", Memory = "memory", Cpus = "cpus", Timeout = "timeout", Priority = "priority",
 }
@@ -72,7 +72,6 @@ impl PartKind {
         match name {
             "file" => Self::File,
             "context" => Self::Context,
-            "git" => Self::NotYet,
             name => match SecretPart::of(name) {
                 Some(part) => Self::Secret(part),
                 None => TextPart::of(name).map_or(Self::Unknown, Self::Text),
@@ -112,7 +111,7 @@ impl Texts {
         self.0.iter().filter(move |(p, _)| *p == part).map(|(_, value)| value.expose_secret())
     }
 
-    fn one(&self, part: TextPart) -> Option<&str> {
+    pub(super) fn one(&self, part: TextPart) -> Option<&str> {
         self.all(part).next()
     }
 

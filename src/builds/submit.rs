@@ -6,6 +6,7 @@ use secrecy::{SecretSlice, SecretString};
 use sha2::{Digest as _, Sha256};
 
 use super::entrusted::{self, SecretPart, Sent};
+use super::git::name_source;
 use super::options::{Fault, Faults, Texts};
 use super::{Builds, TextPart};
 use crate::auth::Principal;
@@ -15,7 +16,8 @@ use crate::context::blobs::Manifest;
 use crate::context::dockerfile::{self, Outline};
 use crate::context::storage::{Incoming, Received, free_bytes};
 use crate::domain::{
-    BuildId, BuildRecord, BuildSpec, ContextInfo, ContextKind, Entrusted, LegacyUpload, ManifestId, Quota, Timestamp, limits,
+    BuildId, BuildRecord, BuildSpec, ContextInfo, ContextKind, ContextWarning, Entrusted, LegacyUpload, ManifestId, Quota,
+    Timestamp, limits,
 };
 use crate::error::{Error, FieldError, Result};
 use crate::store::{NewBuild, Stored};
@@ -92,6 +94,7 @@ struct Checked {
     given: Entrusted,
     dockerfile: Vec<u8>,
     info: ContextInfo,
+    warnings: Vec<ContextWarning>,
     context: Option<Received>,
     manifest: Option<ManifestId>,
 }
@@ -145,7 +148,8 @@ impl Builds {
         }
         let given = &checked.given;
         let sealed = (!given.is_empty()).then(|| self.vault.seal_for_build(owner, id, given));
-        let record = BuildRecord::new(id, owner.clone(), checked.spec, checked.info, legacy, Timestamp::now());
+        let mut record = BuildRecord::new(id, owner.clone(), checked.spec, checked.info, legacy, Timestamp::now());
+        record.warnings = checked.warnings;
         let new = NewBuild { record, dockerfile: checked.dockerfile, sealed, quota: caller.quota };
         match self.accept(new).await {
             // Whether it was written is not known when the store went away: the janitor looks for contexts without a record.
@@ -158,16 +162,24 @@ impl Builds {
     }
 
     async fn check(&self, caller: &Principal, draft: Draft) -> Result<Checked> {
-        let Draft { texts, file, context, secrets, mut faults, .. } = draft;
+        let Draft { texts, file, mut context, secrets, mut faults, .. } = draft;
+        let git = texts.git(context.is_some(), &mut faults);
         let asks_time = texts.first(TextPart::Timeout).is_some();
-        let manifest =
-            self.manifest_named(&caller.owner, texts.first(TextPart::Manifest), context.is_some(), &mut faults).await?;
+        let manifest = self
+            .manifest_named(&caller.owner, texts.first(TextPart::Manifest), context.is_some() || git.is_some(), &mut faults)
+            .await?;
         let in_pieces = texts.first(TextPart::Manifest).is_some();
-        let (mut spec, own) = texts.spec(&self.policy, file.is_some(), context.is_some() || in_pieces, &mut faults);
+        let has_context = context.is_some() || in_pieces || git.is_some();
+        let (mut spec, own) = texts.spec(&self.policy, file.is_some(), has_context, &mut faults);
         let credentials = self.credentials(&caller.owner, &spec.registries, own, &mut faults).await?;
         let given = secrets.given(credentials, &mut spec, &mut faults);
         caller_may_push(caller, &spec, &mut faults);
         Self::bound_time(&caller.quota, &mut spec, asks_time)?;
+        let fetched = match &git {
+            Some(url) if faults.0.is_empty() => Some(self.fetch(caller, url, &given.credentials, &mut context).await?),
+            _ => None,
+        };
+        let sent_as = if git.is_some() { "git" } else { "context" };
         let upload = match (&context, &manifest) {
             (Some(received), _) => Some((received.path().to_owned(), None)),
             (None, Some(manifest)) => {
@@ -176,11 +188,11 @@ impl Builds {
             }
             (None, None) => None,
         };
-        let inspected = match upload {
+        let mut inspected = match upload {
             Some((path, root)) => match self.inspect(path, root, &spec).await? {
                 Ok(inspected) => Some(inspected),
                 Err(ContextError::Refused(fault)) if !fault.too_large => {
-                    faults.add(fault.code, "context", fault.detail);
+                    faults.add(fault.code, sent_as, fault.detail);
                     None
                 }
                 Err(error) => return Err(error.into()),
@@ -188,28 +200,36 @@ impl Builds {
             None => None,
         };
         let context_refused = (context.is_some() || in_pieces) && inspected.is_none();
-        let info = info(file.as_deref(), context.as_ref(), manifest.as_ref(), inspected.as_ref());
+        let mut info = info(file.as_deref(), context.as_ref(), manifest.as_ref(), inspected.as_ref());
+        info.git = fetched;
+        let warnings = inspected.as_mut().map(|inspected| std::mem::take(&mut inspected.surprises)).unwrap_or_default();
         let dockerfile = match (file, inspected) {
             (Some(file), _) => Some((file, "file")),
-            (None, Some(Inspected { dockerfile: Some(text), .. })) => Some((text, "context")),
+            (None, Some(Inspected { dockerfile: Some(text), .. })) => Some((text, sent_as)),
             (None, Some(_)) => {
-                faults.add("dockerfile_missing", "context", format!("holds no file {:?}", spec.dockerfile));
+                faults.add("dockerfile_missing", sent_as, format!("holds no file {:?}", spec.dockerfile));
                 None
             }
             (None, None) => {
                 let source_refused = faults.0.iter().any(|fault| ["file", "git"].contains(&fault.field.field.as_str()));
-                if !context_refused && !source_refused {
-                    faults.add("source_missing", "file", "send a Dockerfile as file, or an archive as context");
+                if !context_refused && !source_refused && git.is_none() {
+                    faults.add(
+                        "source_missing",
+                        "file",
+                        "send a Dockerfile as file, an archive as context, or a repository's URL as git",
+                    );
                 }
                 None
             }
         };
         if let Some((text, field)) = &dockerfile {
             check_dockerfile(text, field, &spec, &mut faults);
+            name_source(&mut spec, &info, text);
         }
         match (dockerfile, faults.0.is_empty()) {
             (Some((dockerfile, _)), true) => {
-                Ok(Checked { spec, given, dockerfile, info, context, manifest: manifest.map(|manifest| manifest.id) })
+                let manifest = manifest.map(|manifest| manifest.id);
+                Ok(Checked { spec, given, dockerfile, info, warnings, context, manifest })
             }
             _ => Err(told_together(faults.0)),
         }
@@ -267,6 +287,7 @@ fn info(
             sha256: hex::encode(Sha256::digest(bytes)),
             digest: Some(of_dockerfile("Dockerfile", bytes)),
             kept_bytes: None,
+            git: None,
         };
     };
     let (bytes, sha256) = match context {
@@ -281,6 +302,7 @@ fn info(
         sha256,
         digest: Some(inspected.digest.clone()),
         kept_bytes: manifest.map(|manifest| manifest.kept_bytes),
+        git: None,
     }
 }
 

@@ -11,6 +11,7 @@ use rustix::fs::{Access, access};
 
 use super::say;
 use crate::config::{Config, StoreUrl};
+use crate::context::git;
 use crate::context::storage::free_bytes;
 use crate::domain::{ErrorKind, ImageRef, Timestamp};
 use crate::engine::docker::Docker;
@@ -30,7 +31,7 @@ type Finding = Result<String, Trouble>;
 struct Trouble {
     wrong: String,
     remedy: String,
-    /// Not wrong yet, but soon.
+    /// Not wrong yet, but soon, or for some.
     ahead: bool,
 }
 
@@ -51,6 +52,7 @@ pub fn run(config: Config, registry: &str) -> anyhow::Result<ExitCode> {
             ("disk", disk(&config)),
             ("store", store(&config).await),
             ("engine", engine_found(engine)),
+            ("git", git().await),
             ("registry", reachable(registry, insecure).await),
         ]
     });
@@ -236,6 +238,17 @@ fn engine_found(engine: Result<EngineInfo, EngineError>) -> Finding {
         Err(error) => {
             trouble(error.message, "start the Docker engine (systemctl start docker), or name it with --engine or DOCKER_HOST")
         }
+    }
+}
+
+async fn git() -> Finding {
+    match git::installed().await {
+        Some(version) => Ok(format!("version {version}")),
+        None => Err(Trouble {
+            wrong: "is not installed: builds from git sources are refused".into(),
+            remedy: "install it (apt-get install git)".into(),
+            ahead: true,
+        }),
     }
 }
 

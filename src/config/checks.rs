@@ -40,6 +40,13 @@ impl Config {
         if self.disk_low > self.disk_high || self.disk_high > 100 {
             bail!("disk_low, disk_high: must be percents, the low one not above the high one");
         }
+        if self.max_fetches == 0 {
+            bail!("max_fetches: must be at least 1");
+        }
+        // What is older than an hour in the folder of uploads under way is taken for what a crash has left.
+        if self.git_timeout.0 > Duration::from_secs(1800) {
+            bail!("git_timeout: must be at most 30m");
+        }
         self.check_containers()
     }
 

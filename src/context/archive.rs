@@ -29,6 +29,7 @@ mod inspect;
 mod manifest;
 mod meter;
 mod pax;
+mod surprises;
 mod tar;
 mod tar_header;
 mod zip;
@@ -52,6 +53,7 @@ pub use inspect::{DockerfileAt, Inspected, inspect, inspect_manifest};
 pub(super) use manifest::sum_of;
 pub use manifest::{ManifestLine, Sum};
 pub use meter::ArchiveLimits;
+pub(super) use meter::too_many_entries;
 pub(super) use tar::padding;
 pub(super) use tar_header::{BLOCK, Header};
 

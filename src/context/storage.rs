@@ -1,7 +1,7 @@
 //! Uploads and archived logs on the disk. Every path is made here:
 //!
 //! ```text
-//! ROOT/incoming/RANDOM     uploads and logs that are being written; what a crash leaves here, sweep_incoming removes
+//! ROOT/incoming/RANDOM     uploads, logs and git sources under way; what a crash leaves here, sweep_incoming removes
 //! ROOT/contexts/ID         a kept upload, as it came, or its manifest (see super::blobs)
 //! ROOT/logs/ID.zst         the log of a build that has ended
 //! ```
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tempfile::TempPath;
+use tempfile::{TempDir, TempPath};
 
 use super::blobs::Blobs;
 use crate::domain::BuildId;
@@ -77,6 +77,19 @@ impl ContextStorage {
         self.root.join(LOGS).join(format!("{id}{LOG_SUFFIX}"))
     }
 
+    /// A folder for work on an upload; gone when it is dropped, or by [`ContextStorage::sweep_incoming`] after a crash.
+    ///
+    /// # Errors
+    /// [`Error::StorageFull`] when less than the floor is free.
+    pub async fn folder(&self) -> Result<TempDir> {
+        let storage = self.clone();
+        blocking(move || {
+            storage.check_room()?;
+            tempfile::TempDir::new_in(storage.root.join(INCOMING)).map_err(storing)
+        })
+        .await
+    }
+
     fn temporary(&self) -> io::Result<(File, TempPath)> {
         temporary(&self.root)
     }
@@ -95,7 +108,9 @@ impl ContextStorage {
         .await
     }
 
-    fn check_room(&self) -> Result<()> {
+    /// # Errors
+    /// [`Error::StorageFull`] when less than the floor is free.
+    pub fn check_room(&self) -> Result<()> {
         let free = self.free_bytes()?;
         if free < self.floor { Err(no_room(free, self.floor)) } else { Ok(()) }
     }
@@ -177,7 +192,7 @@ impl ContextStorage {
         .await
     }
 
-    /// Removes what was left in `incoming/` and not written to for `older_than`; how many files.
+    /// Removes what was left in `incoming/` and not written to for `older_than`; how many files and folders.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -190,7 +205,9 @@ impl ContextStorage {
                 // A file may be finished or dropped while we look at it.
                 let Ok(written) = entry.metadata().and_then(|meta| meta.modified()) else { continue };
                 let age = SystemTime::now().duration_since(written).unwrap_or_default();
-                removed += u64::from(age >= older_than && fs::remove_file(entry.path()).is_ok());
+                let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                let remove = || if is_folder { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
+                removed += u64::from(age >= older_than && remove().is_ok());
             }
             Ok(removed)
         })

@@ -12,7 +12,7 @@
 
 mod assemble;
 mod plan;
-mod write;
+pub(super) mod write;
 
 use std::io;
 use std::path::PathBuf;

@@ -7,11 +7,13 @@
 //! any live state ─▶ failed | cancelled             terminal states never change
 //! ```
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BuildError, BuildId, BuildSpec, BuildState, ContextInfo, Destination, DestinationState, Digest, ErrorKind, Layer,
-    LegacyUpload, NodeId, Owner, Stage, StageName, StageState, Step, Timestamp, WorkerId,
+    BuildError, BuildId, BuildSpec, BuildState, ContextInfo, ContextWarning, Destination, DestinationState, Digest, ErrorKind,
+    Layer, LegacyUpload, NodeId, Owner, Stage, StageName, StageState, Step, Timestamp, WorkerId,
 };
 
 /// A build whose worker was lost this many times is not tried again.
@@ -39,6 +41,12 @@ pub struct BuildRecord {
     pub builder: Option<BuilderKind>,
     pub image_id: Option<Digest>,
     pub size_bytes: Option<u64>,
+    /// Labels of the image, as the engine tells them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub image_labels: BTreeMap<String, String>,
+    /// What is surprising about the context.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<ContextWarning>,
     /// The newest layers of the image, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<Layer>,
@@ -115,6 +123,8 @@ impl BuildRecord {
             builder: None,
             image_id: None,
             size_bytes: None,
+            image_labels: BTreeMap::new(),
+            warnings: Vec::new(),
             layers: Vec::new(),
             steps: Vec::new(),
             node: None,

@@ -22,6 +22,12 @@ pub const ENTRUSTED_BYTES: usize = 4 * 1024 * 1024;
 pub const SECRET_ID_BYTES: usize = 128;
 /// Longest name of a project, in bytes.
 pub const PROJECT_BYTES: usize = 200;
+/// Longest URL of a git repository, in bytes.
+pub const GIT_URL_BYTES: usize = 2048;
+/// Longest name of a git reference, in bytes.
+pub const GIT_REF_BYTES: usize = 255;
+/// Most submodules of one git source, those of submodules included.
+pub const GIT_SUBMODULES: usize = 64;
 /// Most steps of a build, and layers of its image, that are listed.
 pub const STEPS: usize = 500;
 /// Longest line of a log that is kept as one line, in bytes; longer ones are split.

@@ -116,6 +116,8 @@ pub struct BuildRequest {
 pub struct BuiltImage {
     pub id: Digest,
     pub size_bytes: u64,
+    /// Those that are short enough to be kept.
+    pub labels: BTreeMap<String, String>,
     /// The newest of its layers, oldest first; at most [`crate::domain::limits::STEPS`].
     pub layers: Vec<Layer>,
 }

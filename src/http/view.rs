@@ -6,10 +6,13 @@ use serde::Serialize;
 
 use crate::domain::quantity::{Cpus, Span};
 use crate::domain::{
-    BuildError, BuildRecord, BuildState, BuilderKind, ContextKind, DestinationState, ErrorKind, NetworkMode, StageName,
-    StageState,
+    BuildError, BuildRecord, BuildState, BuilderKind, DestinationState, ErrorKind, NetworkMode, StageName, StageState,
 };
 use crate::store::Stored;
+
+mod origin;
+
+use origin::{ContextView, ResultView, WarningView};
 
 /// See `docs/api.md`.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -34,6 +37,10 @@ pub struct BuildView {
     #[schema(value_type = Option<BuilderView>)]
     builder: Option<BuilderKind>,
     context: ContextView,
+    /// What is surprising about the context.
+    warnings: Vec<WarningView>,
+    /// What was made; null before.
+    result: Option<ResultView>,
     options: OptionsView,
     error: Option<ErrorView>,
     cancel_requested: bool,
@@ -96,20 +103,6 @@ struct ErrorView {
     /// Verbatim from the engine or the registry.
     message: String,
     dockerfile_line: Option<u32>,
-}
-
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = Context)]
-struct ContextView {
-    #[schema(value_type = ContextKindView)]
-    kind: ContextKind,
-    bytes: u64,
-    files: u64,
-    #[schema(pattern = "^[0-9a-f]{64}$")]
-    sha256: String,
-    /// Names what the context holds, the same for the same files however they were sent; null in builds of earlier versions.
-    #[schema(pattern = "^sha256:[0-9a-f]{64}$")]
-    digest: Option<String>,
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -213,13 +206,9 @@ impl BuildView {
             image_id: record.image_id.as_ref().map(ToString::to_string),
             size_bytes: record.size_bytes,
             builder: record.builder,
-            context: ContextView {
-                kind: record.context.kind,
-                bytes: record.context.bytes,
-                files: record.context.files,
-                sha256: record.context.sha256.clone(),
-                digest: record.context.digest.clone(),
-            },
+            context: ContextView::of(&record.context),
+            warnings: record.warnings.iter().map(WarningView::of).collect(),
+            result: ResultView::of(record),
             options: OptionsView::of(record),
             error: record.error.as_ref().map(ErrorView::of),
             cancel_requested: record.cancel_requested,

@@ -13,6 +13,7 @@ mod publish;
 mod redact;
 mod sanitize;
 mod settle;
+mod told;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

@@ -11,7 +11,7 @@ use super::lease;
 use super::log::Log;
 use super::redact::Redactor;
 use super::settle::settle;
-use super::{Parts, blame, caches, publish};
+use super::{Parts, blame, caches, publish, told};
 use crate::context::archive::ArchiveLimits;
 use crate::context::stream::{self, Assemble, Source};
 use crate::domain::{
@@ -96,6 +96,7 @@ pub(super) async fn run(
             .ledger
             .enter(id)
             .map_err(|e| Failure::Build(internal(StageName::Build, &format!("the data folder cannot be written: {e}"))))?;
+        told::warnings(&job).await;
         job.make(start).await
     };
     let ended = tokio::select! {
@@ -284,6 +285,7 @@ pub(super) fn built_by(
     now: Timestamp,
 ) -> Result<(), crate::domain::IllegalTransition> {
     record.layers.clone_from(&built.layers);
+    record.image_labels.clone_from(&built.labels);
     record.image_built(built.id.clone(), built.size_bytes, worker, now)
 }
 

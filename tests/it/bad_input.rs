@@ -70,10 +70,7 @@ async fn options_that_cannot_be() {
     refused(s, ok().text("image", "Upper/Case"), 400, "invalid_image", "image").await;
     refused(s, to(ok()).text("colour", "red"), 400, "unknown_part", "colour").await;
     refused(s, to(ok().part("file", Part::text("FROM busybox"))), 400, "part_repeated", "file").await;
-    for later in ["git"] {
-        refused(s, to(ok()).text(later, "x"), 400, "not_available", later).await;
-    }
-    refused(s, to(Form::new()).text("git", "https://h/x.git"), 400, "not_available", "git").await;
+    refused(s, to(Form::new()).text("git", "ssh://h/x.git"), 400, "git_url", "git").await;
     refused(s, to(ok()).text("registry", "unheard-of"), 400, "registry_unknown", "registry").await;
     let keyed = s.request(Method::POST, "/api/v1/builds").header("idempotency-key", "k".repeat(256)).multipart(to(ok()));
     let problem: Value = keyed.send().await.expect("an answer").json().await.expect("JSON");

@@ -13,6 +13,7 @@ mod credentials;
 mod engine;
 mod faults;
 mod fleet;
+mod git;
 mod hooks;
 mod identity;
 mod load;

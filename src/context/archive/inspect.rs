@@ -3,9 +3,10 @@ use std::path::Path;
 use super::super::blobs;
 use super::super::fault::{ContextError, ContextFault};
 use super::super::ignore::{Ignore, is_ignore_file};
+use super::surprises::Surprises;
 use super::{ArchiveLimits, ContextDigest, Entry, EntryKind, Seen, Walk, gate};
-use crate::domain::ContextKind;
 use crate::domain::limits::DOCKERFILE_BYTES;
+use crate::domain::{ContextKind, ContextWarning};
 
 /// Where the Dockerfile of a context is, and whether the one that stands there counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct Inspected {
     pub warnings: Vec<String>,
     /// See [`crate::domain::ContextInfo::digest`].
     pub digest: String,
+    /// What its sender may not have meant to send.
+    pub surprises: Vec<ContextWarning>,
 }
 
 /// Reads a stored upload once and checks all of it. Blocks; memory is bounded by the limit of entries.
@@ -58,12 +61,21 @@ pub fn inspect_manifest(
 }
 
 fn look_through(mut walk: Walk, kind: ContextKind, wanted: &str, replaced: bool) -> Result<Inspected, ContextError> {
-    let mut found =
-        Inspected { kind, files: 0, expanded_bytes: 0, dockerfile: None, warnings: Vec::new(), digest: String::new() };
+    let mut found = Inspected {
+        kind,
+        files: 0,
+        expanded_bytes: 0,
+        dockerfile: None,
+        warnings: Vec::new(),
+        digest: String::new(),
+        surprises: Vec::new(),
+    };
     let mut digest = ContextDigest::default();
+    let mut surprises = Surprises::default();
     while let Some(entry) = walk.next()? {
         if let EntryKind::File { size } = entry.kind {
             found.expanded_bytes += size;
+            surprises.count(&entry.path, size);
         }
         found.files += u64::from(entry.kind != EntryKind::Dir);
         if entry.path == wanted && !replaced {
@@ -82,6 +94,7 @@ fn look_through(mut walk: Walk, kind: ContextKind, wanted: &str, replaced: bool)
     check_place(&walk, wanted, replaced)?;
     found.warnings = walk.entries.warnings();
     found.digest = digest.finish();
+    found.surprises = surprises.told();
     Ok(found)
 }
 

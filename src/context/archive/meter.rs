@@ -58,6 +58,6 @@ impl Meter {
     }
 }
 
-pub(super) fn too_many_entries(limit: u64) -> ContextFault {
+pub(in crate::context) fn too_many_entries(limit: u64) -> ContextFault {
     ContextFault::too_large("too_many_entries", format!("the archive has more than the limit of {limit} entries"))
 }

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::expand::expand;
 use super::mounts::{self, RequiredMount, Uses};
@@ -17,6 +17,8 @@ pub struct Outline {
     pub images: Vec<ImageName>,
     /// Every `ARG`, in order.
     pub args: Vec<Arg>,
+    /// The keys of all labels that are set, in whatever stage.
+    pub labels: BTreeSet<String>,
     /// The first thing that the classic builder does not know.
     pub buildkit_only: Option<Needs>,
     /// Every instruction, in order.
@@ -80,6 +82,7 @@ impl Outline {
             images: images(nodes, &stages),
             hidden: images(hidden, &[]),
             args: args(nodes),
+            labels: labels(nodes),
             buildkit_only: nodes.iter().find_map(needs_buildkit),
             instructions: instructions(nodes),
             required: mounts::required(nodes),
@@ -203,6 +206,11 @@ fn args(nodes: &[Node]) -> Vec<Arg> {
         }
     }
     args
+}
+
+fn labels(nodes: &[Node]) -> BTreeSet<String> {
+    let set = nodes.iter().filter(|node| node.keyword == Some(Keyword::Label));
+    set.flat_map(|node| &node.args).map(|key| key.trim_matches(['"', '\'']).to_owned()).collect()
 }
 
 fn images(nodes: &[Node], stages: &[Stage]) -> Vec<ImageName> {

@@ -35,9 +35,9 @@ impl Builder for Docker {
             BuilderKind::Buildkit => self.buildkit(&request, context, &lines).await?,
             BuilderKind::Classic => self.classic(&request, context, &lines).await?,
         };
-        let size_bytes = self.size_of_built(&id, &local_tag(request.id)).await?;
-        let layers = self.layers(&id).await?;
-        Ok(BuiltImage { id, size_bytes, layers })
+        let tagged = self.look_at_built(id, &local_tag(request.id)).await?;
+        let layers = self.layers(&tagged.id).await?;
+        Ok(BuiltImage { layers, ..tagged })
     }
 }
 

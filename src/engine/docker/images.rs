@@ -1,5 +1,6 @@
 //! Tags, ids and what is left of an image when a tag goes.
 
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -14,7 +15,7 @@ use uuid::Uuid;
 use super::Docker;
 use super::errors::{fault, from_bollard, vanished};
 use crate::domain::{BuildId, Digest, ImageRef, LOCAL_HOST, Layer, build_of_tag, limits};
-use crate::engine::{Images, Lines, Pass, Result, Untagged};
+use crate::engine::{BuiltImage, Images, Lines, Pass, Result, Untagged};
 
 /// An empty tar: two blocks of zeros.
 const EMPTY_TAR: [u8; 1024] = [0; 1024];
@@ -56,7 +57,7 @@ impl Images for Docker {
 
     async fn local_builds(&self) -> Result<Vec<BuildId>> {
         let reference = format!("{LOCAL_HOST}/build");
-        let filters = std::collections::HashMap::from([("reference", vec![reference.as_str()])]);
+        let filters = HashMap::from([("reference", vec![reference.as_str()])]);
         let options = ListImagesOptionsBuilder::default().filters(&filters).build();
         let images = self.typed.list_images(Some(options)).await.map_err(from_bollard)?;
         let tags = images.into_iter().flat_map(|image| image.repo_tags);
@@ -89,7 +90,7 @@ impl Docker {
         }
     }
 
-    /// The size of the image that a build has made and tagged.
+    /// The image that a build has made and tagged.
     ///
     /// Builds of the very same thing share one image, and the engine does not hold it while it exports a build: when the last tag of
     /// another such build is removed at that moment, the image goes, and this build's tag with it, or is left naming nothing. A
@@ -98,11 +99,17 @@ impl Docker {
     ///
     /// # Errors
     /// [`crate::engine::VANISHED`] when the image went: the same build, done again, makes it again.
-    pub(super) async fn size_of_built(&self, image: &Digest, tag: &str) -> Result<u64> {
+    pub(super) async fn look_at_built(&self, image: Digest, tag: &str) -> Result<BuiltImage> {
         let _quiet = self.removals.write().await;
         let tagged = self.inspect(tag).await?.filter(|found| found.id.as_deref() == Some(image.as_str()));
         let tagged = tagged.ok_or_else(|| vanished("the image was removed while it was being built"))?;
-        Ok(tagged.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default())
+        let size_bytes = tagged.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
+        Ok(BuiltImage {
+            id: image,
+            size_bytes,
+            labels: short(tagged.config.and_then(|config| config.labels).unwrap_or_default()),
+            layers: Vec::new(),
+        })
     }
 
     /// The newest layers of an image, empty ones too, as its history tells them.
@@ -125,7 +132,7 @@ impl Docker {
 
     /// Whether a container is made from the image (its own or one on top of it).
     pub(super) async fn is_held(&self, reference: &str) -> Result<bool> {
-        let filters = std::collections::HashMap::from([("ancestor", vec![reference])]);
+        let filters = HashMap::from([("ancestor", vec![reference])]);
         let options = bollard::query_parameters::ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
         let containers = self.typed.list_containers(Some(options)).await.map_err(from_bollard)?;
         Ok(!containers.is_empty())
@@ -154,6 +161,13 @@ impl Docker {
         }
         Ok(Untagged::Kept)
     }
+}
+
+/// A base image may bring labels of any size; a record stays small.
+fn short(labels: HashMap<String, String>) -> BTreeMap<String, String> {
+    let is_short = |(key, value): &(String, String)| key.len() <= limits::KEY_BYTES && value.len() <= limits::LABEL_BYTES;
+    let sorted: BTreeMap<String, String> = labels.into_iter().filter(is_short).collect();
+    sorted.into_iter().take(limits::LABELS).collect()
 }
 
 /// The instruction that made a layer: BuildKit writes it as it stands, the classic builder as the shell's command, with `#(nop)`

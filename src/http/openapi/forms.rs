@@ -28,6 +28,9 @@ pub struct Upload {
     /// In place of a context: the id of a manifest, all of whose blobs were sent; see `/api/v1/contexts`.
     #[schema(value_type = uuid::Uuid, required = false)]
     manifest: String,
+    /// A repository in place of a context, `https://HOST/PATH.git#REF:SUBDIR`: a branch, a tag or a commit, and a folder.
+    #[schema(required = false)]
+    git: String,
     /// The Dockerfile's path inside the context; `Dockerfile` if absent.
     #[schema(required = false)]
     dockerfile: String,

@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod container;
 pub mod engine;
 pub mod gate;
+pub mod git;
 pub mod harbor;
 pub mod installed;
 pub mod process;
