@@ -5,6 +5,7 @@ mod log;
 mod options;
 mod quota;
 mod registries;
+mod retry;
 mod submit;
 
 use std::time::Duration;

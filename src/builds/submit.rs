@@ -71,6 +71,11 @@ impl Draft {
         parts.join("\n").into_bytes()
     }
 
+    /// Its texts alone, and what was wrong with other parts.
+    pub(super) fn into_texts(self) -> (Texts, Faults) {
+        (self.texts, self.faults)
+    }
+
     pub fn fault(&mut self, code: &'static str, field: &str, message: impl Into<String>) {
         self.faults.add(code, field, message);
     }
@@ -133,8 +138,21 @@ impl Builds {
         let sealed = (!given.is_empty()).then(|| self.vault.seal_for_build(owner, id, given));
         let record = BuildRecord::new(id, owner.clone(), checked.spec, checked.info, legacy, Timestamp::now());
         let new = NewBuild { record, dockerfile: checked.dockerfile, sealed, quota: caller.quota };
-        match self.store.submit_placed(&new).await {
-            Ok(placed) => Ok(placed),
+        self.accept(&new).await
+    }
+
+    /// Accepts what is ready, and ends what it takes the place of.
+    pub(super) async fn accept(&self, new: &NewBuild) -> Result<(Stored, Option<u64>)> {
+        let id = new.record.id;
+        match self.store.submit_placed(new).await {
+            Ok(placed) => {
+                if new.record.spec.supersede
+                    && let Err(error) = self.store.supersede_older(&new.record).await
+                {
+                    tracing::warn!(build = %id, %error, "older builds are ended when this one is claimed");
+                }
+                Ok(placed)
+            }
             // Whether it was written is not known when the store went away: the janitor looks for contexts without a record.
             Err(error @ crate::store::StoreError::Unavailable(_)) => Err(error.into()),
             Err(error) => {
@@ -285,7 +303,7 @@ fn has_stage(outline: &Outline, target: &str) -> bool {
 }
 
 /// One error for all faults; it has the code of the fault where there is but one kind.
-fn told_together(faults: Vec<Fault>) -> Error {
+pub(super) fn told_together(faults: Vec<Fault>) -> Error {
     let first = faults.first().map_or("invalid_request", |fault| fault.code);
     let code = if faults.iter().all(|fault| fault.code == first) { first } else { "invalid_request" };
     let mut fields: Vec<FieldError> = Vec::new();

@@ -98,6 +98,32 @@ impl ContextStorage {
         .await
     }
 
+    /// Keeps the upload of one build for another one, too, whatever becomes of the first; false when there is none.
+    ///
+    /// # Errors
+    /// [`Error::StorageFull`], or the disk's own.
+    pub async fn share(&self, from: BuildId, to: BuildId) -> Result<bool> {
+        let (from, to, storage) = (self.path(from), self.path(to), self.clone());
+        blocking(move || match fs::hard_link(&from, &to) {
+            Ok(()) => {
+                sync_folder(&to).map_err(storing)?;
+                Ok(true)
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            // A repeated request has shared it before.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(true),
+            // A disk without links.
+            Err(_) => {
+                storage.check_room()?;
+                let (mut file, path) = storage.temporary().map_err(storing)?;
+                io::copy(&mut File::open(&from).map_err(storing)?, &mut file).map_err(storing)?;
+                persist(&file, path, &to).map_err(storing)?;
+                Ok(true)
+            }
+        })
+        .await
+    }
+
     /// Removes the context and the log of a build; whether there was either.
     ///
     /// # Errors
@@ -181,6 +207,10 @@ pub fn free_bytes(folder: &Path) -> Result<u64> {
 fn persist(file: &File, from: TempPath, to: &Path) -> io::Result<()> {
     file.sync_all()?;
     from.persist(to).map_err(|e| e.error)?;
+    sync_folder(to)
+}
+
+fn sync_folder(to: &Path) -> io::Result<()> {
     File::open(to.parent().expect("every final path has a folder, because it is made by joining"))?.sync_all()
 }
 

@@ -26,6 +26,14 @@ pub struct ContextInfo {
     pub sha256: String,
 }
 
+impl ContextInfo {
+    /// The same for what was uploaded twice.
+    #[must_use]
+    pub fn identity(&self) -> &str {
+        &self.sha256
+    }
+}
+
 /// What a client of the older path named, kept to be told back to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LegacyUpload {

@@ -84,6 +84,7 @@ pub const RULES: &[Rule] = &[
     read("/api/v1/builds/{id}/dockerfile", BUILDS_READ),
     read("/api/v1/builds/{id}/logs", BUILDS_READ),
     change("POST", "/api/v1/builds/{id}/cancel", BUILDS_WRITE, "build.cancel"),
+    change("POST", "/api/v1/builds/{id}/retry", BUILDS_WRITE, "build.retry"),
     change("GET", "/api/v1/containers/{container}/exec", APPS_WRITE, "container.exec"),
     read("/api/dockerfile-build/", BUILDS_READ),
     change("POST", "/api/dockerfile-build/", BUILDS_WRITE, "build.submit"),

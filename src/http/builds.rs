@@ -48,7 +48,7 @@ pub(super) async fn submit(State(app): State<App>, Extension(caller): Caller, re
 }
 
 /// The build with its `ETag`.
-fn shown(stored: &Stored, position: Option<u64>) -> Response {
+pub(super) fn shown(stored: &Stored, position: Option<u64>) -> Response {
     ([(header::ETAG, etag(stored, position))], Json(BuildView::of(stored, position))).into_response()
 }
 

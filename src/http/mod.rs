@@ -21,6 +21,7 @@ mod problem;
 mod query;
 mod registries;
 mod replay;
+mod retry;
 mod runs;
 mod server;
 mod session;
@@ -89,6 +90,7 @@ pub fn router(app: App) -> Router {
     let closed = Router::new()
         .merge(builds::routes())
         .merge(logs::routes())
+        .merge(retry::routes())
         .merge(legacy::routes())
         .merge(accounts::routes())
         .merge(tokens::routes())

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::domain::quantity::{Cpus, Span};
 use crate::domain::{
-    BuildError, BuildRecord, BuildState, BuilderKind, ContextKind, DestinationState, ErrorKind, NetworkMode, StageName,
-    StageState,
+    BuildError, BuildRecord, BuildState, BuilderKind, ContextKind, Destination, DestinationState, ErrorKind, NetworkMode,
+    StageName, StageState,
 };
 use crate::store::Stored;
 
@@ -37,6 +37,12 @@ pub struct BuildView {
     options: OptionsView,
     error: Option<ErrorView>,
     cancel_requested: bool,
+    /// The build that this one repeats.
+    #[schema(format = "uuid")]
+    retry_of: Option<String>,
+    /// The younger build for which this one was ended, or which has its tags; null also when that belongs to another account.
+    #[schema(format = "uuid")]
+    superseded_by: Option<String>,
     #[schema(format = "date-time")]
     created_at: String,
     #[schema(format = "date-time")]
@@ -83,6 +89,27 @@ struct DestinationView {
     #[schema(pattern = "^sha256:[0-9a-f]{64}$")]
     digest: Option<String>,
     error: Option<ErrorView>,
+    /// How often the push was tried.
+    attempts: u32,
+    bytes: Option<TransferView>,
+    #[schema(format = "date-time")]
+    started_at: Option<String>,
+    #[schema(format = "date-time")]
+    finished_at: Option<String>,
+    /// The younger build that has the tag, when `state` is `superseded`; null also when that belongs to another account.
+    #[schema(format = "uuid")]
+    superseded_by: Option<String>,
+    /// The build that this one repeats, when that had pushed the image.
+    #[schema(format = "uuid")]
+    carried_from: Option<String>,
+}
+
+/// What the registry was sent, as far as the engine tells: to three digits, and without the layers that were there.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Transfer)]
+struct TransferView {
+    total: u64,
+    done: u64,
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -131,6 +158,7 @@ struct OptionsView {
     cache_from: Vec<String>,
     inline_cache: bool,
     cold: bool,
+    supersede: bool,
     /// Ids of the build secrets.
     secrets: Vec<String>,
     /// Ids of the forwarded ssh keys.
@@ -160,7 +188,7 @@ mirrors! {
     BuildStateView as BuildState { Queued, Building, Pushing, Published, Built, Failed, Cancelled }
     StageNameView as StageName { Build, Push }
     StageStateView as StageState { Waiting, Running, Done, Failed, Cancelled }
-    DestinationStateView as DestinationState { Waiting, Pushing, Pushed, Failed }
+    DestinationStateView as DestinationState { Waiting, Pushing, Pushed, Failed, Superseded }
     ErrorKindView as ErrorKind { User, Auth, Registry, Engine, Limit, Infra, Internal }
     BuilderView as Builder { Buildkit, Classic }
     ContextKindView as ContextKind { File, Tar, TarGz, TarZst, Zip }
@@ -197,16 +225,7 @@ impl BuildView {
                     worker: s.worker.as_ref().map(ToString::to_string),
                 })
                 .collect(),
-            destinations: record
-                .destinations
-                .iter()
-                .map(|d| DestinationView {
-                    image: d.image.to_string(),
-                    state: d.state,
-                    digest: d.digest.as_ref().map(ToString::to_string),
-                    error: d.error.as_ref().map(ErrorView::of),
-                })
-                .collect(),
+            destinations: record.destinations.iter().map(DestinationView::of).collect(),
             image_id: record.image_id.as_ref().map(ToString::to_string),
             size_bytes: record.size_bytes,
             builder: record.builder,
@@ -219,10 +238,29 @@ impl BuildView {
             options: OptionsView::of(record),
             error: record.error.as_ref().map(ErrorView::of),
             cancel_requested: record.cancel_requested,
+            retry_of: record.retry_of.map(|id| id.to_string()),
+            superseded_by: record.superseded_by.map(|id| id.to_string()),
             created_at: record.created_at.to_string(),
             started_at: at(record.started_at),
             finished_at: at(record.finished_at),
             links: LinksView { logs: format!("{own}/logs"), dockerfile: format!("{own}/dockerfile"), own },
+        }
+    }
+}
+
+impl DestinationView {
+    fn of(d: &Destination) -> Self {
+        Self {
+            image: d.image.to_string(),
+            state: d.state,
+            digest: d.digest.as_ref().map(ToString::to_string),
+            error: d.error.as_ref().map(ErrorView::of),
+            attempts: d.attempts,
+            bytes: d.bytes.map(|bytes| TransferView { total: bytes.total, done: bytes.done }),
+            started_at: d.started_at.map(|at| at.to_string()),
+            finished_at: d.finished_at.map(|at| at.to_string()),
+            superseded_by: d.superseded_by.map(|id| id.to_string()),
+            carried_from: d.carried_from.map(|id| id.to_string()),
         }
     }
 }
@@ -249,6 +287,7 @@ impl OptionsView {
             cache_from: spec.cache_from.iter().map(ToString::to_string).collect(),
             inline_cache: spec.inline_cache,
             cold: spec.cold,
+            supersede: spec.supersede,
             secrets: spec.secrets.clone(),
             ssh: spec.ssh.clone(),
         }

@@ -27,4 +27,5 @@ mod token;
 
 pub use admission::Admission;
 pub use client::{Manifest, Refusal, RegistryClient, RemoteDelete, Timeouts};
+pub use progress::Progress;
 pub use publisher::{Publisher, PushPolicy, Settled};

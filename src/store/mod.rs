@@ -26,6 +26,7 @@ macro_rules! each {
 }
 
 mod contact;
+pub mod durations;
 pub mod objects;
 mod push_turn;
 mod query;
@@ -34,6 +35,8 @@ pub mod redis;
 mod removal;
 mod rules;
 pub mod sqlite;
+mod supersede;
+pub mod tag_push;
 mod types;
 mod wake;
 

@@ -77,6 +77,8 @@ impl NewBuild {
 pub struct Claim {
     /// After the claim: state, attempt, worker and node are those of this claim.
     pub stored: Stored,
+    /// The number of its acceptance: the store gives a build that is accepted later a higher one, whatever a clock says.
+    pub order: u64,
     pub fence: Fence,
     pub start: crate::domain::AttemptStart,
     pub sealed: Option<Vec<u8>>,

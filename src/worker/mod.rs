@@ -9,6 +9,7 @@ mod lease;
 mod log;
 mod pipeline;
 mod publish;
+mod retry;
 mod sanitize;
 mod settle;
 

@@ -15,8 +15,8 @@ use super::{Parts, blame, publish};
 use crate::context::archive::ArchiveLimits;
 use crate::context::stream::{self, Assemble, Source};
 use crate::domain::{
-    AttemptStart, BuildError, BuildId, BuildRecord, BuilderKind, ContextKind, Credentials, DestinationState, Digest, ErrorKind,
-    Fence, Scope, StageName, Timestamp, WorkerId, local_tag,
+    AttemptStart, BuildError, BuildId, BuildRecord, BuilderKind, ContextKind, Credentials, Digest, ErrorKind, Fence, Scope,
+    StageName, Timestamp, WorkerId, local_tag,
 };
 use crate::engine::{BuildRequest, BuiltImage, EngineError, RegistryAuth as _, VANISHED};
 use crate::store::{Claim, Guard, StoreError};
@@ -38,6 +38,8 @@ pub(super) struct Job {
     pub worker: WorkerId,
     pub record: BuildRecord,
     pub fence: Fence,
+    /// The number of the build's acceptance.
+    pub order: u64,
     /// Those that came with the build, one registry host each.
     pub credentials: Vec<Credentials>,
     pub log: Log,
@@ -48,6 +50,8 @@ pub(super) struct Job {
 pub(super) enum Success {
     Built(BuiltImage),
     Published,
+    /// Younger builds have all of its tags.
+    Superseded(Option<BuildId>),
 }
 
 /// How the work on a claim failed.
@@ -68,14 +72,14 @@ pub(super) async fn run(
     hand_back: CancellationToken,
     engine_ready: &AtomicBool,
 ) {
-    let Claim { stored, fence, start, sealed } = claim;
+    let Claim { stored, order, fence, start, sealed } = claim;
     let record = stored.record;
     let id = record.id;
     let opened = sealed.map(|sealed| parts.vault.open_for_build(&record.owner, id, &sealed)).transpose();
     let known: Vec<Credentials> = opened.as_ref().ok().and_then(Clone::clone).unwrap_or_default();
     let log = Log::open(parts.store.clone(), id, fence, Redactor::of(&known), parts.settings.max_log);
     let redactor = Redactor::of(&known);
-    let mut job = Job { parts: Arc::clone(&parts), worker, record, fence, credentials: known, log };
+    let mut job = Job { parts: Arc::clone(&parts), worker, record, fence, order, credentials: known, log };
     let timeout = job.record.spec.timeout();
 
     let work = async {
@@ -89,6 +93,7 @@ pub(super) async fn run(
             .ledger
             .enter(id)
             .map_err(|e| Failure::Build(internal(StageName::Build, &format!("the data folder cannot be written: {e}"))))?;
+        job.supersede_older().await?;
         job.make(start).await
     };
     let ended = tokio::select! {
@@ -132,7 +137,7 @@ impl Job {
                 Err(Failure::Build(error)) if self.may_build_again(&error).await? && again.next().is_some() => {
                     self.start_over("The image was removed from the engine before it was pushed: building it again").await?;
                 }
-                published => return published.map(|()| Success::Published),
+                published => return published,
             }
         }
     }
@@ -140,12 +145,20 @@ impl Job {
     /// Whether the image has gone from the engine and no destination has it: building again cannot publish two of them.
     async fn may_build_again(&self, error: &BuildError) -> Result<bool, Failure> {
         let Some(image) = self.record.image_id.as_ref().filter(|_| error.code == IMAGE_MISSING) else { return Ok(false) };
-        let pushed = self.record.destinations.iter().any(|d| d.state == DestinationState::Pushed);
+        let pushed = self.record.pushed().any(|(destination, _)| destination.carried_from.is_none());
         let there = self.parts.engine.image_id(&local_tag(self.record.id)).await.map_err(|e| failure(StageName::Push, e))?;
         Ok(!pushed && there.as_ref() != Some(image))
     }
 
-    async fn start_over(&mut self, why: &str) -> Result<(), Failure> {
+    /// As it was when the build was accepted; once more, because the process may have died after that.
+    async fn supersede_older(&self) -> Result<(), Failure> {
+        if !self.record.spec.supersede {
+            return Ok(());
+        }
+        patiently(|| self.parts.store.supersede_older(&self.record)).await.map_err(|e| Failure::Away(e.to_string()))
+    }
+
+    pub(super) async fn start_over(&mut self, why: &str) -> Result<(), Failure> {
         self.log.say(why).await;
         let worker = self.worker.clone();
         self.write(move |record, now| record.restart_build(&worker, now)).await
@@ -161,12 +174,16 @@ impl Job {
             self.log.say("The image of an earlier attempt is still here: going on with the push").await;
             return Ok(Some(image));
         }
+        if let Some(image) = super::retry::image_of_first(self).await? {
+            return Ok(Some(image));
+        }
         self.start_over("The image of an earlier attempt is gone from the engine: building it again").await?;
         Ok(None)
     }
 
     async fn build(&mut self) -> Result<BuiltImage, Failure> {
         let fail = |e| failure(StageName::Build, e);
+        super::retry::may_build(&self.record)?;
         let engine = Arc::clone(&self.parts.engine);
         let builder = engine.choose_builder(self.record.spec.has_limits()).await.map_err(fail)?;
         self.write(move |record, _| {
@@ -258,6 +275,20 @@ impl Job {
     {
         self.record = write(&self.parts, self.record.id, self.fence, change).await?;
         Ok(())
+    }
+}
+
+/// Asks the store until it is there; for what can be repeated. The claim's own heartbeat ends the wait when it is in vain.
+pub(super) async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(ask: impl Fn() -> F) -> Result<T, StoreError> {
+    let mut pause = Duration::from_millis(100);
+    loop {
+        match ask().await {
+            Err(StoreError::Unavailable(_) | StoreError::Full) => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(2));
+            }
+            answer => return answer,
+        }
     }
 }
 

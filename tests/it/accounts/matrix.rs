@@ -19,6 +19,7 @@ enum Object {
     /// The path names none.
     None,
     Build,
+    EndedBuild,
     Registry,
     Token,
     User,
@@ -45,6 +46,7 @@ fn case(rule: &Rule) -> (Object, Body) {
             _,
             "/api/v1/builds/{id}" | "/api/v1/builds/{id}/dockerfile" | "/api/v1/builds/{id}/logs" | "/api/v1/builds/{id}/cancel",
         ) => (Object::Build, Body::Empty),
+        ("POST", "/api/v1/builds/{id}/retry") => (Object::EndedBuild, Body::Empty),
         ("POST", "/api/v1/builds") => (Object::None, upload("image")),
         ("POST", "/api/dockerfile-build/") => (Object::None, upload("docker_repo")),
         (_, "/api/dockerfile-build/") => (Object::Build, Body::Empty),
@@ -167,6 +169,11 @@ impl<'a> World<'a> {
         match self.object {
             Object::None => unique("new"),
             Object::Build => queued(self.service, &self.token).await,
+            Object::EndedBuild => {
+                let build = queued(self.service, &self.token).await;
+                self.service.cancel(&json!({"id": build})).await;
+                build
+            }
             Object::Registry => {
                 let name = unique("kept");
                 let form = json!({"server": "127.0.0.1:1", "username": "u", "password": "p"});
