@@ -170,7 +170,7 @@ impl Service {
             max_cpus: c.max_cpus,
             min_free_disk: c.min_free_disk,
         };
-        let remote = Arc::new(Registries(Arc::clone(&self.registry)));
+        let remote = Arc::new(Registries(Arc::clone(&self.registry), Arc::clone(&self.engine)));
         Arc::new(Builds::new(self.store.clone(), self.contexts.clone(), Arc::clone(&self.vault), remote, policy))
     }
 

@@ -6,7 +6,9 @@ mod options;
 mod quota;
 mod registries;
 mod retry;
+mod same;
 mod submit;
+mod waiting;
 
 use std::time::Duration;
 
@@ -22,7 +24,9 @@ use crate::store::{Guard, ListQuery, Page, Store, Stored, Topic};
 pub use delete::{Deletion, Part, RemoteRemoval, RemoteTags};
 pub use log::{LogRange, follow, tail_start};
 pub use options::{PartKind, TextPart};
+pub use same::Submitted;
 pub use submit::Draft;
+pub use waiting::{WORKER_SEEN, Waiting, WaitsFor};
 
 /// How long a cancel waits for the worker's word that everything has stopped, before it answers that it is still under way.
 const CANCEL_WAIT: Duration = Duration::from_secs(5);

@@ -1,6 +1,7 @@
 //! The same inputs again, in a new build: where the image still stands, only what is missing is pushed.
 
 use super::options::Faults;
+use super::same::identity;
 use super::submit::told_together;
 use super::{Builds, Draft, TextPart};
 use crate::auth::Principal;
@@ -32,6 +33,7 @@ impl Builds {
         record.repeats(&first);
         let credentials = self.anew(&mut record, form).await?;
         Self::bound_time(&quota, &mut record.spec, false)?;
+        record.identity = identity(&record, &dockerfile);
         let sealed = (!credentials.is_empty()).then(|| self.vault.seal_for_build(&owner, id, &credentials));
         let has_context = first.context.kind == ContextKind::File || self.contexts.share(of, id).await?;
         record.push_only = record.spec.has_secrets() || !has_context;

@@ -6,6 +6,7 @@ use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 
 use super::options::{Fault, Faults, Texts};
+use super::same::identity;
 use super::{Builds, TextPart};
 use crate::auth::Principal;
 use crate::context::ContextError;
@@ -82,12 +83,24 @@ impl Draft {
 }
 
 /// A draft of which nothing is wrong.
-struct Checked {
+pub(super) struct Checked {
     spec: BuildSpec,
-    credentials: Vec<Credentials>,
-    dockerfile: Vec<u8>,
+    pub(super) credentials: Vec<Credentials>,
+    pub(super) dockerfile: Vec<u8>,
     info: ContextInfo,
     context: Option<Received>,
+    legacy: Option<LegacyUpload>,
+    /// Whether a build of the very same may be answered instead.
+    pub(super) reuse: bool,
+}
+
+impl Checked {
+    pub(super) fn record(&self, caller: &Principal, id: BuildId) -> BuildRecord {
+        let (spec, info, owner) = (self.spec.clone(), self.info.clone(), caller.owner.clone());
+        let mut record = BuildRecord::new(id, owner, spec, info, self.legacy.clone(), Timestamp::now());
+        record.identity = identity(&record, &self.dockerfile);
+        record
+    }
 }
 
 impl Builds {
@@ -127,16 +140,18 @@ impl Builds {
     /// # Errors
     /// [`Error::Invalid`] with every fault of the upload; [`Error::TooLarge`] when a limit was passed; nothing is kept then.
     pub async fn submit(&self, caller: &Principal, id: BuildId, draft: Draft) -> Result<(Stored, Option<u64>)> {
-        let owner = &caller.owner;
         self.must_have_room()?;
-        let legacy = draft.legacy.clone();
         let checked = self.check(caller, draft).await?;
+        self.begin(caller, checked.record(caller, id), checked).await
+    }
+
+    pub(super) async fn begin(&self, caller: &Principal, record: BuildRecord, checked: Checked) -> Result<(Stored, Option<u64>)> {
+        let id = record.id;
         if let Some(received) = checked.context {
             self.contexts.keep(received, id).await?;
         }
         let given = &checked.credentials;
-        let sealed = (!given.is_empty()).then(|| self.vault.seal_for_build(owner, id, given));
-        let record = BuildRecord::new(id, owner.clone(), checked.spec, checked.info, legacy, Timestamp::now());
+        let sealed = (!given.is_empty()).then(|| self.vault.seal_for_build(&caller.owner, id, given));
         let new = NewBuild { record, dockerfile: checked.dockerfile, sealed, quota: caller.quota };
         self.accept(&new).await
     }
@@ -162,8 +177,9 @@ impl Builds {
         }
     }
 
-    async fn check(&self, caller: &Principal, draft: Draft) -> Result<Checked> {
-        let Draft { texts, file, context, mut faults, .. } = draft;
+    pub(super) async fn check(&self, caller: &Principal, draft: Draft) -> Result<Checked> {
+        let Draft { texts, file, context, mut faults, legacy } = draft;
+        let reuse = texts.flag(TextPart::Reuse, false, &mut faults);
         let asks_time = texts.first(TextPart::Timeout).is_some();
         let (mut spec, own) = texts.spec(&self.policy, file.is_some(), context.is_some(), &mut faults);
         let credentials = self.credentials(&caller.owner, &spec.registries, own, &mut faults).await?;
@@ -201,7 +217,7 @@ impl Builds {
             check_dockerfile(text, field, &spec, &mut faults);
         }
         match (dockerfile, faults.0.is_empty()) {
-            (Some((dockerfile, _)), true) => Ok(Checked { spec, credentials, dockerfile, info, context }),
+            (Some((dockerfile, _)), true) => Ok(Checked { spec, credentials, dockerfile, info, context, legacy, reuse }),
             _ => Err(told_together(faults.0)),
         }
     }

@@ -84,6 +84,13 @@ impl ContextStorage {
         if free < self.floor { Err(no_room(free, self.floor)) } else { Ok(()) }
     }
 
+    /// Whether there is room for builds. They go on for long after nothing is accepted any more, so that what was accepted is not
+    /// held up by what was, too.
+    #[must_use]
+    pub fn may_build(&self) -> bool {
+        self.free_bytes().is_ok_and(|free| free >= self.floor / 4)
+    }
+
     /// Keeps a received upload as the build's context. When this returns, the file outlives a power cut.
     ///
     /// # Errors

@@ -12,6 +12,13 @@ pub struct Base {
     pub is: Known,
 }
 
+impl Base {
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.is != Known::Nothing
+    }
+}
+
 /// How it is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

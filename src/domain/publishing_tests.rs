@@ -51,7 +51,7 @@ fn a_superseded_build_never_looks_published_and_one_of_several_tags_is_told() {
     build.destinations[0].superseded(None, NOW);
     assert_eq!(build.push_end(), PushEnd::Superseded(Some(younger)));
     build.superseded(Some(younger), NOW).expect("from pushing");
-    assert_eq!((build.state, build.message), (BuildState::Cancelled, format!("Superseded by build {younger}")));
+    assert_eq!((build.state, build.message.clone()), (BuildState::Cancelled, format!("Superseded by build {younger}")));
     assert!(!build.cancel_requested && build.published(NOW).is_err());
 }
 

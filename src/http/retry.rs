@@ -96,7 +96,7 @@ pub(super) async fn retry(
     replay::once(app, caller, &format!("POST builds/{id}/retry"), &headers, &content, |new| async move {
         let (stored, position) = app.builds.retry(caller, new, first, draft).await?;
         let location = format!("/api/v1/builds/{}", stored.record.id);
-        Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], shown(&stored, position)).into_response())
+        Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], shown(app, &stored, position).await).into_response())
     })
     .await
 }

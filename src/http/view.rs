@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::builds::{Waiting, WaitsFor};
 use crate::domain::quantity::{Cpus, Span};
 use crate::domain::{
     BuildError, BuildRecord, BuildState, BuilderKind, ContextKind, Destination, DestinationState, ErrorKind, NetworkMode,
@@ -50,6 +51,12 @@ pub struct BuildView {
     #[schema(format = "date-time")]
     finished_at: Option<String>,
     links: LinksView,
+    /// Present and true when a submission was answered with this build, which does the very same and was under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    joined: Option<bool>,
+    /// Present and true when a submission was answered with this build, whose result is still there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reused: Option<bool>,
 }
 
 /// What a list answers.
@@ -64,6 +71,32 @@ pub struct BuildPage {
 struct QueueView {
     /// How many builds go before this one; null when it does not wait.
     position: Option<u64>,
+    /// What has to happen before it begins: `turn` (others go before it), `quota` (its owner has as many under way as it may),
+    /// `worker`, `engine` or `disk`; null when it does not wait.
+    #[schema(value_type = Option<WaitsForView>)]
+    waits_for: Option<WaitsFor>,
+    /// The same in words.
+    detail: Option<String>,
+    /// Seconds until it begins, by how long builds took lately; null when that is not known.
+    estimate_seconds: Option<u64>,
+    /// How long builds of its project usually took lately, in seconds.
+    build_seconds: Option<u64>,
+}
+
+impl QueueView {
+    fn of(position: Option<u64>, waiting: Option<Waiting>) -> Self {
+        let seconds = |span: Option<std::time::Duration>| span.map(|span| span.as_millis().div_ceil(1000) as u64);
+        let Some(Waiting { waits_for, detail, estimate, usual }) = waiting else {
+            return Self { position, waits_for: None, detail: None, estimate_seconds: None, build_seconds: None };
+        };
+        Self {
+            position,
+            waits_for: Some(waits_for),
+            detail: Some(detail),
+            estimate_seconds: seconds(estimate),
+            build_seconds: seconds(usual),
+        }
+    }
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -185,6 +218,7 @@ macro_rules! mirrors {
 }
 
 mirrors! {
+    WaitsForView as WaitsFor { Turn, Quota, Worker, Engine, Disk }
     BuildStateView as BuildState { Queued, Building, Pushing, Published, Built, Failed, Cancelled }
     StageNameView as StageName { Build, Push }
     StageStateView as StageState { Waiting, Running, Done, Failed, Cancelled }
@@ -201,6 +235,23 @@ impl BuildView {
         Self::of_record(&stored.record, position)
     }
 
+    /// With the reason why it waits. The `ETag` knows nothing of it: an estimate is another at each look.
+    #[must_use]
+    pub fn waiting(mut self, waiting: Option<Waiting>) -> Self {
+        self.queue = QueueView::of(self.queue.position, waiting);
+        self
+    }
+
+    #[must_use]
+    pub fn joined(self) -> Self {
+        Self { joined: Some(true), ..self }
+    }
+
+    #[must_use]
+    pub fn reused(self) -> Self {
+        Self { reused: Some(true), ..self }
+    }
+
     /// From a record as an event kept it.
     #[must_use]
     pub fn of_record(record: &BuildRecord, position: Option<u64>) -> Self {
@@ -211,7 +262,7 @@ impl BuildView {
             owner: record.owner.to_string(),
             state: record.state,
             message: record.message.clone(),
-            queue: QueueView { position },
+            queue: QueueView::of(position, None),
             attempt: record.attempt,
             node: record.node.as_ref().map(ToString::to_string),
             stages: record
@@ -244,6 +295,8 @@ impl BuildView {
             started_at: at(record.started_at),
             finished_at: at(record.finished_at),
             links: LinksView { logs: format!("{own}/logs"), dockerfile: format!("{own}/dockerfile"), own },
+            joined: None,
+            reused: None,
         }
     }
 }

@@ -117,6 +117,9 @@ pub struct WorkerInfo {
     pub running: u32,
     /// Whether its engine answered last time.
     pub engine_ready: bool,
+    /// Whether it takes no build because there is no room on its disk.
+    #[serde(default)]
+    pub disk_full: bool,
     /// Engine version, for people.
     pub engine: String,
     pub seen_at: Timestamp,

@@ -143,6 +143,10 @@ impl Worker {
         hand_back: &CancellationToken,
     ) -> Result<Claimed, StoreError> {
         let Some(node) = self.node().await else { return Ok(Claimed::Nothing) };
+        // It would only fail: it waits for room, as it waits for an engine.
+        if !self.parts.contexts.may_build() {
+            return Ok(Claimed::Nothing);
+        }
         let Some(claim) = self.parts.store.claim(&self.id, &node, self.parts.settings.lease).await? else {
             return Ok(Claimed::Nothing);
         };
@@ -222,6 +226,7 @@ impl Worker {
             slots: self.parts.settings.slots,
             running: self.running.load(Ordering::Relaxed),
             engine_ready: info.is_some(),
+            disk_full: !self.parts.contexts.may_build(),
             engine: info.map(|i| i.version).unwrap_or_default(),
             seen_at: crate::domain::Timestamp::now(),
         };

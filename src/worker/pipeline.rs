@@ -13,12 +13,14 @@ use super::sanitize::Redactor;
 use super::settle::settle;
 use super::{Parts, blame, publish};
 use crate::context::archive::ArchiveLimits;
+use crate::context::dockerfile;
 use crate::context::stream::{self, Assemble, Source};
 use crate::domain::{
-    AttemptStart, BuildError, BuildId, BuildRecord, BuilderKind, ContextKind, Credentials, Digest, ErrorKind, Fence, Scope,
+    AttemptStart, Base, BuildError, BuildId, BuildRecord, BuilderKind, ContextKind, Credentials, Digest, ErrorKind, Fence, Scope,
     StageName, Timestamp, WorkerId, local_tag,
 };
 use crate::engine::{BuildRequest, BuiltImage, EngineError, RegistryAuth as _, VANISHED};
+use crate::registry;
 use crate::store::{Claim, Guard, StoreError};
 
 /// An attempt that found its engine away goes back to the queue, this often at most.
@@ -186,12 +188,14 @@ impl Job {
         super::retry::may_build(&self.record)?;
         let engine = Arc::clone(&self.parts.engine);
         let builder = engine.choose_builder(self.record.spec.has_limits()).await.map_err(fail)?;
+        let dockerfile = self.dockerfile().await?;
+        let bases = self.bases(&dockerfile).await;
         self.write(move |record, _| {
             record.builder = Some(builder);
+            record.bases.clone_from(&bases);
             Ok(())
         })
         .await?;
-        let dockerfile = self.dockerfile().await?;
         let context = self.context(builder, dockerfile.clone()).await?;
         let credentials = self.credentials_for(builder).await;
         let spec = &self.record.spec;
@@ -223,6 +227,14 @@ impl Job {
         let text = String::from_utf8_lossy(&dockerfile);
         error.dockerfile_line = error.dockerfile_line.or_else(|| blame::line_of(&text, error.code, &error.message));
         Err(fail(error))
+    }
+
+    /// What the images that it names are now, so that the same build can be known again.
+    async fn bases(&self, dockerfile: &[u8]) -> Vec<Base> {
+        let spec = &self.record.spec;
+        let names = dockerfile::check(dockerfile).ok().and_then(|outline| outline.all_images(&spec.build_args));
+        let names = names.filter(|_| !self.record.identity.is_empty()).unwrap_or_default();
+        registry::bases(&*self.parts.engine, &self.parts.registry, &names, spec.pull, &self.credentials).await
     }
 
     /// What the builder may pull base images with. BuildKit asks for each when it needs it; the classic builder is handed

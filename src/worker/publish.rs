@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::future::join_all;
 use futures::{TryStreamExt, stream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -29,6 +30,8 @@ const TOLD_EVERY: Duration = Duration::from_secs(1);
 enum Pushed {
     /// With how the last try went.
     Here(Digest, Progress),
+    /// By the build that this one repeats, and it is still there.
+    Already,
     /// A younger build has the tag; it is named when it is the same owner's.
     Superseded(Option<BuildId>),
 }
@@ -57,16 +60,15 @@ pub(super) async fn publish(job: &mut Job, image: &Digest) -> Result<Success, Fa
 /// Sees to one destination, whatever is left to do there. Fails only when the whole job has to stop.
 async fn bring(job: &Job, image: &Digest, index: usize) -> Result<(), Failure> {
     let before = &job.record.destinations[index];
-    let settled = match before.state {
-        DestinationState::Pushed => before.carried_from.is_none() || retry::still_there(job, before).await?,
-        state => state == DestinationState::Superseded,
-    };
-    if settled {
+    let carried = before.carried_from.is_some();
+    if matches!(before.state, DestinationState::Pushed if !carried) || before.state == DestinationState::Superseded {
         return Ok(());
     }
-    change(job, index, Destination::begin).await?;
-    let pushed = push_one(job, image, index).await;
-    let outcome = match pushed {
+    if !carried {
+        change(job, index, Destination::begin).await?;
+    }
+    let outcome = match push_one(job, image, index).await {
+        Ok(Pushed::Already) => return Ok(()),
         Ok(pushed) => Ok(pushed),
         Err(Failure::Build(error)) => Err(error),
         Err(other) => return Err(other),
@@ -78,6 +80,7 @@ async fn bring(job: &Job, image: &Digest, index: usize) -> Result<(), Failure> {
             destination.pushed(digest.clone(), now);
         }
         Ok(Pushed::Superseded(by)) => destination.superseded(*by, now),
+        Ok(Pushed::Already) => {}
         Err(error) => destination.failed(error.clone(), now),
     })
     .await
@@ -109,6 +112,14 @@ async fn push_one(job: &Job, image: &Digest, index: usize) -> Result<Pushed, Fai
             let by = (younger.owner == job.record.owner).then_some(younger.build);
             job.log.say(format!("{destination} has been pushed by a younger build: it is left as it is")).await;
             return Ok(Pushed::Superseded(by));
+        }
+        let before = &job.record.destinations[index];
+        if before.carried_from.is_some() {
+            if retry::still_there(job, before, credentials.as_ref()).await {
+                enter(&job.parts, destination, &own_push(&job.record, job.order)).await;
+                return Ok(Pushed::Already);
+            }
+            change(job, index, Destination::begin).await?;
         }
         job.log.say(format!("Pushing to {destination}")).await;
         let (digest, progress) = push_told(job, image, index, credentials.as_ref()).await?;
@@ -209,13 +220,12 @@ pub(super) async fn settle_cancelled(
     order: u64,
     credentials: &[Credentials],
 ) -> Vec<Landed> {
-    let mut landed = Vec::new();
-    let Some(image) = &record.image_id else { return landed };
+    let Some(image) = &record.image_id else { return Vec::new() };
     let under_way = record.destinations.iter().enumerate().filter(|(_, d)| d.state == DestinationState::Pushing);
-    for (index, destination) in under_way {
+    let looks = under_way.map(|(index, destination)| async move {
         let own = credentials.iter().find(|c| c.host() == destination.image.host());
         let outcome = match parts.publisher.settle_after_cancel(image, &destination.image, own).await {
-            Ok(Settled::NotPushed) => continue,
+            Ok(Settled::NotPushed) => return None,
             Ok(Settled::Pushed(digest)) => {
                 enter(parts, &destination.image, &own_push(record, order)).await;
                 Ok(digest)
@@ -225,9 +235,9 @@ pub(super) async fn settle_cancelled(
             }
             Err(error) => Err(format!("what the tag names after the cancel is not known: {error}")),
         };
-        landed.push((index, outcome.map_err(uncertain)));
-    }
-    landed
+        Some((index, outcome.map_err(uncertain)))
+    });
+    join_all(looks).await.into_iter().flatten().collect()
 }
 
 fn uncertain(message: String) -> BuildError {
@@ -254,7 +264,7 @@ pub(super) async fn recover_once(parts: &Parts, worker: &WorkerId) -> bool {
 }
 
 /// Those that came with the build for its host; else, where the operator allows it, the host's own.
-pub(super) async fn credentials_for(job: &Job, destination: &ImageRef) -> Result<Option<Credentials>, Failure> {
+async fn credentials_for(job: &Job, destination: &ImageRef) -> Result<Option<Credentials>, Failure> {
     if !job.credentials.is_empty() {
         return Ok(job.credentials.iter().find(|c| c.host() == destination.host()).cloned());
     }

@@ -1,8 +1,7 @@
 //! What a build that repeats another takes over from it: the image, where it still stands, and what is pushed already.
 
 use super::pipeline::{Failure, Job, failure};
-use super::publish::credentials_for;
-use crate::domain::{BuildError, BuildRecord, Destination, Digest, ErrorKind, StageName, local_tag};
+use crate::domain::{BuildError, BuildRecord, Credentials, Destination, Digest, ErrorKind, StageName, local_tag};
 
 /// The image that the first build made, if it is still on this very engine; from now on it stands under this build's name too.
 pub(super) async fn image_of_first(job: &mut Job) -> Result<Option<Digest>, Failure> {
@@ -42,12 +41,11 @@ pub(super) fn may_build(record: &BuildRecord) -> Result<(), Failure> {
 }
 
 /// Whether a destination that the first build pushed to still names its digest; what cannot be asked is pushed again.
-pub(super) async fn still_there(job: &Job, destination: &Destination) -> Result<bool, Failure> {
-    let credentials = credentials_for(job, &destination.image).await?;
-    let named = job.parts.registry.manifest(&destination.image, credentials.as_ref()).await.ok().flatten();
+pub(super) async fn still_there(job: &Job, destination: &Destination, own: Option<&Credentials>) -> bool {
+    let named = job.parts.registry.manifest(&destination.image, own).await.ok().flatten();
     let same = named.is_some_and(|manifest| Some(&manifest.digest) == destination.digest.as_ref());
     if same {
         job.log.say(format!("{} still has the image: nothing to push there", destination.image)).await;
     }
-    Ok(same)
+    same
 }

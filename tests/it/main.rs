@@ -16,6 +16,7 @@ mod fleet;
 mod identity;
 mod load;
 mod options;
+mod pipeline;
 mod processes;
 mod quota;
 mod reading;

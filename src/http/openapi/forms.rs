@@ -77,7 +77,7 @@ pub struct Upload {
     /// End your older live builds of the same image and project.
     #[schema(default = false, required = false)]
     supersede: bool,
-    /// Answer with a build of the very same, if one is under way or its result is still there.
+    /// Answer with a build of the very same, if one is under way or its result is still there. Not for containers.
     #[schema(default = false, required = false)]
     reuse: bool,
     /// The network of the `RUN` steps.
