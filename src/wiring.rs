@@ -174,7 +174,7 @@ impl Service {
             retention: rules::retention(c),
             git: GitSettings { egress: egress(c), timeout: c.git_timeout.0, at_once: usize::from(c.max_fetches) },
         };
-        let remote = Arc::new(Registries(Arc::clone(&self.registry)));
+        let remote = Arc::new(Registries(Arc::clone(&self.registry), Arc::clone(&self.engine)));
         Arc::new(Builds::new(self.store.clone(), self.contexts.clone(), Arc::clone(&self.vault), remote, policy))
     }
 

@@ -78,7 +78,7 @@ impl Builds {
     }
 
     /// Accepts a build. The store knows of its owner's other builds and not of blobs: these are taken off its quota before.
-    pub(super) async fn accept(&self, mut new: NewBuild) -> Result<(Stored, Option<u64>)> {
+    pub(super) async fn place(&self, mut new: NewBuild) -> Result<(Stored, Option<u64>)> {
         let Some(limit) = new.quota.stored_bytes else { return Ok(self.store.submit_placed(&new).await?) };
         let (owner, blobs) = (new.record.owner.clone(), self.contexts.blobs());
         loop {

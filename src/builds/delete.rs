@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{Builds, CANCEL_WAIT};
 use crate::auth::Principal;
-use crate::domain::{BuildId, BuildRecord, Credentials, DestinationState, Digest, ImageRef, Scope};
+use crate::domain::{Base, BuildId, BuildRecord, Credentials, DestinationState, Digest, ImageRef, Scope};
 use crate::error::{Error, Result};
 use crate::store::{Deleted, ImageRemoval, Topic};
 
@@ -48,9 +48,15 @@ pub struct Deletion {
     pub remote: Vec<RemoteRemoval>,
 }
 
-/// Removes tags at registries.
+/// Tags at registries, and what this process's engine has.
 #[async_trait]
 pub trait RemoteTags: Send + Sync {
+    /// What the tag names; `None` also when nobody can be asked.
+    async fn names(&self, image: &ImageRef, credentials: Option<&Credentials>) -> Option<Digest>;
+    /// What stands on the engine under this name; `None` also when it is away.
+    async fn local(&self, name: &str) -> Option<Digest>;
+    /// What images stand for now that a Dockerfile names.
+    async fn bases(&self, names: &[String], pull: bool, credentials: &[Credentials]) -> Vec<Base>;
     /// Removes the tag if it still names `digest`.
     async fn remove(&self, image: &ImageRef, digest: &Digest, credentials: Option<&Credentials>) -> RemoteRemoval;
 }

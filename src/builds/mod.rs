@@ -9,8 +9,11 @@ mod options;
 mod quota;
 mod registries;
 mod retention;
+mod retry;
+mod same;
 mod steps;
 mod submit;
+mod waiting;
 
 use std::time::Duration;
 
@@ -30,8 +33,10 @@ pub use entrusted::SecretPart;
 pub use log::{LogRange, follow, tail_start};
 pub use options::{PartKind, TextPart};
 pub use retention::{ManyDeleted, Selection};
+pub use same::Submitted;
 pub use steps::{StepInFile, step_name, steps};
 pub use submit::Draft;
+pub use waiting::{WORKER_SEEN, Waiting, WaitsFor};
 
 /// How long a cancel waits for the worker's word that everything has stopped, before it answers that it is still under way.
 const CANCEL_WAIT: Duration = Duration::from_secs(5);

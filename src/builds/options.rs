@@ -57,6 +57,7 @@ text_parts! {
     Label = "label", Target = "target", Platform = "platform", NoCache = "no_cache", Pull = "pull", Push = "push",
     Registry = "registry", Manifest = "manifest", Git = "git",
     Project = "project", CacheFrom = "cache_from", InlineCache = "inline_cache", Cold = "cold",
+    Supersede = "supersede", Reuse = "reuse",
     Network = "network", Memory = "memory", Cpus = "cpus", Timeout = "timeout", Priority = "priority",
 }
 
@@ -106,7 +107,7 @@ impl Texts {
         self.0.push((part, value));
     }
 
-    fn all(&self, part: TextPart) -> impl Iterator<Item = &str> {
+    pub(super) fn all(&self, part: TextPart) -> impl Iterator<Item = &str> {
         use secrecy::ExposeSecret;
         self.0.iter().filter(move |(p, _)| *p == part).map(|(_, value)| value.expose_secret())
     }
@@ -134,7 +135,7 @@ impl Texts {
         self.0.iter().map(|(part, value)| format!("{} {}", part.name(), digest(value))).collect()
     }
 
-    fn repeated(&self, faults: &mut Faults) {
+    pub(super) fn repeated(&self, faults: &mut Faults) {
         let mut told: Vec<TextPart> = Vec::new();
         for (part, _) in &self.0 {
             if !part.repeats() && !told.contains(part) && self.all(*part).count() > 1 {
@@ -154,7 +155,7 @@ impl Texts {
         }
     }
 
-    fn flag(&self, part: TextPart, default: bool, faults: &mut Faults) -> bool {
+    pub(super) fn flag(&self, part: TextPart, default: bool, faults: &mut Faults) -> bool {
         let read = |text: &str| text.parse::<bool>().map_err(|_| format!("{text:?} must be true or false"));
         self.read(part, faults, read).unwrap_or(default)
     }
@@ -238,7 +239,7 @@ impl Texts {
         args
     }
 
-    fn credentials(&self, images: &[ImageRef], faults: &mut Faults) -> Option<Credentials> {
+    pub(super) fn credentials(&self, images: &[ImageRef], faults: &mut Faults) -> Option<Credentials> {
         let (username, password) = match (self.one(TextPart::Username), self.one(TextPart::Password)) {
             (None, None) => return None,
             (Some(username), Some(password)) => (username, password),
@@ -306,6 +307,7 @@ impl Texts {
             cache_from: self.cache_from(faults),
             inline_cache: self.flag(TextPart::InlineCache, false, faults),
             cold: self.flag(TextPart::Cold, false, faults),
+            supersede: self.flag(TextPart::Supersede, false, faults),
             secrets: Vec::new(),
             ssh: Vec::new(),
             images,

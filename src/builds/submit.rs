@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::entrusted::{self, SecretPart, Sent};
 use super::git::name_source;
 use super::options::{Fault, Faults, Texts};
+use super::same::identity;
 use super::{Builds, TextPart};
 use crate::auth::Principal;
 use crate::context::ContextError;
@@ -83,20 +84,38 @@ impl Draft {
         parts.join("\n").into_bytes()
     }
 
+    /// Its texts alone, and what was wrong with other parts.
+    pub(super) fn into_texts(self) -> (Texts, Faults) {
+        (self.texts, self.faults)
+    }
+
     pub fn fault(&mut self, code: &'static str, field: &str, message: impl Into<String>) {
         self.faults.add(code, field, message);
     }
 }
 
 /// A draft of which nothing is wrong.
-struct Checked {
+pub(super) struct Checked {
     spec: BuildSpec,
-    given: Entrusted,
-    dockerfile: Vec<u8>,
+    pub(super) given: Entrusted,
+    pub(super) dockerfile: Vec<u8>,
     info: ContextInfo,
     warnings: Vec<ContextWarning>,
     context: Option<Received>,
     manifest: Option<ManifestId>,
+    legacy: Option<LegacyUpload>,
+    /// Whether a build of the very same may be answered instead.
+    pub(super) reuse: bool,
+}
+
+impl Checked {
+    pub(super) fn record(&self, caller: &Principal, id: BuildId) -> BuildRecord {
+        let (spec, info, owner) = (self.spec.clone(), self.info.clone(), caller.owner.clone());
+        let mut record = BuildRecord::new(id, owner, spec, info, self.legacy.clone(), Timestamp::now());
+        record.warnings.clone_from(&self.warnings);
+        record.identity = identity(&record, &self.dockerfile);
+        record
+    }
 }
 
 impl Builds {
@@ -136,22 +155,37 @@ impl Builds {
     /// # Errors
     /// [`Error::Invalid`] with every fault of the upload; [`Error::TooLarge`] when a limit was passed; nothing is kept then.
     pub async fn submit(&self, caller: &Principal, id: BuildId, draft: Draft) -> Result<(Stored, Option<u64>)> {
-        let owner = &caller.owner;
         self.must_have_room()?;
-        let legacy = draft.legacy.clone();
         let checked = self.check(caller, draft).await?;
+        self.begin(caller, checked.record(caller, id), checked).await
+    }
+
+    pub(super) async fn begin(&self, caller: &Principal, record: BuildRecord, checked: Checked) -> Result<(Stored, Option<u64>)> {
+        let id = record.id;
         if let Some(received) = checked.context {
             self.contexts.keep(received, id).await?;
         }
         if let Some(manifest) = checked.manifest {
-            self.contexts.blobs().keep(owner, manifest, id).await?;
+            self.contexts.blobs().keep(&caller.owner, manifest, id).await?;
         }
         let given = &checked.given;
-        let sealed = (!given.is_empty()).then(|| self.vault.seal_for_build(owner, id, given));
-        let mut record = BuildRecord::new(id, owner.clone(), checked.spec, checked.info, legacy, Timestamp::now());
-        record.warnings = checked.warnings;
+        let sealed = (!given.is_empty()).then(|| self.vault.seal_for_build(&caller.owner, id, given));
         let new = NewBuild { record, dockerfile: checked.dockerfile, sealed, quota: caller.quota };
-        match self.accept(new).await {
+        self.accept(new).await
+    }
+
+    /// Accepts what is ready, and ends what it takes the place of.
+    pub(super) async fn accept(&self, new: NewBuild) -> Result<(Stored, Option<u64>)> {
+        let id = new.record.id;
+        match self.place(new).await {
+            Ok((stored, position)) => {
+                if stored.record.spec.supersede
+                    && let Err(error) = self.store.supersede_older(&stored.record).await
+                {
+                    tracing::warn!(build = %id, %error, "older builds are ended when this one is claimed");
+                }
+                Ok((stored, position))
+            }
             // Whether it was written is not known when the store went away: the janitor looks for contexts without a record.
             Err(error) if !matches!(error, Error::Unavailable { .. }) => {
                 self.contexts.remove(id).await?;
@@ -161,9 +195,10 @@ impl Builds {
         }
     }
 
-    async fn check(&self, caller: &Principal, draft: Draft) -> Result<Checked> {
-        let Draft { texts, file, mut context, secrets, mut faults, .. } = draft;
+    pub(super) async fn check(&self, caller: &Principal, draft: Draft) -> Result<Checked> {
+        let Draft { texts, file, mut context, secrets, mut faults, legacy } = draft;
         let git = texts.git(context.is_some(), &mut faults);
+        let reuse = texts.flag(TextPart::Reuse, false, &mut faults);
         let asks_time = texts.first(TextPart::Timeout).is_some();
         let manifest = self
             .manifest_named(&caller.owner, texts.first(TextPart::Manifest), context.is_some() || git.is_some(), &mut faults)
@@ -229,7 +264,7 @@ impl Builds {
         match (dockerfile, faults.0.is_empty()) {
             (Some((dockerfile, _)), true) => {
                 let manifest = manifest.map(|manifest| manifest.id);
-                Ok(Checked { spec, given, dockerfile, info, warnings, context, manifest })
+                Ok(Checked { spec, given, dockerfile, info, warnings, context, manifest, legacy, reuse })
             }
             _ => Err(told_together(faults.0)),
         }
@@ -359,7 +394,7 @@ fn has_stage(outline: &Outline, target: &str) -> bool {
 }
 
 /// One error for all faults; it has the code of the fault where there is but one kind.
-fn told_together(faults: Vec<Fault>) -> Error {
+pub(super) fn told_together(faults: Vec<Fault>) -> Error {
     let first = faults.first().map_or("invalid_request", |fault| fault.code);
     let code = if faults.iter().all(|fault| fault.code == first) { first } else { "invalid_request" };
     let mut fields: Vec<FieldError> = Vec::new();

@@ -115,6 +115,13 @@ impl ContextStorage {
         if free < self.floor { Err(no_room(free, self.floor)) } else { Ok(()) }
     }
 
+    /// Whether there is room for builds. They go on for long after nothing is accepted any more, so that what was accepted is not
+    /// held up by what was, too.
+    #[must_use]
+    pub fn may_build(&self) -> bool {
+        self.free_bytes().is_ok_and(|free| free >= self.floor / 4)
+    }
+
     /// Keeps a received upload as the build's context. When this returns, the file outlives a power cut.
     ///
     /// # Errors
@@ -125,6 +132,32 @@ impl ContextStorage {
             let (file, path) = received.into_parts();
             persist(&file, path, &to).map_err(storing)?;
             Ok(to)
+        })
+        .await
+    }
+
+    /// Keeps the upload of one build for another one, too, whatever becomes of the first; false when there is none.
+    ///
+    /// # Errors
+    /// [`Error::StorageFull`], or the disk's own.
+    pub async fn share(&self, from: BuildId, to: BuildId) -> Result<bool> {
+        let (from, to, storage) = (self.path(from), self.path(to), self.clone());
+        blocking(move || match fs::hard_link(&from, &to) {
+            Ok(()) => {
+                sync_folder_of(&to).map_err(storing)?;
+                Ok(true)
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            // A repeated request has shared it before.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(true),
+            // A disk without links.
+            Err(_) => {
+                storage.check_room()?;
+                let (mut file, path) = storage.temporary().map_err(storing)?;
+                io::copy(&mut File::open(&from).map_err(storing)?, &mut file).map_err(storing)?;
+                persist(&file, path, &to).map_err(storing)?;
+                Ok(true)
+            }
         })
         .await
     }

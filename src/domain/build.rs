@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BuildError, BuildId, BuildSpec, BuildState, ContextInfo, ContextWarning, Destination, DestinationState, Digest, ErrorKind,
-    Layer, LegacyUpload, NodeId, Owner, Stage, StageName, StageState, Step, Timestamp, WorkerId,
+    Base, BuildError, BuildId, BuildSpec, BuildState, ContextInfo, ContextWarning, Destination, DestinationState, Digest,
+    ErrorKind, Layer, LegacyUpload, NodeId, Owner, Stage, StageName, StageState, Step, Timestamp, WorkerId,
 };
 
 /// A build whose worker was lost this many times is not tried again.
@@ -62,6 +62,21 @@ pub struct BuildRecord {
     pub cancel_requested: bool,
     pub error: Option<BuildError>,
     pub legacy: Option<LegacyUpload>,
+    /// The build that this one repeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<BuildId>,
+    /// Whether only the push can be repeated, because what it takes to build is gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub push_only: bool,
+    /// The younger build for which this one was ended, or which has its tags; `None` also when that is another owner's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded_by: Option<BuildId>,
+    /// Lower-case hexadecimal SHA-256 of all that was sent and asked for: builds of one owner with the same one do the same.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub identity: String,
+    /// What the named images were when the build began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bases: Vec<Base>,
     /// Whether the whole log stands in its archive, so that the hot copy may go.
     pub log_archived: bool,
     pub created_at: Timestamp,
@@ -134,6 +149,11 @@ impl BuildRecord {
             cancel_requested: false,
             error: None,
             legacy,
+            retry_of: None,
+            push_only: false,
+            superseded_by: None,
+            identity: String::new(),
+            bases: Vec::new(),
             log_archived: false,
             created_at: now,
             started_at: None,
@@ -142,7 +162,7 @@ impl BuildRecord {
     }
 
     /// Moves to `to` if the state machine allows it: the single `match` that knows all transitions.
-    fn go(&mut self, to: BuildState) -> Result<(), IllegalTransition> {
+    pub(super) fn go(&mut self, to: BuildState) -> Result<(), IllegalTransition> {
         use BuildState::{Building, Built, Cancelled, Failed, Published, Pushing, Queued};
         let legal = match (self.state, to) {
             (Queued, Building | Pushing) | (Building, Pushing | Built) | (Pushing, Published) => true,
@@ -173,7 +193,7 @@ impl BuildRecord {
         }
     }
 
-    fn end_running_stages(&mut self, state: StageState, now: Timestamp) {
+    pub(super) fn end_running_stages(&mut self, state: StageState, now: Timestamp) {
         for stage in self.stages.iter_mut().filter(|stage| stage.state == StageState::Running) {
             stage.state = state;
             stage.finished_at = Some(now);
@@ -204,6 +224,7 @@ impl BuildRecord {
                 self.message = "Build is starting".into();
                 self.image_id = None;
                 self.size_bytes = None;
+                self.forget_pushes();
                 self.start_stage(StageName::Build, worker, now);
             }
         }
@@ -227,6 +248,7 @@ impl BuildRecord {
         for stage in &mut self.stages {
             *stage = Stage { name: stage.name, state: StageState::Waiting, started_at: None, finished_at: None, worker: None };
         }
+        self.forget_pushes();
         self.start_stage(StageName::Build, worker, now);
         Ok(())
     }
@@ -259,15 +281,14 @@ impl BuildRecord {
         Ok(())
     }
 
-    /// Every destination holds the image.
+    /// Every destination holds the image, or was left to a younger build.
     ///
     /// # Errors
     /// When the build is not in its push stage.
     pub fn published(&mut self, now: Timestamp) -> Result<(), IllegalTransition> {
         self.go(BuildState::Published)?;
-        let mut hosts: Vec<&str> = self.destinations.iter().map(|d| d.image.host()).collect();
-        hosts.dedup();
-        self.message = format!("Docker Image is successfully pushed to {}", hosts.join(", "));
+        self.message = self.told_of_push();
+        self.superseded_by = None;
         self.end_running_stages(StageState::Done, now);
         self.finished_at = Some(now);
         Ok(())
@@ -278,7 +299,11 @@ impl BuildRecord {
     pub fn failed(&mut self, error: BuildError, now: Timestamp) -> Result<(), IllegalTransition> {
         self.go(BuildState::Failed)?;
         self.message = error.message.lines().next().unwrap_or_default().to_owned();
+        for destination in self.destinations.iter_mut().filter(|d| d.state == DestinationState::Pushing) {
+            destination.failed(error.clone(), now);
+        }
         self.error = Some(error);
+        self.superseded_by = None;
         self.end_running_stages(StageState::Failed, now);
         self.finished_at = Some(now);
         Ok(())
@@ -290,21 +315,19 @@ impl BuildRecord {
     /// When the build has ended already.
     pub fn cancelled(&mut self, landed: &[Landed], now: Timestamp) -> Result<(), IllegalTransition> {
         self.go(BuildState::Cancelled)?;
-        self.message = "Build was cancelled".into();
+        self.message = self.superseded_by.map_or_else(|| "Build was cancelled".into(), |by| format!("Superseded by build {by}"));
         self.cancel_requested = true;
         self.end_running_stages(StageState::Cancelled, now);
         for (index, outcome) in landed {
             let Some(destination) = self.destinations.get_mut(*index) else { continue };
             match outcome {
-                Ok(digest) => {
-                    destination.state = DestinationState::Pushed;
-                    destination.digest = Some(digest.clone());
-                }
+                Ok(digest) => destination.pushed(digest.clone(), now),
                 Err(error) => destination.error = Some(error.clone()),
             }
         }
         for destination in self.destinations.iter_mut().filter(|d| d.state == DestinationState::Pushing) {
             destination.state = DestinationState::Waiting;
+            destination.finished_at = Some(now);
         }
         self.finished_at = Some(now);
         Ok(())
@@ -324,7 +347,7 @@ impl BuildRecord {
             *stage = Stage { name: stage.name, state: StageState::Waiting, started_at: None, finished_at: None, worker: None };
         }
         for destination in self.destinations.iter_mut().filter(|d| d.state == DestinationState::Pushing) {
-            destination.state = DestinationState::Waiting;
+            destination.put_off();
         }
         self.worker = None;
         Ok(())

@@ -5,6 +5,7 @@
 
 mod account;
 mod app;
+mod base;
 mod build;
 mod build_state;
 pub mod confines;
@@ -18,6 +19,7 @@ mod image;
 pub mod limits;
 mod owner;
 mod permission;
+mod publishing;
 pub mod quantity;
 mod quota;
 mod retention;
@@ -33,6 +35,7 @@ pub use account::{PasswordHash, Proof, Replay, Session, StoredRegistry, Token, T
 pub use app::{
     App, Ended, Holding, Holdings, Network, PulledImage, Run, RunError, RunLog, RunNote, RunOfApp, RunState, SavedLine, Volume,
 };
+pub use base::{Base, Known};
 pub use build::{AttemptStart, BuildRecord, BuilderKind, IllegalTransition, Landed, Lapse, MAX_CRASHES};
 pub use build_state::BuildState;
 pub use container::{
@@ -47,11 +50,12 @@ pub use id::{AppId, BuildId, DeliveryId, Digest, Fence, InvalidId, ManifestId, N
 pub use image::{ImageRef, InvalidImageRef, LOCAL_HOST, PUSHING, build_of_tag, is_pushing, local_tag};
 pub use owner::{InvalidOwner, Owner, Role, Scope};
 pub use permission::{ImagePattern, Permission, Permissions};
+pub use publishing::PushEnd;
 pub use quota::{Quota, Usage};
 pub use retention::{Cleaned, InUse, RetentionRule, RetentionRules};
 pub use secret_env::{InvalidSecretEnv, SecretEnv};
 pub use spec::{BuildSpec, NetworkMode, Priority};
-pub use stage::{BuildError, Destination, DestinationState, ErrorKind, Stage, StageName, StageState};
+pub use stage::{BuildError, Destination, DestinationState, ErrorKind, Stage, StageName, StageState, Transfer};
 pub use step::{Layer, Step, StepState, Steps};
 pub use time::Timestamp;
 pub use upload::{ContextInfo, ContextKind, ContextWarning, GitInfo, LegacyUpload, PathBytes};

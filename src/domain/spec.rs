@@ -49,6 +49,9 @@ pub struct BuildSpec {
     /// No cache of any kind is used: neither of layers nor of cache mounts.
     #[serde(default)]
     pub cold: bool,
+    /// Whether it ends the older live builds of its images and project.
+    #[serde(default)]
+    pub supersede: bool,
     /// Ids of the build secrets; their values are sealed elsewhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, ImageRef, Timestamp, WorkerId};
+use super::{BuildId, Digest, ImageRef, Timestamp, WorkerId};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -38,6 +38,15 @@ pub enum DestinationState {
     Pushing,
     Pushed,
     Failed,
+    /// A younger build has pushed this tag: it was left alone.
+    Superseded,
+}
+
+/// What a registry was sent of an image, in bytes, as far as the engine tells: to three digits, and without the layers that were there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transfer {
+    pub total: u64,
+    pub done: u64,
 }
 
 /// One place that the image is published to.
@@ -47,13 +56,70 @@ pub struct Destination {
     pub state: DestinationState,
     pub digest: Option<Digest>,
     pub error: Option<BuildError>,
+    /// How often the push was tried.
+    #[serde(default)]
+    pub attempts: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<Transfer>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Timestamp>,
+    /// The younger build that has the tag; `None` also when that is another owner's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded_by: Option<BuildId>,
+    /// The build that this one repeats, when that had pushed the image already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried_from: Option<BuildId>,
 }
 
 impl Destination {
     /// As it is before anything was pushed there.
     #[must_use]
     pub const fn waiting(image: ImageRef) -> Self {
-        Self { image, state: DestinationState::Waiting, digest: None, error: None }
+        Self {
+            image,
+            state: DestinationState::Waiting,
+            digest: None,
+            error: None,
+            attempts: 0,
+            bytes: None,
+            started_at: None,
+            finished_at: None,
+            superseded_by: None,
+            carried_from: None,
+        }
+    }
+
+    /// A push begins.
+    pub fn begin(&mut self, now: Timestamp) {
+        *self = Self { attempts: self.attempts, ..Self::waiting(self.image.clone()) };
+        self.state = DestinationState::Pushing;
+        self.started_at = Some(now);
+    }
+
+    /// The push was given up, and is to be made again.
+    pub fn put_off(&mut self) {
+        *self = Self { attempts: self.attempts, ..Self::waiting(self.image.clone()) };
+    }
+
+    pub fn pushed(&mut self, digest: Digest, now: Timestamp) {
+        self.state = DestinationState::Pushed;
+        self.digest = Some(digest);
+        self.error = None;
+        self.finished_at = Some(now);
+    }
+
+    pub fn failed(&mut self, error: BuildError, now: Timestamp) {
+        self.state = DestinationState::Failed;
+        self.error = Some(error);
+        self.finished_at = Some(now);
+    }
+
+    pub fn superseded(&mut self, by: Option<BuildId>, now: Timestamp) {
+        self.state = DestinationState::Superseded;
+        self.superseded_by = by;
+        self.finished_at = Some(now);
     }
 }
 

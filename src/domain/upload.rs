@@ -74,6 +74,14 @@ pub struct PathBytes {
     pub bytes: u64,
 }
 
+impl ContextInfo {
+    /// The same for what was uploaded twice.
+    #[must_use]
+    pub fn identity(&self) -> &str {
+        self.digest.as_deref().unwrap_or(&self.sha256)
+    }
+}
+
 /// What a client of the older path named, kept to be told back to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LegacyUpload {

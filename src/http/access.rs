@@ -97,6 +97,7 @@ pub const RULES: &[Rule] = &[
     read("/api/v1/builds/{id}/logs", BUILDS_READ),
     read("/api/v1/builds/{id}/steps", BUILDS_READ),
     change("POST", "/api/v1/builds/{id}/cancel", BUILDS_WRITE, "build.cancel"),
+    change("POST", "/api/v1/builds/{id}/retry", BUILDS_WRITE, "build.retry"),
     change("POST", "/api/v1/contexts", BUILDS_WRITE, "build.manifest"),
     read("/api/v1/contexts/{id}", BUILDS_READ),
     change("POST", "/api/v1/contexts/{id}/blobs", BUILDS_WRITE, "build.blobs"),

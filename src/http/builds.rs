@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::extract::{Extension, Path, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -12,10 +12,14 @@ use super::openapi::forms::{BuildPath, Upload};
 use super::query::{Query, build_id};
 use super::view::{BuildPage, BuildStateView, BuildView, etag};
 use super::{App, Caller, multipart, replay};
-use crate::builds::{Deletion, Filter};
+use crate::builds::{Deletion, Filter, Submitted};
 use crate::domain::{BuildState, ImageRef, Owner, limits};
 use crate::error::Result;
 use crate::store::{ImageFilter, Stored};
+
+/// Say that a build was answered that was there before.
+pub(super) const JOINED: HeaderName = HeaderName::from_static("dockwright-joined");
+pub(super) const REUSED: HeaderName = HeaderName::from_static("dockwright-reused");
 
 pub fn routes() -> Router<App> {
     Router::new()
@@ -30,6 +34,7 @@ pub fn routes() -> Router<App> {
     request_body(content = Upload, content_type = "multipart/form-data"),
     responses((status = 202, description = "Accepted, durably.", body = BuildView,
             headers(("Location" = String, description = "The build."), ("ETag" = String, description = "Names this state of the build."))),
+        (status = 200, description = "With `reuse`: a build of the very same, whose result is still there (`reused`).", body = BuildView),
         (status = 400, description = "All that is wrong with the upload, told together in `errors`."),
         (status = 413, description = "Larger than a limit, which `detail` names."),
         (status = 415, description = "Not `multipart/form-data`."),
@@ -40,16 +45,40 @@ pub(super) async fn submit(State(app): State<App>, Extension(caller): Caller, re
     let content = draft.fingerprint();
     let (app, caller) = (&app, &*caller);
     replay::once(app, caller, "POST builds", &headers, &content, |id| async move {
-        let (stored, position) = app.builds.submit(caller, id, draft).await?;
-        let location = format!("/api/v1/builds/{}", stored.record.id);
-        Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], shown(&stored, position)).into_response())
+        Ok(answered(app, app.builds.submit_or_join(caller, id, draft).await?).await)
     })
     .await
 }
 
-/// The build with its `ETag`.
-fn shown(stored: &Stored, position: Option<u64>) -> Response {
-    ([(header::ETAG, etag(stored, position))], Json(BuildView::of(stored, position))).into_response()
+/// The new build, or the one that is answered instead, which says so.
+async fn answered(app: &App, submitted: Submitted) -> Response {
+    let (status, stored, position) = match &submitted {
+        Submitted::New(stored, position) | Submitted::Joined(stored, position) => (StatusCode::ACCEPTED, stored, *position),
+        Submitted::Reused(stored) => (StatusCode::OK, stored, None),
+    };
+    let view = view(app, stored, position).await;
+    let (view, says) = match &submitted {
+        Submitted::New(..) => (view, None),
+        Submitted::Joined(..) => (view.joined(), Some(JOINED)),
+        Submitted::Reused(_) => (view.reused(), Some(REUSED)),
+    };
+    let location = format!("/api/v1/builds/{}", stored.record.id);
+    let tag = etag(stored, position);
+    let mut response = (status, [(header::LOCATION, location), (header::ETAG, tag)], Json(view)).into_response();
+    if let Some(name) = says {
+        response.headers_mut().insert(name, HeaderValue::from_static("true"));
+    }
+    response
+}
+
+async fn view(app: &App, stored: &Stored, position: Option<u64>) -> BuildView {
+    let waiting = app.builds.waiting(std::slice::from_ref(stored), &[position]).await.pop().flatten();
+    BuildView::of(stored, position).waiting(waiting)
+}
+
+/// The build with its `ETag`, and why it waits.
+pub(super) async fn shown(app: &App, stored: &Stored, position: Option<u64>) -> Response {
+    ([(header::ETAG, etag(stored, position))], Json(view(app, stored, position).await)).into_response()
 }
 
 /// Builds, newest first.
@@ -73,7 +102,9 @@ pub(super) async fn list(State(app): State<App>, Extension(caller): Caller, uri:
     query.end()?;
     let page = app.builds.list(&caller, filter).await?;
     let positions = app.builds.positions(&page.items).await?;
-    let items = page.items.iter().zip(positions).map(|(stored, position)| BuildView::of(stored, position)).collect();
+    let waiting = app.builds.waiting(&page.items, &positions).await;
+    let told = page.items.iter().zip(positions).zip(waiting);
+    let items = told.map(|((stored, position), waiting)| BuildView::of(stored, position).waiting(waiting)).collect();
     let next_cursor = page.more.then(|| page.items.last().map(|stored| stored.record.id.to_string())).flatten();
     Ok(Json(BuildPage { items, next_cursor }))
 }
@@ -128,7 +159,7 @@ pub(super) async fn one(
     if seen.as_ref().is_some_and(|seen| names(seen, &etag(&stored, position))) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag(&stored, position))]).into_response());
     }
-    Ok(shown(&stored, position))
+    Ok(shown(&app, &stored, position).await)
 }
 
 /// Whether an `If-None-Match` names this tag (RFC 9110, 13.1.2: weak comparison, a list, or `*`).
@@ -166,7 +197,7 @@ pub(super) async fn cancel(
     replay::once(&app, &caller, &format!("POST builds/{id}/cancel"), &headers, &[], |_| async {
         let stored = app.builds.cancel(&caller, build).await?;
         let position = app.builds.position(&stored).await?;
-        Ok((StatusCode::ACCEPTED, shown(&stored, position)).into_response())
+        Ok((StatusCode::ACCEPTED, shown(&app, &stored, position).await).into_response())
     })
     .await
 }

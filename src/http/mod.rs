@@ -23,6 +23,7 @@ mod query;
 mod registries;
 mod replay;
 mod retention;
+mod retry;
 mod runs;
 mod server;
 mod session;
@@ -97,6 +98,7 @@ pub fn router(app: App) -> Router {
         .merge(builds::routes())
         .merge(logs::routes())
         .merge(steps::routes())
+        .merge(retry::routes())
         .merge(legacy::routes())
         .merge(contexts::routes())
         .merge(accounts::routes())

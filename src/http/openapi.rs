@@ -32,7 +32,7 @@ use super::problem::Problem;
         super::retention::list, super::retention::put, super::retention::remove, super::retention::remove_many,
         super::webhooks::list, super::webhooks::make, super::webhooks::one, super::webhooks::change, super::webhooks::remove,
         super::webhooks::test, super::webhooks::deliveries, super::webhooks::redeliver,
-        super::terminal::exec,
+        super::terminal::exec, super::retry::retry,
         super::logs::logs, super::steps::list, super::legacy::submit, super::legacy::read, super::legacy::remove,
         super::system::healthz, super::system::readyz, super::system::system, super::events::events,
         super::apps::list, super::apps::make, super::apps::one, super::apps::replace, super::apps::patch, super::apps::remove,

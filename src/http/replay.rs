@@ -28,7 +28,8 @@ const KEPT: Duration = Duration::from_secs(24 * 3600);
 /// A request that has not answered for this long was lost with its process; the next one takes its place, and its id.
 const LOST: Duration = Duration::from_secs(60);
 /// The headers of an answer that belong to it.
-const HEADERS: [HeaderName; 4] = [header::CONTENT_TYPE, header::LOCATION, header::ETAG, header::CACHE_CONTROL];
+static HEADERS: [HeaderName; 6] =
+    [header::CONTENT_TYPE, header::LOCATION, header::ETAG, header::CACHE_CONTROL, super::builds::JOINED, super::builds::REUSED];
 
 /// What is sealed of a request and its answer.
 #[derive(Serialize, Deserialize)]

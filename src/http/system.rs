@@ -1,7 +1,6 @@
 //! The service itself: is it alive, is it ready, and what does it run.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -13,13 +12,11 @@ use serde_json::json;
 
 use super::App;
 use super::openapi::forms::Health;
+use crate::builds::WORKER_SEEN;
 use crate::domain::{Cleaned, Scope};
 use crate::error::Result;
 use crate::store::WorkerInfo;
 use crate::store::objects::{Kind, Object};
-
-/// A worker that has not said for this long that it is alive does not count.
-const WORKER_SEEN: Duration = Duration::from_secs(10);
 
 pub fn open_routes() -> Router<App> {
     Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz))

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::builds::{Waiting, WaitsFor};
 use crate::domain::quantity::{Cpus, Span};
 use crate::domain::{
-    BuildError, BuildRecord, BuildState, BuilderKind, DestinationState, ErrorKind, NetworkMode, StageName, StageState,
+    BuildError, BuildRecord, BuildState, BuilderKind, Destination, DestinationState, ErrorKind, NetworkMode, StageName,
+    StageState,
 };
 use crate::store::Stored;
 
@@ -44,6 +46,12 @@ pub struct BuildView {
     options: OptionsView,
     error: Option<ErrorView>,
     cancel_requested: bool,
+    /// The build that this one repeats.
+    #[schema(format = "uuid")]
+    retry_of: Option<String>,
+    /// The younger build for which this one was ended, or which has its tags; null also when that belongs to another account.
+    #[schema(format = "uuid")]
+    superseded_by: Option<String>,
     #[schema(format = "date-time")]
     created_at: String,
     #[schema(format = "date-time")]
@@ -51,6 +59,12 @@ pub struct BuildView {
     #[schema(format = "date-time")]
     finished_at: Option<String>,
     links: LinksView,
+    /// Present and true when a submission was answered with this build, which does the very same and was under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    joined: Option<bool>,
+    /// Present and true when a submission was answered with this build, whose result is still there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reused: Option<bool>,
 }
 
 /// What a list answers.
@@ -65,6 +79,32 @@ pub struct BuildPage {
 struct QueueView {
     /// How many builds go before this one; null when it does not wait.
     position: Option<u64>,
+    /// What has to happen before it begins: `turn` (others go before it), `quota` (its owner has as many under way as it may),
+    /// `worker`, `engine` or `disk`; null when it does not wait.
+    #[schema(value_type = Option<WaitsForView>)]
+    waits_for: Option<WaitsFor>,
+    /// The same in words.
+    detail: Option<String>,
+    /// Seconds until it begins, by how long builds took lately; null when that is not known.
+    estimate_seconds: Option<u64>,
+    /// How long builds of its project usually took lately, in seconds.
+    build_seconds: Option<u64>,
+}
+
+impl QueueView {
+    fn of(position: Option<u64>, waiting: Option<Waiting>) -> Self {
+        let seconds = |span: Option<std::time::Duration>| span.map(|span| span.as_millis().div_ceil(1000) as u64);
+        let Some(Waiting { waits_for, detail, estimate, usual }) = waiting else {
+            return Self { position, waits_for: None, detail: None, estimate_seconds: None, build_seconds: None };
+        };
+        Self {
+            position,
+            waits_for: Some(waits_for),
+            detail: Some(detail),
+            estimate_seconds: seconds(estimate),
+            build_seconds: seconds(usual),
+        }
+    }
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -90,6 +130,27 @@ struct DestinationView {
     #[schema(pattern = "^sha256:[0-9a-f]{64}$")]
     digest: Option<String>,
     error: Option<ErrorView>,
+    /// How often the push was tried.
+    attempts: u32,
+    bytes: Option<TransferView>,
+    #[schema(format = "date-time")]
+    started_at: Option<String>,
+    #[schema(format = "date-time")]
+    finished_at: Option<String>,
+    /// The younger build that has the tag, when `state` is `superseded`; null also when that belongs to another account.
+    #[schema(format = "uuid")]
+    superseded_by: Option<String>,
+    /// The build that this one repeats, when that had pushed the image.
+    #[schema(format = "uuid")]
+    carried_from: Option<String>,
+}
+
+/// What the registry was sent, as far as the engine tells: to three digits, and without the layers that were there.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Transfer)]
+struct TransferView {
+    total: u64,
+    done: u64,
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -127,6 +188,7 @@ struct OptionsView {
     cache_from: Vec<String>,
     inline_cache: bool,
     cold: bool,
+    supersede: bool,
     /// Ids of the build secrets.
     secrets: Vec<String>,
     /// Ids of the forwarded ssh keys.
@@ -153,10 +215,11 @@ macro_rules! mirrors {
 }
 
 mirrors! {
+    WaitsForView as WaitsFor { Turn, Quota, Worker, Engine, Disk }
     BuildStateView as BuildState { Queued, Building, Pushing, Published, Built, Failed, Cancelled }
     StageNameView as StageName { Build, Push }
     StageStateView as StageState { Waiting, Running, Done, Failed, Cancelled }
-    DestinationStateView as DestinationState { Waiting, Pushing, Pushed, Failed }
+    DestinationStateView as DestinationState { Waiting, Pushing, Pushed, Failed, Superseded }
     ErrorKindView as ErrorKind { User, Auth, Registry, Engine, Limit, Infra, Internal }
     BuilderView as Builder { Buildkit, Classic }
     ContextKindView as ContextKind { File, Tar, TarGz, TarZst, Zip, Manifest }
@@ -169,6 +232,23 @@ impl BuildView {
         Self::of_record(&stored.record, position)
     }
 
+    /// With the reason why it waits. The `ETag` knows nothing of it: an estimate is another at each look.
+    #[must_use]
+    pub fn waiting(mut self, waiting: Option<Waiting>) -> Self {
+        self.queue = QueueView::of(self.queue.position, waiting);
+        self
+    }
+
+    #[must_use]
+    pub fn joined(self) -> Self {
+        Self { joined: Some(true), ..self }
+    }
+
+    #[must_use]
+    pub fn reused(self) -> Self {
+        Self { reused: Some(true), ..self }
+    }
+
     /// From a record as an event kept it.
     #[must_use]
     pub fn of_record(record: &BuildRecord, position: Option<u64>) -> Self {
@@ -179,7 +259,7 @@ impl BuildView {
             owner: record.owner.to_string(),
             state: record.state,
             message: record.message.clone(),
-            queue: QueueView { position },
+            queue: QueueView::of(position, None),
             attempt: record.attempt,
             node: record.node.as_ref().map(ToString::to_string),
             stages: record
@@ -193,16 +273,7 @@ impl BuildView {
                     worker: s.worker.as_ref().map(ToString::to_string),
                 })
                 .collect(),
-            destinations: record
-                .destinations
-                .iter()
-                .map(|d| DestinationView {
-                    image: d.image.to_string(),
-                    state: d.state,
-                    digest: d.digest.as_ref().map(ToString::to_string),
-                    error: d.error.as_ref().map(ErrorView::of),
-                })
-                .collect(),
+            destinations: record.destinations.iter().map(DestinationView::of).collect(),
             image_id: record.image_id.as_ref().map(ToString::to_string),
             size_bytes: record.size_bytes,
             builder: record.builder,
@@ -212,10 +283,31 @@ impl BuildView {
             options: OptionsView::of(record),
             error: record.error.as_ref().map(ErrorView::of),
             cancel_requested: record.cancel_requested,
+            retry_of: record.retry_of.map(|id| id.to_string()),
+            superseded_by: record.superseded_by.map(|id| id.to_string()),
             created_at: record.created_at.to_string(),
             started_at: at(record.started_at),
             finished_at: at(record.finished_at),
             links: LinksView { logs: format!("{own}/logs"), dockerfile: format!("{own}/dockerfile"), own },
+            joined: None,
+            reused: None,
+        }
+    }
+}
+
+impl DestinationView {
+    fn of(d: &Destination) -> Self {
+        Self {
+            image: d.image.to_string(),
+            state: d.state,
+            digest: d.digest.as_ref().map(ToString::to_string),
+            error: d.error.as_ref().map(ErrorView::of),
+            attempts: d.attempts,
+            bytes: d.bytes.map(|bytes| TransferView { total: bytes.total, done: bytes.done }),
+            started_at: d.started_at.map(|at| at.to_string()),
+            finished_at: d.finished_at.map(|at| at.to_string()),
+            superseded_by: d.superseded_by.map(|id| id.to_string()),
+            carried_from: d.carried_from.map(|id| id.to_string()),
         }
     }
 }
@@ -242,6 +334,7 @@ impl OptionsView {
             cache_from: spec.cache_from.iter().map(ToString::to_string).collect(),
             inline_cache: spec.inline_cache,
             cold: spec.cold,
+            supersede: spec.supersede,
             secrets: spec.secrets.clone(),
             ssh: spec.ssh.clone(),
         }

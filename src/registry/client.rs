@@ -150,6 +150,23 @@ impl RegistryClient {
         }
     }
 
+    /// The digest of what the tag names, as the registry tells it; `None` when there is no such tag, or it tells none.
+    ///
+    /// # Errors
+    /// As [`Self::may_push`].
+    pub async fn digest(&self, image: &ImageRef, credentials: Option<&Credentials>) -> Result<Option<Digest>, Refusal> {
+        let path = format!("manifests/{}", image.tag());
+        let answer = self.ask(&Ask { method: Method::HEAD, image, path, actions: "pull", credentials }).await?;
+        match answer.response.status() {
+            StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => {
+                let told = answer.response.headers().get("docker-content-digest").and_then(|value| value.to_str().ok());
+                Ok(told.and_then(|digest| digest.parse().ok()))
+            }
+            _ => Err(refusal::from_answer(image.host(), credentials, answer.response).await),
+        }
+    }
+
     /// Takes the tag away if it still names `digest`. Registries that know no removal of tags remove the manifest, which is
     /// done only when no other tag names it.
     ///

@@ -6,6 +6,7 @@
 //! progress          what the engine's words tell of a push
 //! client            the few questions that are asked of a registry directly (OCI distribution specification)
 //! admission         what a registry asked for, and what the engine is therefore given
+//! bases             what the images that a Dockerfile names stand for now
 //! allowance         how many pulls a registry still allows
 //! challenge         what a registry wants to be asked with (RFC 9110 §11, Docker's token authentication)
 //! token             the token of a registry that wants one (the same)
@@ -15,6 +16,7 @@
 
 mod admission;
 mod allowance;
+mod bases;
 mod borrowed;
 mod challenge;
 mod client;
@@ -26,5 +28,7 @@ mod refusal;
 mod token;
 
 pub use admission::Admission;
+pub use bases::bases;
 pub use client::{Manifest, Refusal, RegistryClient, RemoteDelete, Timeouts};
+pub use progress::Progress;
 pub use publisher::{Publisher, PushPolicy, Settled};

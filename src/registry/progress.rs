@@ -8,7 +8,9 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 
 use super::client::Refusal;
 use super::publisher::PushPolicy;
-use crate::domain::{ImageRef, LogLine, LogStream};
+use tokio::sync::watch;
+
+use crate::domain::{ImageRef, LogLine, LogStream, Transfer};
 use crate::engine::{Lines, Result};
 
 /// Longest wait that a registry's `Retry-After` is granted.
@@ -16,24 +18,48 @@ pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How an engine says that a layer is at the registry.
 const LAYER_DONE: [&str; 4] = ["Pushed", "Layer already exists", "Mounted from", "Skipped foreign layer"];
 
+/// How far a publish is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// How often it was tried, this one included.
+    pub attempts: u32,
+    /// Of this try; `None` before the engine has told of any.
+    pub bytes: Option<Transfer>,
+}
+
 /// The tries of one publish, and what is waited between them.
 pub(super) struct Tries<'a> {
     delays: backon::ExponentialBackoff,
     destination: &'a ImageRef,
     lines: &'a Lines,
+    told: &'a watch::Sender<Progress>,
     /// The engine repeats parts of a push itself, for the better part of a minute; after that we try only once more.
     engine_repeats: bool,
 }
 
 impl<'a> Tries<'a> {
-    pub(super) fn new(policy: PushPolicy, destination: &'a ImageRef, lines: &'a Lines) -> Self {
+    pub(super) fn new(
+        policy: PushPolicy,
+        destination: &'a ImageRef,
+        lines: &'a Lines,
+        told: &'a watch::Sender<Progress>,
+    ) -> Self {
         let delays = ExponentialBuilder::default()
             .with_min_delay(policy.base_delay)
             .with_max_delay(LONGEST_WAIT)
             .with_max_times(policy.attempts.saturating_sub(1))
             .with_jitter()
             .build();
-        Self { delays, destination, lines, engine_repeats: false }
+        Self { delays, destination, lines, told, engine_repeats: false }
+    }
+
+    /// A try begins.
+    pub(super) fn begin(&self) {
+        self.told.send_modify(|told| *told = Progress { attempts: told.attempts + 1, bytes: None });
+    }
+
+    pub(super) fn sent(&self, bytes: Option<Transfer>) {
+        self.told.send_if_modified(|told| std::mem::replace(&mut told.bytes, bytes) != bytes);
     }
 
     pub(super) fn heard(&mut self, line: &LogLine) {
@@ -70,7 +96,7 @@ impl Commits {
     pub(super) fn begin(&self, destination: &ImageRef) -> Layers {
         let destination = destination.to_string();
         self.with(|all| all.remove(&destination));
-        Layers { commits: self.clone(), destination, done: HashMap::new() }
+        Layers { commits: self.clone(), destination, done: HashMap::new(), sizes: HashMap::new() }
     }
 
     /// Whether the last push there was dropped in that state; forgets it.
@@ -84,21 +110,50 @@ pub(super) struct Layers {
     commits: Commits,
     destination: String,
     done: HashMap<String, bool>,
+    /// Of those that are sent.
+    sizes: HashMap<String, Transfer>,
 }
 
 impl Layers {
     pub(super) fn heard(&mut self, text: &str) {
         let Some((layer, status)) = text.split_once(": ").filter(|(layer, _)| is_layer(layer)) else { return };
+        if let Some(size) = status.strip_prefix("Pushing ").and_then(transfer) {
+            self.sizes.insert(layer.to_owned(), size);
+        } else if let Some(size) = self.sizes.get_mut(layer).filter(|_| status.starts_with("Pushed")) {
+            size.done = size.total;
+        }
         self.done.insert(layer.to_owned(), LAYER_DONE.iter().any(|done| status.starts_with(done)));
         let all = self.done.values().all(|done| *done);
         self.commits
             .with(|commits| if all { commits.insert(self.destination.clone()) } else { commits.remove(&self.destination) });
     }
 
+    /// All that is sent, together.
+    pub(super) fn bytes(&self) -> Option<Transfer> {
+        let add = |a: Transfer, b: &Transfer| Transfer { total: a.total + b.total, done: a.done + b.done };
+        (!self.sizes.is_empty()).then(|| self.sizes.values().fold(Transfer::default(), add))
+    }
+
     /// The engine has told how it ended.
     pub(super) fn ended(self) {
         self.commits.with(|all| all.remove(&self.destination));
     }
+}
+
+/// `1.00MB/2.00MB`, or `1.00MB` while the whole is not known.
+fn transfer(text: &str) -> Option<Transfer> {
+    let (done, total) = text.split_once('/').unwrap_or((text, text));
+    let (done, total) = (size(done)?, size(total)?);
+    Some(Transfer { total: total.max(done), done })
+}
+
+/// Bytes as Docker writes them: `512B`, `1.98MB`.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "three digits are told, and none below zero")]
+fn size(text: &str) -> Option<u64> {
+    const UNITS: [(&str, f64); 5] = [("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12), ("B", 1.0)];
+    let text = text.trim();
+    let (number, unit) = UNITS.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, unit)))?;
+    number.parse::<f64>().ok().filter(|number| *number >= 0.0).map(|number| (number * unit).round() as u64)
 }
 
 /// Layers are told by twelve hexadecimal digits.
@@ -109,6 +164,22 @@ fn is_layer(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_sent_is_added_up_over_the_layers() {
+        let commits = Commits::default();
+        let mut layers = commits.begin(&"r.example/app:1".parse().expect("an image"));
+        assert_eq!(layers.bytes(), None);
+        for told in
+            ["0123456789ab: Pushing 512B/1.00kB", "ba9876543210: Pushing 1.50MB/3.00MB", "cccccccccccc: Layer already exists"]
+        {
+            layers.heard(told);
+        }
+        assert_eq!(layers.bytes(), Some(Transfer { total: 3_001_000, done: 1_500_512 }));
+        layers.heard("ba9876543210: Pushed");
+        assert_eq!(layers.bytes(), Some(Transfer { total: 3_001_000, done: 3_000_512 }));
+        assert_eq!([size("5.00GB"), size("x"), size("-1B")], [Some(5_000_000_000), None, None]);
+    }
 
     #[test]
     fn a_push_is_past_stopping_when_all_its_layers_are_there() {

@@ -7,13 +7,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::admission::Admission;
 use super::borrowed::{Borrowed, Desk, Marks, give_back};
 use super::client::{Manifest, Refusal, RegistryClient};
-use super::progress::{Commits, LONGEST_WAIT, Tries};
+use super::progress::{Commits, LONGEST_WAIT, Progress, Tries};
 use super::refusal::{error, passing};
 use crate::domain::{Credentials, Digest, ErrorKind, ImageRef, LogLine};
 use crate::engine::{Images, Lines, Pass, Publish, Result};
@@ -103,12 +103,29 @@ impl<I: Images + ?Sized + 'static> Publisher<I> {
         credentials: Option<&Credentials>,
         lines: &Lines,
     ) -> Result<Digest> {
-        let mut tries = Tries::new(self.policy, destination, lines);
+        self.publish_told(image_id, destination, credentials, lines, &watch::Sender::new(Progress::default())).await
+    }
+
+    /// [`Self::publish`]; how far it is, `told` knows.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub async fn publish_told(
+        &self,
+        image_id: &Digest,
+        destination: &ImageRef,
+        credentials: Option<&Credentials>,
+        lines: &Lines,
+        told: &watch::Sender<Progress>,
+    ) -> Result<Digest> {
+        let mut tries = Tries::new(self.policy, destination, lines, told);
+        tries.begin();
         let mut admission = loop {
             match self.registry.may_push(destination, credentials).await {
                 Ok(admission) => break admission,
                 Err(refusal) => tries.again(refusal).await?,
             }
+            tries.begin();
         };
         let borrowed = Borrowed::take(&self.images, &self.marks, &self.desk, image_id, destination).await?;
         let pushed = loop {
@@ -119,6 +136,7 @@ impl<I: Images + ?Sized + 'static> Publisher<I> {
             if let Err(last) = tries.again(refusal).await {
                 break Err(last);
             }
+            tries.begin();
             if admission.until.is_some()
                 && let Ok(anew) = self.registry.may_push(destination, credentials).await
             {
@@ -193,6 +211,7 @@ impl<I: Images + ?Sized + 'static> Publisher<I> {
                     (Some(line), _) => {
                         tries.heard(&line);
                         layers.heard(&line.text);
+                        tries.sent(layers.bytes());
                         // Nobody reads any more: the push goes on all the same.
                         let _ = lines.send(line).await;
                         deadline = Instant::now() + self.policy.silence;

@@ -26,6 +26,7 @@ macro_rules! each {
 }
 
 mod contact;
+pub mod durations;
 mod ended;
 pub mod objects;
 mod push_turn;
@@ -35,6 +36,8 @@ pub mod redis;
 mod removal;
 mod rules;
 pub mod sqlite;
+mod supersede;
+pub mod tag_push;
 mod types;
 mod wake;
 

@@ -44,6 +44,10 @@ pub enum Kind {
     Network,
     /// By `OWNER/REFERENCE`.
     Image,
+    /// The youngest build that has pushed a tag; by the tag.
+    TagPush,
+    /// How long builds took lately; by `OWNER/SHA-256 of the project`, or `*` for all.
+    Durations,
     /// What an owner's containers take, by the owner's name.
     Holdings,
     /// The sealed end of the audit, where the store has no other place for it.
@@ -83,6 +87,8 @@ impl Kind {
             Self::Volume => "volume",
             Self::Network => "network",
             Self::Image => "image",
+            Self::TagPush => "tag_push",
+            Self::Durations => "durations",
             Self::Holdings => "holdings",
             Self::AuditHead => "audit_head",
             Self::Installation => "installation",

@@ -11,7 +11,8 @@ const LOCK_TTL: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// One destination is pushed to once at a time, whichever process it is in: the engine has one local tag for it, and
-/// what is read back from the registry must be what was pushed.
+/// what is read back from the registry must be what was pushed. Other things that must be done one after the other have
+/// turns of the same kind.
 pub struct PushTurn {
     store: Store,
     key: String,
@@ -21,11 +22,12 @@ pub struct PushTurn {
 impl PushTurn {
     /// Waits for the turn; the caller bounds the wait. `who` is for people.
     pub async fn take(store: &Store, destination: &ImageRef, who: &str) -> Self {
-        let lock = Self {
-            store: store.clone(),
-            key: format!("push:{destination}"),
-            holder: format!("{who}/{}", uuid::Uuid::new_v4().simple()),
-        };
+        Self::named(store, format!("push:{destination}"), who).await
+    }
+
+    /// The turn under this name, which is no destination's.
+    pub async fn named(store: &Store, key: String, who: &str) -> Self {
+        let lock = Self { store: store.clone(), key, holder: format!("{who}/{}", uuid::Uuid::new_v4().simple()) };
         let mut freed = store.wakes().subscribe(Topic::Locks);
         while !matches!(lock.store.lock(&lock.key, &lock.holder, LOCK_TTL).await, Ok(true)) {
             freed.sleep(LOOK_AGAIN).await;

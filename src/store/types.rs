@@ -78,6 +78,8 @@ impl NewBuild {
 pub struct Claim {
     /// After the claim: state, attempt, worker and node are those of this claim.
     pub stored: Stored,
+    /// The number of its acceptance: the store gives a build that is accepted later a higher one, whatever a clock says.
+    pub order: u64,
     pub fence: Fence,
     pub start: crate::domain::AttemptStart,
     pub sealed: Option<Vec<u8>>,
@@ -116,6 +118,9 @@ pub struct WorkerInfo {
     pub running: u32,
     /// Whether its engine answered last time.
     pub engine_ready: bool,
+    /// Whether it takes no build because there is no room on its disk.
+    #[serde(default)]
+    pub disk_full: bool,
     /// Engine version, for people.
     pub engine: String,
     pub seen_at: Timestamp,

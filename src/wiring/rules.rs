@@ -8,9 +8,11 @@ use async_trait::async_trait;
 use crate::apps::spec::SpecRules;
 use crate::builds::{RemoteRemoval, RemoteTags};
 use crate::config::Config;
-use crate::domain::{Credentials, Digest, ImageRef, RetentionRule};
+use crate::domain::{Base, Credentials, Digest, ImageRef, RetentionRule};
 use crate::egress::Egress;
-use crate::registry::{RegistryClient, RemoteDelete};
+use crate::engine::Images as _;
+use crate::engine::docker::Docker;
+use crate::registry::{self, RegistryClient, RemoteDelete};
 
 /// Where requests on behalf of users may go.
 #[must_use]
@@ -28,11 +30,23 @@ pub(super) fn retention(config: &Config) -> RetentionRule {
     }
 }
 
-/// The registries, for deletes that take the tags along.
-pub(super) struct Registries(pub Arc<RegistryClient>);
+/// The registries, for deletes that take the tags along, and with the engine for builds that were there before.
+pub(super) struct Registries(pub Arc<RegistryClient>, pub Arc<Docker>);
 
 #[async_trait]
 impl RemoteTags for Registries {
+    async fn names(&self, image: &ImageRef, credentials: Option<&Credentials>) -> Option<Digest> {
+        Some(self.0.manifest(image, credentials).await.ok()??.digest)
+    }
+
+    async fn local(&self, name: &str) -> Option<Digest> {
+        self.1.image_id(name).await.ok()?
+    }
+
+    async fn bases(&self, names: &[String], pull: bool, credentials: &[Credentials]) -> Vec<Base> {
+        registry::bases(self.1.as_ref(), &self.0, names, pull, credentials).await
+    }
+
     async fn remove(&self, image: &ImageRef, digest: &Digest, credentials: Option<&Credentials>) -> RemoteRemoval {
         let (outcome, error) = match self.0.delete(image, digest, credentials).await {
             Ok(RemoteDelete::Removed) => ("removed", None),

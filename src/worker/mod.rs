@@ -11,6 +11,7 @@ mod log;
 mod pipeline;
 mod publish;
 mod redact;
+mod retry;
 mod sanitize;
 mod settle;
 mod told;
@@ -147,6 +148,10 @@ impl Worker {
         hand_back: &CancellationToken,
     ) -> Result<Claimed, StoreError> {
         let Some(node) = self.node().await else { return Ok(Claimed::Nothing) };
+        // It would only fail: it waits for room, as it waits for an engine.
+        if !self.parts.contexts.may_build() {
+            return Ok(Claimed::Nothing);
+        }
         let Some(claim) = self.parts.store.claim(&self.id, &node, self.parts.settings.lease).await? else {
             return Ok(Claimed::Nothing);
         };
@@ -226,6 +231,7 @@ impl Worker {
             slots: self.parts.settings.slots,
             running: self.running.load(Ordering::Relaxed),
             engine_ready: info.is_some(),
+            disk_full: !self.parts.contexts.may_build(),
             engine: info.map(|i| i.version).unwrap_or_default(),
             seen_at: crate::domain::Timestamp::now(),
         };

@@ -13,12 +13,14 @@ use super::redact::Redactor;
 use super::settle::settle;
 use super::{Parts, blame, caches, publish, told};
 use crate::context::archive::ArchiveLimits;
+use crate::context::dockerfile;
 use crate::context::stream::{self, Assemble, Source};
 use crate::domain::{
-    AttemptStart, BuildError, BuildId, BuildRecord, BuildSecret, BuilderKind, ContextKind, Credentials, DestinationState, Digest,
-    Entrusted, ErrorKind, Fence, Scope, StageName, Timestamp, WorkerId, local_tag,
+    AttemptStart, Base, BuildError, BuildId, BuildRecord, BuildSecret, BuilderKind, ContextKind, Credentials, Digest, Entrusted,
+    ErrorKind, Fence, Scope, StageName, Timestamp, WorkerId, local_tag,
 };
 use crate::engine::{BuildRequest, BuiltImage, ContainerEngine, EngineError, RegistryAuth as _, VANISHED};
+use crate::registry;
 use crate::store::{Claim, Guard, StoreError};
 
 /// An attempt that found its engine away goes back to the queue, this often at most.
@@ -41,6 +43,8 @@ pub(super) struct Job {
     pub worker: WorkerId,
     pub record: BuildRecord,
     pub fence: Fence,
+    /// The number of the build's acceptance.
+    pub order: u64,
     /// Those that came with the build, one registry host each.
     pub credentials: Vec<Credentials>,
     pub secrets: Vec<BuildSecret>,
@@ -54,6 +58,8 @@ pub(super) struct Job {
 pub(super) enum Success {
     Built(BuiltImage),
     Published,
+    /// Younger builds have all of its tags.
+    Superseded(Option<BuildId>),
 }
 
 /// How the work on a claim failed.
@@ -74,7 +80,7 @@ pub(super) async fn run(
     hand_back: CancellationToken,
     engine_ready: &AtomicBool,
 ) {
-    let Claim { stored, fence, start, sealed } = claim;
+    let Claim { stored, order, fence, start, sealed } = claim;
     let record = stored.record;
     let id = record.id;
     let opened = sealed.map(|sealed| parts.vault.open_for_build(&record.owner, id, &sealed)).transpose();
@@ -82,7 +88,7 @@ pub(super) async fn run(
     let redactor = Redactor::of(&known);
     let log = Log::open(parts.store.clone(), id, fence, redactor.clone(), parts.settings.max_log);
     let Entrusted { credentials, secrets, ssh } = known;
-    let mut job = Job { parts: Arc::clone(&parts), worker, record, fence, credentials, secrets, ssh, log };
+    let mut job = Job { parts: Arc::clone(&parts), worker, record, fence, order, credentials, secrets, ssh, log };
     let timeout = job.record.spec.timeout();
 
     let work = async {
@@ -97,6 +103,7 @@ pub(super) async fn run(
             .enter(id)
             .map_err(|e| Failure::Build(internal(StageName::Build, &format!("the data folder cannot be written: {e}"))))?;
         told::warnings(&job).await;
+        job.supersede_older().await?;
         job.make(start).await
     };
     let ended = tokio::select! {
@@ -140,7 +147,7 @@ impl Job {
                 Err(Failure::Build(error)) if self.may_build_again(&error).await? && again.next().is_some() => {
                     self.start_over("The image was removed from the engine before it was pushed: building it again").await?;
                 }
-                published => return published.map(|()| Success::Published),
+                published => return published,
             }
         }
     }
@@ -148,12 +155,20 @@ impl Job {
     /// Whether the image has gone from the engine and no destination has it: building again cannot publish two of them.
     async fn may_build_again(&self, error: &BuildError) -> Result<bool, Failure> {
         let Some(image) = self.record.image_id.as_ref().filter(|_| error.code == IMAGE_MISSING) else { return Ok(false) };
-        let pushed = self.record.destinations.iter().any(|d| d.state == DestinationState::Pushed);
+        let pushed = self.record.pushed().any(|(destination, _)| destination.carried_from.is_none());
         let there = self.parts.engine.image_id(&local_tag(self.record.id)).await.map_err(|e| failure(StageName::Push, e))?;
         Ok(!pushed && there.as_ref() != Some(image))
     }
 
-    async fn start_over(&mut self, why: &str) -> Result<(), Failure> {
+    /// As it was when the build was accepted; once more, because the process may have died after that.
+    async fn supersede_older(&self) -> Result<(), Failure> {
+        if !self.record.spec.supersede {
+            return Ok(());
+        }
+        patiently(|| self.parts.store.supersede_older(&self.record)).await.map_err(|e| Failure::Away(e.to_string()))
+    }
+
+    pub(super) async fn start_over(&mut self, why: &str) -> Result<(), Failure> {
         self.log.say(why).await;
         let worker = self.worker.clone();
         self.write(move |record, now| record.restart_build(&worker, now)).await
@@ -169,23 +184,29 @@ impl Job {
             self.log.say("The image of an earlier attempt is still here: going on with the push").await;
             return Ok(Some(image));
         }
+        if let Some(image) = super::retry::image_of_first(self).await? {
+            return Ok(Some(image));
+        }
         self.start_over("The image of an earlier attempt is gone from the engine: building it again").await?;
         Ok(None)
     }
 
     async fn build(&mut self) -> Result<BuiltImage, Failure> {
         let fail = |e| failure(StageName::Build, e);
+        super::retry::may_build(&self.record)?;
         let engine = Arc::clone(&self.parts.engine);
         let builder = engine.choose_builder(self.record.spec.has_limits()).await.map_err(fail)?;
+        let dockerfile = self.dockerfile().await?;
+        let bases = self.bases(&dockerfile).await;
         self.write(move |record, _| {
             record.builder = Some(builder);
+            record.bases.clone_from(&bases);
             Ok(())
         })
         .await?;
         if builder == BuilderKind::Classic && self.record.needs_secrets() {
             return Err(Failure::Build(no_buildkit()));
         }
-        let dockerfile = self.dockerfile().await?;
         let context = self.context(builder, dockerfile.clone()).await?;
         let credentials = self.credentials_for(builder).await;
         let buildkit = caches::buildkit_only(self, builder).await;
@@ -218,6 +239,14 @@ impl Job {
         let text = String::from_utf8_lossy(&dockerfile);
         error.dockerfile_line = error.dockerfile_line.or_else(|| blame::line_of(&text, error.code, &error.message));
         Err(fail(error))
+    }
+
+    /// What the images that it names are now, so that the same build can be known again.
+    async fn bases(&self, dockerfile: &[u8]) -> Vec<Base> {
+        let spec = &self.record.spec;
+        let names = dockerfile::check(dockerfile).ok().and_then(|outline| outline.all_images(&spec.build_args));
+        let names = names.filter(|_| !self.record.identity.is_empty()).unwrap_or_default();
+        registry::bases(&*self.parts.engine, &self.parts.registry, &names, spec.pull, &self.credentials).await
     }
 
     /// What the builder may pull base images with. BuildKit asks for each when it needs it; the classic builder is handed
@@ -306,6 +335,20 @@ async fn is_ending(engine: &dyn ContainerEngine, error: &EngineError) -> bool {
         }
     }
     false
+}
+
+/// Asks the store until it is there; for what can be repeated. The claim's own heartbeat ends the wait when it is in vain.
+pub(super) async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(ask: impl Fn() -> F) -> Result<T, StoreError> {
+    let mut pause = Duration::from_millis(100);
+    loop {
+        match ask().await {
+            Err(StoreError::Unavailable(_) | StoreError::Full) => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(2));
+            }
+            answer => return answer,
+        }
+    }
 }
 
 /// See [`Job::write`].

@@ -4,11 +4,11 @@ use super::lease::Stop;
 use super::pipeline::{Failure, Job, MAX_ATTEMPTS, Success, built_by, write};
 use super::redact::Redactor;
 use super::{Parts, publish};
-use crate::domain::{BuildError, BuildId, ErrorKind, StageName, StepState, Timestamp, local_tag};
+use crate::domain::{BuildError, BuildId, BuildRecord, BuildState, ErrorKind, Scope, StageName, StepState, Timestamp, local_tag};
 
 /// Writes the end of the claim, after the log's last line, and leaves nothing behind in the engine.
 pub(super) async fn settle(job: Job, ended: Result<Result<Success, Failure>, Stop>, redactor: &Redactor) {
-    let Job { parts, worker, record, fence, credentials, log, .. } = job;
+    let Job { parts, worker, record, fence, order, credentials, log, .. } = job;
     let id = record.id;
     let ended = match ended {
         Ok(Err(Failure::Lost)) => Err(Stop::Lost),
@@ -39,6 +39,7 @@ pub(super) async fn settle(job: Job, ended: Result<Result<Success, Failure>, Sto
         .await;
     }
     let keeps_image = match &ended {
+        Ok(Ok(Success::Superseded(_))) => false,
         Ok(Ok(_)) => true,
         Ok(Err(_)) | Err(Stop::HandBack) => record.image_id.is_some(),
         Err(Stop::Cancelled | Stop::Lost) => false,
@@ -47,24 +48,36 @@ pub(super) async fn settle(job: Job, ended: Result<Result<Success, Failure>, Sto
         forget_image(&parts, id).await;
     }
     let settled = match ended {
-        Ok(Ok(Success::Published)) => write(&parts, id, fence, |record, now| record.published(now)).await.map(drop),
+        Ok(Ok(Success::Published)) => write(&parts, id, fence, |record, now| record.published(now)).await,
+        Ok(Ok(Success::Superseded(by))) => write(&parts, id, fence, move |record, now| record.superseded(by, now)).await,
         Ok(Ok(Success::Built(built))) => {
-            write(&parts, id, fence, move |record, now| built_by(record, &built, &worker, now)).await.map(drop)
+            write(&parts, id, fence, move |record, now| built_by(record, &built, &worker, now)).await
         }
-        Ok(Err(error)) => write(&parts, id, fence, move |record, now| record.failed(error.clone(), now)).await.map(drop),
+        Ok(Err(error)) => write(&parts, id, fence, move |record, now| record.failed(error.clone(), now)).await,
         Err(Stop::Cancelled) => {
-            let landed = publish::settle_cancelled(&parts, &record, &credentials).await;
-            write(&parts, id, fence, move |record, now| record.cancelled(&landed, now)).await.map(drop)
+            // Destinations write for themselves: the copy here may not know of the newest push.
+            let now = parts.store.get(&Scope::All, id).await.ok().flatten().map_or(record, |stored| stored.record);
+            let landed = publish::settle_cancelled(&parts, &now, order, &credentials).await;
+            write(&parts, id, fence, move |record, now| record.cancelled(&landed, now)).await
         }
         Err(Stop::HandBack) => {
-            write(&parts, id, fence, |record, _| record.requeued("The worker stopped. The build waits for another one."))
-                .await
-                .map(drop)
+            write(&parts, id, fence, |record, _| record.requeued("The worker stopped. The build waits for another one.")).await
         }
         Err(Stop::Lost) => Err(Failure::Lost),
     };
-    if settled.is_err() {
-        forget_if_deleted(&parts, id).await;
+    match settled {
+        Ok(record) => remember_duration(&parts, &record).await,
+        Err(_) => forget_if_deleted(&parts, id).await,
+    }
+}
+
+/// For the estimates of the builds to come.
+async fn remember_duration(parts: &Parts, record: &BuildRecord) {
+    let ended = record.started_at.zip(record.finished_at).filter(|_| record.error.is_none());
+    let Some((started, finished)) = ended.filter(|_| record.state != BuildState::Cancelled) else { return };
+    let added = parts.store.add_duration(&record.owner, &record.spec.project, finished.since(started)).await;
+    if let Err(error) = added {
+        tracing::debug!(build = %record.id, %error, "how long it took is not remembered");
     }
 }
 

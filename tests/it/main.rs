@@ -18,6 +18,7 @@ mod hooks;
 mod identity;
 mod load;
 mod options;
+mod pipeline;
 mod processes;
 mod quota;
 mod reading;

@@ -5,8 +5,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use dockwright::builds::{Builds, Policy, RemoteRemoval, RemoteTags};
+use dockwright::context::git::GitSettings;
 use dockwright::context::storage::ContextStorage;
-use dockwright::domain::{BuildId, BuildRecord, Credentials, Digest, ImageRef, RetentionRule, Scope, Timestamp};
+use dockwright::domain::{Base, BuildId, BuildRecord, Credentials, Digest, ImageRef, RetentionRule, Scope, Timestamp};
+use dockwright::egress::Egress;
 use dockwright::engine::Ledger;
 use dockwright::engine::docker::Docker;
 use dockwright::janitor::{Measure, Tidy, TidyNode};
@@ -42,11 +44,23 @@ async fn put(service: &Running, token: &str, rule: Value) {
     assert_eq!(status, StatusCode::OK, "{told}");
 }
 
-/// A registry that is not asked.
+/// A registry and an engine that are not asked.
 struct NoTags;
 
 #[async_trait::async_trait]
 impl RemoteTags for NoTags {
+    async fn names(&self, image: &ImageRef, _: Option<&Credentials>) -> Option<Digest> {
+        panic!("nobody has asked what {image} names")
+    }
+
+    async fn local(&self, name: &str) -> Option<Digest> {
+        panic!("nobody has asked what {name} names")
+    }
+
+    async fn bases(&self, names: &[String], _: bool, _: &[Credentials]) -> Vec<Base> {
+        panic!("nobody has asked what {names:?} name")
+    }
+
     async fn remove(&self, image: &ImageRef, _: &Digest, _: Option<&Credentials>) -> RemoteRemoval {
         panic!("nobody has asked for {image} to be removed")
     }
@@ -64,6 +78,7 @@ fn builds_of(service: &Running) -> Arc<Builds> {
         max_memory: c.max_memory,
         max_cpus: c.max_cpus,
         min_free_disk: c.min_free_disk,
+        git: GitSettings { egress: Egress::default(), timeout: c.git_timeout.0, at_once: 1 },
         retention: RetentionRule { project: "*".into(), keep_builds: None, keep_days: None, keep_local_image: true },
     };
     let contexts = ContextStorage::open(&c.data_dir, 0).expect("opens");

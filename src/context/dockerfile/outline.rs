@@ -124,6 +124,16 @@ impl Outline {
         self.images.iter().filter_map(|image| expand(&image.text, &|name: &str| values.get(name).cloned())).collect()
     }
 
+    /// The same, each once; `None` when one of them cannot be known before the build.
+    #[must_use]
+    pub fn all_images(&self, build_args: &BTreeMap<String, String>) -> Option<Vec<String>> {
+        let mut names = self.image_names(build_args);
+        let all = names.len() == self.images.len() && !names.iter().any(|name| name.contains('$'));
+        names.sort();
+        names.dedup();
+        all.then_some(names)
+    }
+
     /// The first of which this is true as it is written, or with the defaults and build arguments put in.
     fn image_that(&self, build_args: &BTreeMap<String, String>, is_so: fn(&str) -> bool) -> Option<&ImageName> {
         let values = self.values(build_args);

@@ -167,6 +167,10 @@ struct ContainerParts(Vec<(String, SecretString)>);
 
 impl Parts for ContainerParts {
     fn kind(&self, name: &str) -> PartKind {
+        // A container is made of a build of its own.
+        if name == "reuse" {
+            return PartKind::Unknown;
+        }
         if OWN.contains(&name) || TAKEN.contains(&name) { PartKind::Own } else { PartKind::of(name) }
     }
 

@@ -90,6 +90,12 @@ pub struct Upload {
     /// Use no cache of any kind: neither of layers nor of cache mounts.
     #[schema(default = false, required = false)]
     cold: bool,
+    /// End your older live builds of the same image and project.
+    #[schema(default = false, required = false)]
+    supersede: bool,
+    /// Answer with a build of the very same, if one is under way or its result is still there. Not for containers.
+    #[schema(default = false, required = false)]
+    reuse: bool,
     /// The network of the `RUN` steps.
     #[schema(value_type = NetworkView, inline, required = false)]
     network: String,
@@ -105,6 +111,20 @@ pub struct Upload {
     /// Among the builds of the same owner that wait.
     #[schema(minimum = -10, maximum = 10, default = 0, required = false)]
     priority: i8,
+}
+
+/// What a retry is given anew, as JSON or as parts of a form: credentials that came with the first build were erased at its end.
+#[derive(Serialize, ToSchema)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub struct RetryForm {
+    /// For the registry host of the images that are missing, which must then be one; needs `password`.
+    #[schema(required = false)]
+    username: String,
+    #[schema(format = Password, required = false)]
+    password: String,
+    /// Names of credentials that you keep; those of the first build, as they are now, if absent.
+    #[schema(required = false)]
+    registry: Vec<String>,
 }
 
 /// The parts of an upload over the older path.

@@ -1,9 +1,10 @@
 -- Takes the build whose turn it is out of the queue and puts a lease on it; its record is changed by the commit that follows.
 -- Between the two it is `queued` with a lease: if the worker dies there, the lease runs out and the build comes back.
--- ARGV: token of this call, lease in milliseconds. Answers {milliseconds, id, sealed or false, build}, nothing when none waits.
+-- ARGV: token of this call, lease in milliseconds. Answers {milliseconds, id, sealed or false, build}, nothing when none waits;
+-- at the end the number of its acceptance.
 local token, lease = ARGV[1], tonumber(ARGV[2])
 local now = millis()
-local function taken(id) return {int(now), id, call('GET', key('x', id)), stored(id)} end
+local function taken(id) return {int(now), id, call('GET', key('x', id)), stored(id), call('HGET', key('b', id), 'ord')} end
 
 local first = remembered(token)
 if first then

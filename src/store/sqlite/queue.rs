@@ -37,7 +37,8 @@ pub(super) fn claim(txn: &Txn<'_>, worker: &WorkerId, node: &NodeId, lease: Dura
         };
         take_turn(txn, &record.owner)?;
         let stored = rows::save(txn, entry, record, Place::Stay, Lease::Take { fence, length: to_millis(lease) })?;
-        return Ok(Some(Claim { stored, fence, start, sealed: rows::sealed(txn.conn, num)? }));
+        let order = u64::try_from(num).unwrap_or_default();
+        return Ok(Some(Claim { stored, order, fence, start, sealed: rows::sealed(txn.conn, num)? }));
     }
     Ok(None)
 }

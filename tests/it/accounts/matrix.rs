@@ -20,6 +20,7 @@ enum Object {
     None,
     Build,
     Manifest,
+    EndedBuild,
     Registry,
     Webhook,
     Delivery,
@@ -52,6 +53,7 @@ fn case(rule: &Rule) -> (Object, Body) {
             | "/api/v1/builds/{id}/steps"
             | "/api/v1/builds/{id}/cancel",
         ) => (Object::Build, Body::Empty),
+        ("POST", "/api/v1/builds/{id}/retry") => (Object::EndedBuild, Body::Empty),
         ("POST", "/api/v1/builds") => (Object::None, upload("image")),
         ("POST", "/api/v1/contexts") => (Object::None, Body::Empty),
         (_, "/api/v1/contexts/{id}" | "/api/v1/contexts/{id}/blobs") => (Object::Manifest, Body::Empty),
@@ -188,6 +190,11 @@ impl<'a> World<'a> {
             Object::Manifest => {
                 let made = self.service.request_as(&self.token, Method::POST, "/api/v1/contexts");
                 send(made).await.1["id"].as_str().expect("an id").to_owned()
+            }
+            Object::EndedBuild => {
+                let build = queued(self.service, &self.token).await;
+                self.service.cancel(&json!({"id": build})).await;
+                build
             }
             Object::Registry => {
                 let name = unique("kept");

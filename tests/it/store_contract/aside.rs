@@ -57,6 +57,7 @@ async fn workers_are_seen_while_they_say_so(store: &Store) {
         slots: 2,
         running: 1,
         engine_ready: true,
+        disk_full: false,
         engine: "26.1.5".into(),
         seen_at: Timestamp::from_millis(0),
     };

@@ -1,0 +1,123 @@
+//! What becomes of a build by what becomes of its destinations, and of a build that is made again.
+
+use super::{
+    BuildError, BuildId, BuildRecord, BuildSpec, BuildState, Destination, DestinationState, Digest, IllegalTransition, StageName,
+    StageState, Timestamp,
+};
+
+/// What the push stage came to, when nothing of it is under way any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PushEnd {
+    /// At least one destination has the image, and none failed.
+    Published,
+    /// Younger builds have all of its tags.
+    Superseded(Option<BuildId>),
+    Failed(BuildError),
+}
+
+impl BuildRecord {
+    /// What the destinations say together. An error tells which of several failed, one a line.
+    #[must_use]
+    pub fn push_end(&self) -> PushEnd {
+        let failed = || self.destinations.iter().filter_map(|d| Some((&d.image, d.error.as_ref()?)));
+        let alone = self.destinations.len() == 1;
+        if let Some((_, first)) = failed().next() {
+            let told: Vec<String> = failed().map(|(image, error)| format!("{image}: {}", error.message)).collect();
+            let message = if alone { first.message.clone() } else { told.join("\n") };
+            return PushEnd::Failed(BuildError { message, ..first.clone() });
+        }
+        let superseded = self.destinations.iter().filter(|d| d.state == DestinationState::Superseded);
+        if !self.destinations.is_empty() && superseded.clone().count() == self.destinations.len() {
+            return PushEnd::Superseded(superseded.filter_map(|d| d.superseded_by).max());
+        }
+        PushEnd::Published
+    }
+
+    /// One line for people about a push that has succeeded.
+    pub(super) fn told_of_push(&self) -> String {
+        let state = |state| self.destinations.iter().filter(move |d| d.state == state);
+        let mut hosts: Vec<&str> = state(DestinationState::Pushed).map(|d| d.image.host()).collect();
+        hosts.dedup();
+        let mut told = format!("Docker Image is successfully pushed to {}", hosts.join(", "));
+        for left in state(DestinationState::Superseded) {
+            told.push_str(&format!("; {} was superseded by {}", left.image, younger(left.superseded_by)));
+        }
+        told
+    }
+
+    /// Ends because younger builds have all of its tags.
+    ///
+    /// # Errors
+    /// When the build has ended already.
+    pub fn superseded(&mut self, by: Option<BuildId>, now: Timestamp) -> Result<(), IllegalTransition> {
+        self.go(BuildState::Cancelled)?;
+        self.message = format!("Superseded by {}", younger(by));
+        self.superseded_by = by;
+        self.end_running_stages(StageState::Cancelled, now);
+        self.finished_at = Some(now);
+        Ok(())
+    }
+
+    /// Nothing that was pushed by a build before this one counts, because the image is made anew.
+    pub(super) fn forget_pushes(&mut self) {
+        for destination in self.destinations.iter_mut().filter(|d| d.carried_from.is_some() || d.error.is_some()) {
+            destination.put_off();
+        }
+    }
+
+    /// Makes this new record one that repeats `first`, with other credentials perhaps: where its image may still stand, only what
+    /// is missing is pushed.
+    pub fn repeats(&mut self, first: &Self) {
+        self.retry_of = Some(first.id);
+        let kept = first.image_id.is_some() && !matches!(first.state, BuildState::Built | BuildState::Cancelled);
+        if !self.spec.push || !kept {
+            return;
+        }
+        self.node.clone_from(&first.node);
+        self.image_id.clone_from(&first.image_id);
+        self.size_bytes = first.size_bytes;
+        self.builder = first.builder;
+        self.bases.clone_from(&first.bases);
+        for (own, earlier) in self.destinations.iter_mut().zip(&first.destinations) {
+            if let (DestinationState::Pushed, Some(digest)) = (earlier.state, &earlier.digest) {
+                own.state = DestinationState::Pushed;
+                own.digest = Some(digest.clone());
+                own.carried_from = Some(first.id);
+            }
+        }
+    }
+
+    /// Its image was made by an earlier build: the stage is done, and took no time of this one.
+    pub fn built_before(&mut self) {
+        for stage in self.stages.iter_mut().filter(|stage| stage.name == StageName::Build) {
+            stage.state = StageState::Done;
+        }
+    }
+
+    /// The destinations that have not got the image.
+    pub fn missing(&self) -> impl Iterator<Item = &Destination> {
+        self.destinations.iter().filter(|d| d.state != DestinationState::Pushed)
+    }
+
+    /// Where all of a published build's image is to be found.
+    pub fn pushed(&self) -> impl Iterator<Item = (&Destination, &Digest)> {
+        let pushed = self.destinations.iter().filter(|d| d.state == DestinationState::Pushed);
+        pushed.filter_map(|d| Some((d, d.digest.as_ref()?)))
+    }
+}
+
+impl BuildSpec {
+    /// Whether what it takes to build cannot be kept beyond the end of a build.
+    #[must_use]
+    pub fn has_secrets(&self) -> bool {
+        !self.secrets.is_empty() || !self.ssh.is_empty()
+    }
+}
+
+fn younger(build: Option<BuildId>) -> String {
+    build.map_or_else(|| "a younger build of another account".to_owned(), |build| format!("build {build}"))
+}
+
+#[cfg(test)]
+#[path = "publishing_tests.rs"]
+mod tests;

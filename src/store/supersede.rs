@@ -1,0 +1,56 @@
+//! A build that takes the place of older ones: `supersede=true`.
+
+use super::{Guard, ImageFilter, ListQuery, Result, Store, StoreError};
+use crate::domain::{BuildId, BuildRecord, BuildState, Scope, limits};
+
+/// In this order, so that a build that goes on meanwhile is met later.
+const LIVE: [BuildState; 3] = [BuildState::Queued, BuildState::Building, BuildState::Pushing];
+
+impl Store {
+    /// Ends the older live builds of the same owner and project that have an image of this one: those that wait at once, those
+    /// that are worked on by their workers, which are told. Done after the acceptance, and again when the build is claimed: a
+    /// process that dies between the two leaves nothing undone, and doing it twice does nothing twice.
+    pub async fn supersede_older(&self, by: &BuildRecord) -> Result<()> {
+        for image in &by.spec.images {
+            for state in LIVE {
+                let filter = ImageFilter { repository: image.repository(), tag: Some(image.tag().to_owned()) };
+                let mut query = ListQuery {
+                    scope: Scope::Owner(by.owner.clone()),
+                    owner: None,
+                    state: Some(state),
+                    image: Some(filter),
+                    before: Some(by.id),
+                    limit: limits::PAGE,
+                };
+                loop {
+                    let page = self.list(&query).await?;
+                    query.before = page.items.last().map(|older| older.record.id);
+                    for older in page.items.iter().filter(|older| older.record.spec.project == by.spec.project) {
+                        self.supersede(older.record.id, by).await?;
+                    }
+                    if !page.more {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn supersede(&self, older: BuildId, by: &BuildRecord) -> Result<()> {
+        let younger = by.id;
+        let guard = Guard::Scope(Scope::Owner(by.owner.clone()));
+        let ended = self.update(older, &guard, move |record, now, leased| {
+            if record.state.is_terminal() || record.cancel_requested {
+                return Ok(());
+            }
+            record.superseded_by = Some(younger);
+            if leased {
+                record.cancel_requested = true;
+                return Ok(());
+            }
+            record.superseded(Some(younger), now).map_err(|e| StoreError::Refused(e.to_string()))
+        });
+        ended.await.map(drop)
+    }
+}
