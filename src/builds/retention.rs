@@ -6,14 +6,18 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Builds;
-use crate::auth::Principal;
-use crate::domain::{App, BuildId, BuildState, InUse, Owner, RetentionRule, RetentionRules, Run, Scope, Timestamp, User, limits};
+use crate::auth::{ADMIN, Principal};
+use crate::domain::{
+    App, BuildId, BuildState, Cleaned, InUse, Owner, RetentionRule, RetentionRules, Run, Scope, Timestamp, User, limits,
+};
 use crate::error::{Error, FieldError, Result};
 use crate::store::objects::{Expect, Kind, Object, ObjectQuery, Write};
 use crate::store::{ImageFilter, ListQuery, Page};
 
 /// Builds that one pass, or one request, takes out at most.
 const AT_ONCE: usize = 100;
+/// How long it is told what was cleaned away.
+const CLEANED_TOLD: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Most that a rule can keep.
 const MOST: u64 = 1_000_000;
 
@@ -138,6 +142,16 @@ impl Builds {
             }
         }
         Ok(gone)
+    }
+
+    /// Notes what was cleaned away from a disk of a node, for all to see.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn tell_cleaned(&self, node: &str, cleaned: &Cleaned) -> Result<()> {
+        let owner: Owner = ADMIN.parse().map_err(Error::internal)?;
+        let put = Write::put(Kind::Cleaned, format!("{node}/{}", cleaned.disk), &owner, Expect::Anything, cleaned);
+        Ok(self.store.commit(&[put.keep(CLEANED_TOLD)]).await?)
     }
 
     /// At most so many builds of an owner that are beyond their rule.

@@ -234,7 +234,7 @@ impl Dispatcher {
     /// Remembers since when a webhook has failed, and disables it when that is long ago.
     async fn note_health(&self, webhook: &Webhook, delivery: &Delivery) -> Result<(), StoreError> {
         let Some(last) = delivery.attempts.last() else { return Ok(()) };
-        if last.succeeded() && webhook.failing_since.is_none() || !webhook.enabled {
+        if (last.succeeded() && webhook.failing_since.is_none()) || !webhook.enabled {
             return Ok(());
         }
         let id = webhook.id.to_string();

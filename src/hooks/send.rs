@@ -46,10 +46,8 @@ pub(super) async fn send(egress: &Egress, url: &str, secret: &SecretBox<Vec<u8>>
     let (status, error, answer, retry_after) = match answered {
         Ok(response) => {
             let (status, retry_after) = (response.status(), retry_after(&response, at));
-            let error = (!status.is_success()).then(|| match status.is_redirection() {
-                true => format!("the receiver answered {status}: redirects are not followed"),
-                false => format!("the receiver answered {status}"),
-            });
+            let more = if status.is_redirection() { ": redirects are not followed" } else { "" };
+            let error = (!status.is_success()).then(|| format!("the receiver answered {status}{more}"));
             (Some(status.as_u16()), error, beginning(response, WITHIN.saturating_sub(began.elapsed())).await, retry_after)
         }
         Err(why) => (None, Some(why), String::new(), None),

@@ -10,17 +10,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::builds::Builds;
 use crate::context::storage::used_percent;
-use crate::domain::{BuildId, BuildRecord, Cleaned, InUse, Owner, RetentionRules, Scope, Timestamp, local_tag};
+use crate::domain::{BuildId, BuildRecord, Cleaned, RetentionRules, Scope, Timestamp, local_tag};
 use crate::engine::{ContainerEngine, Ledger};
 use crate::store::StoreError;
-use crate::store::objects::{Expect, Kind, Write};
 
 /// Images, or uploads, that one pass takes away at most.
 const AT_ONCE: usize = 200;
 /// Caches go that nobody has used for so long; the longest first.
 const CACHE_AGES: [Duration; 3] = [Duration::from_secs(7 * 24 * 3600), Duration::from_secs(24 * 3600), Duration::from_secs(3600)];
-/// How long it is told what was cleaned away.
-const TOLD: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The lock of whoever goes by the rules, and for how long a process that is killed has it.
 const LOCK: &str = "retention";
 const LOCKED: Duration = Duration::from_secs(120);
@@ -188,8 +185,9 @@ impl Tidy {
 
     /// Of ended builds, the oldest first.
     async fn clean_images(&self, root: &Path, node: &TidyNode) -> anyhow::Result<u64> {
-        let (used, mut entries, mut gone): (InUse, _, _) = (self.builds.in_use().await?, node.ledger.entries()?, 0);
+        let (used, mut entries) = (self.builds.in_use().await?, node.ledger.entries()?);
         entries.sort_unstable();
+        let mut gone = 0;
         for id in entries {
             if gone == AT_ONCE || !self.is_too_full(root)? {
                 break;
@@ -220,9 +218,7 @@ impl Tidy {
         let Cleaned { disk, used_percent, left_percent, cache_bytes, images, contexts, .. } = cleaned;
         tracing::warn!(disk, used_percent, left_percent, cache_bytes, images, contexts, "a disk was too full: it was cleaned");
         let node = self.node.as_ref().and_then(|node| node.ledger.node()).map_or_else(|| "data".into(), |node| node.to_string());
-        let owner: Owner = crate::auth::ADMIN.parse()?;
-        let put = Write::put(Kind::Cleaned, format!("{node}/{disk}"), &owner, Expect::Anything, cleaned);
-        Ok(self.builds.store().commit(&[put.keep(TOLD)]).await?)
+        Ok(self.builds.tell_cleaned(&node, cleaned).await?)
     }
 }
 

@@ -10,6 +10,7 @@ pub mod people;
 mod recorder;
 mod registries;
 mod replays;
+mod routes;
 mod sessions;
 mod streams;
 mod tokens;
