@@ -7,6 +7,7 @@
 //! client            the few questions that are asked of a registry directly (OCI distribution specification)
 //! admission         what a registry asked for, and what the engine is therefore given
 //! allowance         how many pulls a registry still allows
+//! exact             whether a registry shows an image that is named by its digest
 //! challenge         what a registry wants to be asked with (RFC 9110 §11, Docker's token authentication)
 //! token             the token of a registry that wants one (the same)
 //! endpoint          where a registry's host name leads, and which ones are spoken to without TLS verification
@@ -19,6 +20,7 @@ mod borrowed;
 mod challenge;
 mod client;
 mod endpoint;
+mod exact;
 pub mod host_credentials;
 mod progress;
 mod publisher;

@@ -11,7 +11,7 @@ use super::lease;
 use super::log::Log;
 use super::redact::Redactor;
 use super::settle::settle;
-use super::{Parts, blame, caches, publish};
+use super::{Parts, blame, caches, exact, publish};
 use crate::context::archive::ArchiveLimits;
 use crate::context::stream::{self, Assemble, Source};
 use crate::domain::{
@@ -182,6 +182,7 @@ impl Job {
             return Err(Failure::Build(no_buildkit()));
         }
         let dockerfile = self.dockerfile().await?;
+        exact::check(self, builder, &dockerfile).await.map_err(fail)?;
         let context = self.context(builder, dockerfile.clone()).await?;
         let credentials = self.credentials_for(builder).await;
         let buildkit = caches::buildkit_only(self, builder).await;
