@@ -19,7 +19,7 @@ pub const SSH_KEY_BYTES: usize = 16 * 1024;
 /// Most bytes of secrets and keys of one build together: they lie in the store while it waits.
 pub const ENTRUSTED_BYTES: usize = 4 * 1024 * 1024;
 /// Longest id of a secret or of an ssh key, in bytes.
-pub const SECRET_ID_BYTES: usize = 128;
+pub const SECRET_ID_BYTES: usize = 64;
 /// Longest name of a project, in bytes.
 pub const PROJECT_BYTES: usize = 200;
 /// Longest URL of a git repository, in bytes.

@@ -8,6 +8,7 @@
 //! admission         what a registry asked for, and what the engine is therefore given
 //! bases             what the images that a Dockerfile names stand for now
 //! allowance         how many pulls a registry still allows
+//! exact             whether a registry shows an image that is named by its digest
 //! challenge         what a registry wants to be asked with (RFC 9110 §11, Docker's token authentication)
 //! token             the token of a registry that wants one (the same)
 //! endpoint          where a registry's host name leads, and which ones are spoken to without TLS verification
@@ -21,6 +22,7 @@ mod borrowed;
 mod challenge;
 mod client;
 mod endpoint;
+mod exact;
 pub mod host_credentials;
 mod progress;
 mod publisher;

@@ -11,7 +11,7 @@ use super::lease;
 use super::log::Log;
 use super::redact::Redactor;
 use super::settle::settle;
-use super::{Parts, blame, caches, publish, told};
+use super::{Parts, blame, caches, exact, publish, told};
 use crate::context::archive::ArchiveLimits;
 use crate::context::dockerfile;
 use crate::context::stream::{self, Assemble, Source};
@@ -207,6 +207,7 @@ impl Job {
         if builder == BuilderKind::Classic && self.record.needs_secrets() {
             return Err(Failure::Build(no_buildkit()));
         }
+        exact::check(self, builder, &dockerfile).await.map_err(fail)?;
         let context = self.context(builder, dockerfile.clone()).await?;
         let credentials = self.credentials_for(builder).await;
         let buildkit = caches::buildkit_only(self, builder).await;

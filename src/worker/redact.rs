@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::domain::{BuildSecret, Credentials, Entrusted, REDACTED, limits};
+use crate::engine::ssh::SigningKey;
 
 /// Secrets shorter than this are not looked for: they would stand in every other line by chance.
 const SHORTEST: usize = 4;
@@ -32,7 +33,8 @@ impl Redactor {
     pub fn of(given: &Entrusted) -> Self {
         let mut known = Known::default();
         given.credentials.iter().for_each(|one| known.learn_login(one));
-        given.secrets.iter().chain(&given.ssh).for_each(|one| known.learn_secret(one));
+        given.secrets.iter().for_each(|one| known.learn_secret(one, ""));
+        given.ssh.iter().for_each(|one| known.learn_secret(one, &public_half(one)));
         for list in known.long.values_mut() {
             list.sort_by_key(|secret| std::cmp::Reverse(secret.expose_secret().len()));
         }
@@ -75,7 +77,8 @@ impl Known {
     }
 
     /// A secret of one line as it is; one of several line by line, and of `NAME=value` the value. What is no text is known in base64 alone.
-    fn learn_secret(&mut self, secret: &BuildSecret) {
+    /// What stands in `public` as well may be told.
+    fn learn_secret(&mut self, secret: &BuildSecret, public: &str) {
         let bytes = secret.expose();
         if (SHORTEST..=limits::LOG_LINE_BYTES).contains(&bytes.len()) {
             self.learn(&STANDARD.encode(bytes));
@@ -87,7 +90,7 @@ impl Known {
             self.learn(text);
         }
         // The lines around a key in PEM are everybody's.
-        for line in text.lines().map(str::trim).filter(|line| !line.starts_with("-----")) {
+        for line in text.lines().map(str::trim).filter(|line| !line.starts_with("-----") && !public.contains(line)) {
             let value = line.split_once('=').map(|(_, value)| value.trim().trim_matches(['"', '\'']));
             [Some(line), value]
                 .into_iter()
@@ -113,6 +116,11 @@ impl Known {
         let found = long.or_else(|| self.short.iter().filter(is_here).max_by_key(|secret| secret.expose_secret().len()));
         found.map(|secret| secret.expose_secret().len())
     }
+}
+
+/// As OpenSSH writes it: what a step lists stays readable.
+fn public_half(key: &BuildSecret) -> String {
+    SigningKey::parse(key.expose()).map(|key| STANDARD.encode(key.public())).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod agents;
 mod caches;
 mod canary;
+mod digests;
 mod mounts;
 
 use reqwest::multipart::{Form, Part};

@@ -117,11 +117,15 @@ impl Outline {
         self.image_that(build_args, is_like_an_id)
     }
 
-    /// The images that are named, with defaults and build arguments put in as far as they are known.
+    /// The images that some engine would see named, with defaults and build arguments put in as far as they are known.
     #[must_use]
     pub fn image_names(&self, build_args: &BTreeMap<String, String>) -> Vec<String> {
         let values = self.values(build_args);
-        self.images.iter().filter_map(|image| expand(&image.text, &|name: &str| values.get(name).cloned())).collect()
+        self.images
+            .iter()
+            .chain(&self.hidden)
+            .filter_map(|image| expand(&image.text, &|name: &str| values.get(name).cloned()))
+            .collect()
     }
 
     /// The same, each once; `None` when one of them cannot be known before the build.

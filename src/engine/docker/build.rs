@@ -174,8 +174,9 @@ fn buildkit_query(request: &BuildRequest) -> Query {
         query.add("platform", platform);
     }
     query.add_list("cachefrom", &only.cache_from);
-    let host: Vec<String> = only.apart.iter().map(|name| format!("{name}:127.0.0.1")).collect();
-    query.add_list("extrahosts", &host);
+    if let Some(name) = &only.apart {
+        query.add("extrahosts", &format!("{name}:127.0.0.1"));
+    }
     query
 }
 
