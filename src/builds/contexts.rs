@@ -3,13 +3,13 @@
 use super::options::Faults;
 use super::{Builds, TextPart};
 use crate::auth::Principal;
-use crate::context::blobs::{BlobIntake, MANIFEST_BYTES, Reserved};
+use crate::context::blobs::{BlobIntake, Reserved};
 use crate::context::storage::{Incoming, Received};
 use crate::domain::{BuildId, ManifestId, Owner};
 use crate::error::{Error, Result};
 use crate::store::{NewBuild, StoreError, Stored};
 
-pub use crate::context::blobs::{Coding, Manifest};
+pub use crate::context::blobs::{Coding, MANIFEST_BYTES, Manifest};
 
 impl Builds {
     /// Room for a manifest under way.

@@ -55,6 +55,8 @@ pub struct Blobs {
     floor: u64,
     /// Bytes that uploads under way may still bring, by owner.
     coming: Arc<Mutex<HashMap<Owner, u64>>>,
+    /// Held while room is made.
+    tidying: Arc<Mutex<()>>,
 }
 
 /// A manifest as its owner sees it.
@@ -105,7 +107,7 @@ impl Blobs {
         for folder in [BLOBS, MANIFESTS, LOCKS] {
             fs::create_dir_all(root.join(folder)).map_err(storing)?;
         }
-        Ok(Self { root, floor, coming: Arc::default() })
+        Ok(Self { root, floor, coming: Arc::default(), tidying: Arc::default() })
     }
 
     /// The folder that [`super::stream::Source::Manifest`] asks for.
@@ -142,7 +144,8 @@ impl Blobs {
     pub async fn declare(&self, owner: &Owner, received: Received, coding: Coding, limits: ArchiveLimits) -> Result<Manifest> {
         let (blobs, owner) = (self.clone(), owner.clone());
         blocking(move || {
-            let parsed = kept::parse(received.path(), coding, &limits).map_err(told)?;
+            let (spill, _gone) = blobs.temporary()?;
+            let mut parsed = kept::parse(received.path(), coding, &limits, spill).map_err(told)?;
             let (id, expires_at) = (ManifestId::new(), Timestamp::now().plus(MANIFEST_LIFE));
             let head = Head { owner: owner.clone(), expires_at, digest: parsed.digest, bytes: parsed.bytes };
             let _lock = blobs.lock(&owner).map_err(storing)?;
@@ -150,7 +153,7 @@ impl Blobs {
                 fs::create_dir_all(folder).map_err(storing)?;
             }
             let (file, from) = blobs.temporary()?;
-            kept::write(&file, &head, &mut parsed.lines.as_slice()).map_err(storing)?;
+            kept::write(&file, &head, &mut parsed.lines).map_err(storing)?;
             let to = blobs.path(&owner, id);
             persist(&file, from, &to).map_err(storing)?;
             let manifest = blobs.with_missing(id, head, &to, &parsed.wants);

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::multipart::drain;
 use super::{App, BODY_STALL, Caller};
-use crate::builds::{Coding, Manifest};
+use crate::builds::{Coding, MANIFEST_BYTES, Manifest};
 use crate::domain::{InvalidId, ManifestId};
 use crate::error::{Error, Result};
 
@@ -102,7 +102,7 @@ pub(super) async fn declare(State(app): State<App>, Extension(caller): Caller, r
         app.builds.admit_manifest(&caller).await?;
         let mut incoming = app.builds.receive_manifest().await?;
         while let Some(bytes) = next(&mut body).await? {
-            incoming.write(bytes).await?;
+            incoming.write(bytes).await.map_err(too_long)?;
         }
         incoming.finish().await
     };
@@ -153,6 +153,12 @@ pub(super) async fn send(
         return refused(body, error).await;
     }
     Ok(ManifestView::of(app.builds.manifest(&caller, id).await?).into_response())
+}
+
+/// The limit of a manifest is not that of an upload.
+fn too_long(error: Error) -> Error {
+    let detail = format!("a manifest may have at most {MANIFEST_BYTES} bytes");
+    if matches!(error, Error::TooLarge { .. }) { Error::TooLarge { code: "manifest_too_large", detail } } else { error }
 }
 
 /// How the body is encoded, and the body.
