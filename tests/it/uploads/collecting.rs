@@ -160,7 +160,8 @@ async fn context_blobs_stay_while_anybody_counts_on_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_service_leaves_no_half_blob() {
     let data = tempfile::tempdir().expect("a folder");
-    let mut process = Process::start(&["--engine", "unix:///nonexistent/engine"], data.path());
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--engine", "unix:///nonexistent/engine"];
+    let mut process = Process::start(&arguments, data.path());
     let client = Client::new(&process.address(), data.path());
     let (small, large): (Vec<u8>, Vec<u8>) = (b"small".to_vec(), vec![9; 8 << 20]);
     let text = manifest(&[("a", &small), ("b", &large)]);
