@@ -96,8 +96,8 @@ pub(super) async fn ps(client: &Client, remote: &Remote, which: Ps) -> anyhow::R
 fn list(remote: &Remote, mut builds: Vec<Value>) {
     if !remote.json {
         for build in &mut builds {
-            build["image"] = build["destinations"][0]["image"].take();
-            build["project"] = build["options"]["project"].take();
+            build["image"] = build["destinations"][0]["image"].clone();
+            build["project"] = build["options"]["project"].clone();
         }
     }
     show_all(remote, builds, &LIST);

@@ -1,7 +1,12 @@
 //! The commands beside `serve`, as an operator runs them.
 
 mod apps;
+mod builds;
+mod builds_known;
+mod builds_live;
+mod ci;
 mod images;
+mod login;
 mod person;
 mod pty;
 mod remote;

@@ -131,6 +131,7 @@ impl Steps {
             return News::Began(self.begin(number, rest, line));
         };
         let since = since(line, &self.all[at]);
+        let ran = self.all[at].state == State::Running;
         if rest == "CACHED" {
             self.finish(at, State::Cached, Some(0));
         } else if let Some(took) = rest.strip_prefix("DONE ") {
@@ -147,7 +148,8 @@ impl Steps {
             self.all[at].transfer = Some(rest.to_owned());
             return News::Moved(at);
         }
-        News::Ended(at)
+        // A step may end more than once.
+        if ran { News::Ended(at) } else { News::Moved(at) }
     }
 
     fn classic(&mut self, line: &Line) -> News {

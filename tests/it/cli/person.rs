@@ -105,6 +105,8 @@ pub fn dockwright(args: &[&str]) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("DOCKWRIGHT_")) {
         command.env_remove(name);
     }
+    // No log-in and no registry login of whoever runs the tests.
+    command.env("XDG_CONFIG_HOME", "/nowhere").env("DOCKER_CONFIG", "/nowhere");
     command.args(args);
     command
 }
