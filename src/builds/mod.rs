@@ -6,6 +6,7 @@ mod log;
 mod options;
 mod quota;
 mod registries;
+mod steps;
 mod submit;
 
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub use contexts::{Coding, MANIFEST_BYTES, Manifest};
 pub use delete::{Deletion, Part, RemoteRemoval, RemoteTags};
 pub use log::{LogRange, follow, tail_start};
 pub use options::{PartKind, TextPart};
+pub use steps::{StepInFile, step_name, steps};
 pub use submit::Draft;
 
 /// How long a cancel waits for the worker's word that everything has stopped, before it answers that it is still under way.

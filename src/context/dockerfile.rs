@@ -13,7 +13,7 @@ mod rules;
 mod words;
 
 pub use expand::expand;
-pub use outline::{Arg, Frontend, ImageName, Needs, Outline, Stage, frontend_allowed};
+pub use outline::{Arg, Frontend, ImageName, Instruction, Needs, Outline, Stage, frontend_allowed};
 
 use lexer::{Heredocs, Lexer};
 use node::{Keyword, Node};

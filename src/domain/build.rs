@@ -10,8 +10,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BuildError, BuildId, BuildSpec, BuildState, ContextInfo, Destination, DestinationState, Digest, ErrorKind, LegacyUpload,
-    NodeId, Owner, Stage, StageName, StageState, Timestamp, WorkerId,
+    BuildError, BuildId, BuildSpec, BuildState, ContextInfo, Destination, DestinationState, Digest, ErrorKind, Layer,
+    LegacyUpload, NodeId, Owner, Stage, StageName, StageState, Step, Timestamp, WorkerId,
 };
 
 /// A build whose worker was lost this many times is not tried again.
@@ -39,6 +39,12 @@ pub struct BuildRecord {
     pub builder: Option<BuilderKind>,
     pub image_id: Option<Digest>,
     pub size_bytes: Option<u64>,
+    /// The newest layers of the image, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<Layer>,
+    /// The steps of the newest attempt that built, once it has ended; before, the log tells them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
     pub node: Option<NodeId>,
     pub worker: Option<WorkerId>,
     /// How often the build was claimed; equals the fence of the newest claim.
@@ -109,6 +115,8 @@ impl BuildRecord {
             builder: None,
             image_id: None,
             size_bytes: None,
+            layers: Vec::new(),
+            steps: Vec::new(),
             node: None,
             worker: None,
             attempt: 0,

@@ -12,6 +12,8 @@ pub const DESTINATIONS: usize = 16;
 pub const CACHE_SOURCES: usize = 16;
 /// Longest name of a project, in bytes.
 pub const PROJECT_BYTES: usize = 200;
+/// Most steps of a build, and layers of its image, that are listed.
+pub const STEPS: usize = 500;
 /// Longest line of a log that is kept as one line, in bytes; longer ones are split.
 pub const LOG_LINE_BYTES: usize = 16 * 1024;
 /// Longest path inside a context, in bytes (Linux `PATH_MAX`).

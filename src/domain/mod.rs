@@ -21,6 +21,7 @@ mod quota;
 mod secret_env;
 mod spec;
 mod stage;
+mod step;
 mod time;
 mod upload;
 
@@ -44,5 +45,6 @@ pub use quota::{Quota, Usage};
 pub use secret_env::{InvalidSecretEnv, SecretEnv};
 pub use spec::{BuildSpec, NetworkMode, Priority};
 pub use stage::{BuildError, Destination, DestinationState, ErrorKind, Stage, StageName, StageState};
+pub use step::{Layer, Step, StepState, Steps};
 pub use time::Timestamp;
 pub use upload::{ContextInfo, ContextKind, LegacyUpload};

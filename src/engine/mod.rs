@@ -24,7 +24,7 @@ use bytes::Bytes;
 use futures::Stream;
 use tokio::sync::mpsc;
 
-use crate::domain::{BuildId, BuilderKind, Credentials, Digest, ErrorKind, ImageRef, LogLine, NetworkMode, NodeId};
+use crate::domain::{BuildId, BuilderKind, Credentials, Digest, ErrorKind, ImageRef, Layer, LogLine, NetworkMode, NodeId};
 
 /// An uncompressed tar, streamed.
 pub type ContextStream = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>;
@@ -93,6 +93,8 @@ pub struct BuildRequest {
 pub struct BuiltImage {
     pub id: Digest,
     pub size_bytes: u64,
+    /// The newest of its layers, oldest first; at most [`crate::domain::limits::STEPS`].
+    pub layers: Vec<Layer>,
 }
 
 /// Lines of the log as the engine tells them. A bounded channel: a slow reader slows the engine, memory stays flat.

@@ -25,6 +25,7 @@ mod replay;
 mod runs;
 mod server;
 mod session;
+mod steps;
 mod streams;
 mod system;
 mod terminal;
@@ -90,6 +91,7 @@ pub fn router(app: App) -> Router {
     let closed = Router::new()
         .merge(builds::routes())
         .merge(logs::routes())
+        .merge(steps::routes())
         .merge(legacy::routes())
         .merge(contexts::routes())
         .merge(accounts::routes())

@@ -30,7 +30,7 @@ use super::problem::Problem;
         super::tokens::list, super::tokens::make, super::tokens::revoke, super::audit::list, super::audit::kept_head,
         super::registries::list, super::registries::one, super::registries::put, super::registries::remove, super::registries::check,
         super::terminal::exec,
-        super::logs::logs, super::legacy::submit, super::legacy::read, super::legacy::remove,
+        super::logs::logs, super::steps::list, super::legacy::submit, super::legacy::read, super::legacy::remove,
         super::system::healthz, super::system::readyz, super::system::system, super::events::events,
         super::apps::list, super::apps::make, super::apps::one, super::apps::replace, super::apps::patch, super::apps::remove,
         super::runs::start, super::runs::of_app, super::runs::list, super::runs::one, super::runs::logs, super::runs::stop, super::runs::remove,

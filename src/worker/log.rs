@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::sanitize::{Redactor, plain};
-use crate::domain::{BuildId, Fence, LogLine, LogStream, limits};
+use crate::domain::{BuildId, Fence, LogLine, LogStream, Steps, Timestamp, limits};
 use crate::store::{Store, StoreError};
 
 /// Lines under way between the engine and the store; when it is full, the engine waits.
@@ -25,14 +25,14 @@ const TAIL_SHARE: u64 = 8;
 /// The writing end of one claim's log.
 pub struct Log {
     lines: mpsc::Sender<LogLine>,
-    writer: JoinHandle<()>,
+    writer: JoinHandle<Steps>,
 }
 
 impl Log {
     #[must_use]
     pub fn open(store: Store, id: BuildId, fence: Fence, redactor: Redactor, max_bytes: u64) -> Self {
         let (lines, receiver) = mpsc::channel(UNDER_WAY);
-        let writer = Writer { store, id, fence, batch: 0, pending: Vec::new(), bytes: 0 };
+        let writer = Writer { store, id, fence, batch: 0, pending: Vec::new(), bytes: 0, steps: Steps::default() };
         Self { lines, writer: tokio::spawn(writer.run(receiver, Cut::new(max_bytes), redactor)) }
     }
 
@@ -48,12 +48,14 @@ impl Log {
         let _ = self.lines.send(LogLine { stream: LogStream::System, step: None, text: text.into() }).await;
     }
 
-    /// Waits until everything is written. Call it before the build is settled: the tail is never lost.
-    pub async fn flush(self) {
+    /// Waits until everything is written, and answers the steps that the log told. Call it before the build is settled: the tail is never
+    /// lost.
+    pub async fn flush(self) -> Steps {
         drop(self.lines);
-        if let Err(error) = self.writer.await {
+        self.writer.await.unwrap_or_else(|error| {
             tracing::error!(%error, "the log's writer failed");
-        }
+            Steps::default()
+        })
     }
 }
 
@@ -64,10 +66,11 @@ struct Writer {
     batch: u64,
     pending: Vec<LogLine>,
     bytes: usize,
+    steps: Steps,
 }
 
 impl Writer {
-    async fn run(mut self, mut lines: mpsc::Receiver<LogLine>, mut cut: Cut, redactor: Redactor) {
+    async fn run(mut self, mut lines: mpsc::Receiver<LogLine>, mut cut: Cut, redactor: Redactor) -> Steps {
         while let Some(first) = lines.recv().await {
             self.take(first, &mut cut, &redactor);
             let full = tokio::time::sleep(BATCH_AGE);
@@ -79,19 +82,22 @@ impl Writer {
                 }
             }
             if self.write().await.is_err() {
-                return;
+                return self.steps;
             }
         }
         self.pending = cut.tail();
         // Lost claims write nothing more; that is no failure of the log.
         let _ = self.write().await;
+        self.steps
     }
 
     fn take(&mut self, line: LogLine, cut: &mut Cut, redactor: &Redactor) {
         let step = line.step.map(|step| plain(&redactor.clean(&step)).into_owned());
         let text = plain(&redactor.clean(&line.text)).into_owned();
         for text in pieces(&text) {
-            if let Some(line) = cut.pass(LogLine { stream: line.stream, step: step.clone(), text: text.to_owned() }) {
+            let line = LogLine { stream: line.stream, step: step.clone(), text: text.to_owned() };
+            self.steps.take(&line, Timestamp::now());
+            if let Some(line) = cut.pass(line) {
                 self.bytes += line.text.len();
                 self.pending.push(line);
             }

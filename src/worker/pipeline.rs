@@ -18,7 +18,7 @@ use crate::domain::{
     AttemptStart, BuildError, BuildId, BuildRecord, BuilderKind, ContextKind, Credentials, DestinationState, Digest, ErrorKind,
     Fence, Scope, StageName, Timestamp, WorkerId, local_tag,
 };
-use crate::engine::{BuildRequest, BuiltImage, EngineError, RegistryAuth as _, VANISHED};
+use crate::engine::{BuildRequest, BuiltImage, ContainerEngine, EngineError, RegistryAuth as _, VANISHED};
 use crate::store::{Claim, Guard, StoreError};
 
 /// An attempt that found its engine away goes back to the queue, this often at most.
@@ -29,6 +29,9 @@ const AWAY: Duration = Duration::from_millis(500);
 const BUILT_AGAIN: u32 = 5;
 /// How a step ends that failed, or was killed.
 const KILLED_OR_FAILED: [&str; 2] = ["step_failed", "out_of_memory"];
+/// How often, and with what pause, an engine that failed for reasons of its own is asked whether it is still there.
+const ENDING_LOOKS: u32 = 20;
+const ENDING_LOOK: Duration = Duration::from_millis(100);
 /// What the engine says of an image that it does not have.
 const IMAGE_MISSING: &str = "image_missing";
 
@@ -124,7 +127,7 @@ impl Job {
                         return Ok(Success::Built(built));
                     }
                     let (worker, image) = (self.worker.clone(), built.id.clone());
-                    self.write(move |record, now| record.image_built(built.id.clone(), built.size_bytes, &worker, now)).await?;
+                    self.write(move |record, now| built_by(record, &built, &worker, now)).await?;
                     image
                 }
             };
@@ -199,8 +202,7 @@ impl Job {
             Ok(built) => return Ok(built),
             Err(error) => error,
         };
-        // An engine that ends kills its steps, and tells of them as if they had failed by themselves.
-        if KILLED_OR_FAILED.contains(&error.code) && engine.info().await.is_err() {
+        if is_ending(&*engine, &error).await {
             return Err(Failure::Away("The engine ended during the build".into()));
         }
         let text = String::from_utf8_lossy(&dockerfile);
@@ -264,6 +266,35 @@ impl Job {
         self.record = write(&self.parts, self.record.id, self.fence, change).await?;
         Ok(())
     }
+}
+
+pub(super) fn built_by(
+    record: &mut BuildRecord,
+    built: &BuiltImage,
+    worker: &WorkerId,
+    now: Timestamp,
+) -> Result<(), crate::domain::IllegalTransition> {
+    record.layers.clone_from(&built.layers);
+    record.image_built(built.id.clone(), built.size_bytes, worker, now)
+}
+
+/// An engine that ends kills its steps, and tells of them as if they had failed by themselves; and it closes parts of itself one after the
+/// other, so that a build fails for reasons of the engine's own a moment before nothing answers any more.
+async fn is_ending(engine: &dyn ContainerEngine, error: &EngineError) -> bool {
+    let looks = match error.kind {
+        _ if KILLED_OR_FAILED.contains(&error.code) => 1,
+        ErrorKind::Engine if error.code != VANISHED => ENDING_LOOKS,
+        _ => 0,
+    };
+    for look in 0..looks {
+        if look > 0 {
+            tokio::time::sleep(ENDING_LOOK).await;
+        }
+        if engine.info().await.is_err() {
+            return true;
+        }
+    }
+    false
 }
 
 /// See [`Job::write`].

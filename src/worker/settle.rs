@@ -1,10 +1,10 @@
 //! The end of a claim.
 
 use super::lease::Stop;
-use super::pipeline::{Failure, Job, MAX_ATTEMPTS, Success, write};
+use super::pipeline::{Failure, Job, MAX_ATTEMPTS, Success, built_by, write};
 use super::sanitize::Redactor;
 use super::{Parts, publish};
-use crate::domain::{BuildError, BuildId, ErrorKind, StageName, local_tag};
+use crate::domain::{BuildError, BuildId, ErrorKind, StageName, StepState, Timestamp, local_tag};
 
 /// Writes the end of the claim, after the log's last line, and leaves nothing behind in the engine.
 pub(super) async fn settle(job: Job, ended: Result<Result<Success, Failure>, Stop>, redactor: &Redactor) {
@@ -24,7 +24,20 @@ pub(super) async fn settle(job: Job, ended: Result<Result<Success, Failure>, Sto
     if matches!(ended, Err(Stop::Cancelled)) {
         log.say("Cancelled").await;
     }
-    log.flush().await;
+    let state = match &ended {
+        Ok(Ok(_)) => StepState::Done,
+        Ok(Err(_)) => StepState::Failed,
+        Err(_) => StepState::Cancelled,
+    };
+    let steps = log.flush().await.ended(state, Timestamp::now());
+    if !steps.is_empty() && !matches!(ended, Err(Stop::Lost)) {
+        // Refused only when the claim is lost, which the next write is told as well.
+        let _ = write(&parts, id, fence, move |record, _| {
+            record.steps.clone_from(&steps);
+            Ok(())
+        })
+        .await;
+    }
     let keeps_image = match &ended {
         Ok(Ok(_)) => true,
         Ok(Err(_)) | Err(Stop::HandBack) => record.image_id.is_some(),
@@ -36,9 +49,7 @@ pub(super) async fn settle(job: Job, ended: Result<Result<Success, Failure>, Sto
     let settled = match ended {
         Ok(Ok(Success::Published)) => write(&parts, id, fence, |record, now| record.published(now)).await.map(drop),
         Ok(Ok(Success::Built(built))) => {
-            write(&parts, id, fence, move |record, now| record.image_built(built.id.clone(), built.size_bytes, &worker, now))
-                .await
-                .map(drop)
+            write(&parts, id, fence, move |record, now| built_by(record, &built, &worker, now)).await.map(drop)
         }
         Ok(Err(error)) => write(&parts, id, fence, move |record, now| record.failed(error.clone(), now)).await.map(drop),
         Err(Stop::Cancelled) => {

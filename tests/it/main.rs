@@ -21,6 +21,7 @@ mod quota;
 mod reading;
 mod registry;
 mod specs;
+mod steps;
 mod store_contract;
 mod store_model;
 mod support;

@@ -18,6 +18,8 @@ pub struct Outline {
     pub args: Vec<Arg>,
     /// The first thing that the classic builder does not know.
     pub buildkit_only: Option<Needs>,
+    /// Every instruction, in order.
+    pub instructions: Vec<Instruction>,
     /// Images that only an engine without heredocs would see.
     hidden: Vec<ImageName>,
 }
@@ -35,6 +37,15 @@ pub struct Stage {
     pub name: Option<String>,
     /// As it was written: an image, a stage, or with variables.
     pub base: String,
+    pub line: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instruction {
+    /// In upper case.
+    pub keyword: String,
+    /// The stage it belongs to, from 0; `None` before the first.
+    pub stage: Option<usize>,
     pub line: u32,
 }
 
@@ -67,6 +78,7 @@ impl Outline {
             hidden: images(hidden, &[]),
             args: args(nodes),
             buildkit_only: nodes.iter().find_map(needs_buildkit),
+            instructions: instructions(nodes),
             frontends,
             stages,
         }
@@ -153,6 +165,18 @@ fn stages(nodes: &[Node]) -> Vec<Stage> {
         Some(Stage { name: node.args.get(2).map(|name| name.to_lowercase()), base, line: node.line })
     })
     .collect()
+}
+
+fn instructions(nodes: &[Node]) -> Vec<Instruction> {
+    let mut stage: Option<usize> = None;
+    let read = |node: &Node| {
+        let keyword = node.keyword?;
+        if keyword == Keyword::From {
+            stage = Some(stage.map_or(0, |stage| stage + 1));
+        }
+        Some(Instruction { keyword: keyword.name(), stage, line: node.line })
+    };
+    nodes.iter().filter_map(read).collect()
 }
 
 fn args(nodes: &[Node]) -> Vec<Arg> {

@@ -31,7 +31,8 @@ impl Builder for Docker {
             BuilderKind::Classic => self.classic(&request, context, &lines).await?,
         };
         let size_bytes = self.size_of_built(&id, &local_tag(request.id)).await?;
-        Ok(BuiltImage { id, size_bytes })
+        let layers = self.layers(&id).await?;
+        Ok(BuiltImage { id, size_bytes, layers })
     }
 }
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::Docker;
 use super::errors::{fault, from_bollard, vanished};
-use crate::domain::{BuildId, Digest, ImageRef, LOCAL_HOST, build_of_tag};
+use crate::domain::{BuildId, Digest, ImageRef, LOCAL_HOST, Layer, build_of_tag, limits};
 use crate::engine::{Images, Lines, Pass, Result, Untagged};
 
 /// An empty tar: two blocks of zeros.
@@ -96,6 +96,17 @@ impl Docker {
         Ok(tagged.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default())
     }
 
+    /// The newest layers of an image, empty ones too, as its history tells them.
+    pub(super) async fn layers(&self, image: &Digest) -> Result<Vec<Layer>> {
+        let history = self.typed.image_history(image.as_str()).await.map_err(from_bollard)?;
+        let newest = history.iter().take(limits::STEPS);
+        let layer = |item: &bollard::models::ImageHistoryResponseItem| Layer {
+            instruction: keyword(&item.created_by),
+            bytes: u64::try_from(item.size).unwrap_or_default(),
+        };
+        Ok(newest.rev().map(layer).collect())
+    }
+
     /// An image's full id, and when it was made.
     pub(super) async fn made_at(&self, reference: &str) -> Result<Option<(Digest, Option<SystemTime>)>> {
         let Some(image) = self.inspect(reference).await? else { return Ok(None) };
@@ -134,6 +145,15 @@ impl Docker {
         }
         Ok(Untagged::Kept)
     }
+}
+
+/// The instruction that made a layer: BuildKit writes it as it stands, the classic builder as the shell's command, with `#(nop)`
+/// before all that is no command.
+fn keyword(created_by: &str) -> String {
+    let said = created_by.split_once("#(nop)").map_or(created_by, |(_, rest)| rest);
+    let word = said.split_whitespace().next().unwrap_or_default();
+    let is_keyword = !word.is_empty() && word.bytes().all(|b| b.is_ascii_uppercase());
+    if is_keyword { word.to_owned() } else { "RUN".to_owned() }
 }
 
 /// Repository and tag of a reference that has both.
