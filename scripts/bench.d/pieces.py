@@ -76,7 +76,7 @@ def dockwright(bench, service, port, folder):
 
 
 def tar_and_curl(service, port, folder):
-    curl = ["curl", "-sSf", "-H", f"Authorization: Bearer {service.token}", "-F", "push=false", "-F", "context=@-"]
+    curl = ["curl", "-sSf", "-H", f"Authorization: Bearer {service.token}", "-F", "push=false", "-F", "context=@/dev/stdin;filename=context.tar"]
     with subprocess.Popen(["tar", "-C", str(folder), "-cf", "-", "."], stdout=subprocess.PIPE) as tar:
         command = [*curl, f"http://127.0.0.1:{port}/api/v1/builds"]
         subprocess.run(command, stdin=tar.stdout, stdout=subprocess.DEVNULL, check=True)

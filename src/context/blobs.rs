@@ -181,14 +181,19 @@ impl Blobs {
     /// To be called under the owner's lock. The manifest, and all blobs that it names with their sizes.
     fn look(&self, owner: &Owner, id: ManifestId) -> Result<Option<(Manifest, Vec<(Sum, u64)>)>> {
         let path = self.path(owner, id);
-        let opened = match kept::open(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.map_err(storing)?,
-        };
-        let Some((head, lines)) = opened.filter(|(head, _)| head.expires_at > Timestamp::now()) else { return Ok(None) };
+        let Some((head, lines)) = Self::living(&path)? else { return Ok(None) };
         let wants = kept::wants(lines)?;
         let manifest = self.with_missing(id, head, &path, &wants)?;
         Ok(Some((manifest, wants)))
+    }
+
+    /// A manifest that has not expired.
+    fn living(path: &Path) -> Result<Option<(Head, kept::Lines)>> {
+        let opened = match kept::open(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(storing)?,
+        };
+        Ok(opened.filter(|(head, _)| head.expires_at > Timestamp::now()))
     }
 
     /// Looks for each blob, and makes those that are there as good as new.
@@ -226,25 +231,24 @@ impl Blobs {
         .await
     }
 
-    /// Keeps a manifest as a build's context. From then on its blobs stay for the build's sake.
+    /// Keeps a manifest, of which nothing was missing, as a build's context. From then on its blobs stay for the build's sake; until then
+    /// they did for the manifest's.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when it has expired meanwhile; [`Error::MissingBlobs`].
+    /// [`Error::NotFound`] when it has expired meanwhile.
     pub async fn keep(&self, owner: &Owner, id: ManifestId, build: BuildId) -> Result<()> {
         let (blobs, owner) = (self.clone(), owner.clone());
         blocking(move || {
             let _lock = blobs.lock(&owner).map_err(storing)?;
-            let (manifest, _) = blobs.look(&owner, id)?.ok_or(Error::NotFound("manifest"))?;
-            if !manifest.missing.is_empty() {
-                return Err(Error::MissingBlobs(manifest.missing));
-            }
+            let from = blobs.path(&owner, id);
+            Self::living(&from)?.ok_or(Error::NotFound("manifest"))?;
             let to = super::storage::context_path(&blobs.root, build);
             // A request that is repeated with the same id.
             match fs::remove_file(&to) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(storing(e)),
                 _ => {}
             }
-            fs::hard_link(blobs.path(&owner, id), &to).map_err(storing)?;
+            fs::hard_link(from, &to).map_err(storing)?;
             super::storage::sync_folder_of(&to).map_err(storing)
         })
         .await

@@ -11,7 +11,7 @@ use futures::StreamExt;
 use serde::Serialize;
 
 use super::multipart::drain;
-use super::{App, BODY_STALL, Caller};
+use super::{App, BODY_STALL, Caller, replay};
 use crate::builds::{Coding, MANIFEST_BYTES, Manifest};
 use crate::domain::{InvalidId, ManifestId};
 use crate::error::{Error, Result};
@@ -97,6 +97,7 @@ pub(super) struct ManifestEntry {
         (status = 415, description = "The encoding is not known."),
         (status = 507, description = "The service's disk is nearly full.")))]
 pub(super) async fn declare(State(app): State<App>, Extension(caller): Caller, request: Request) -> Result<Response> {
+    let headers = request.headers().clone();
     let (coding, mut body) = begun(request).await?;
     let received = async {
         app.builds.admit_manifest(&caller).await?;
@@ -110,9 +111,14 @@ pub(super) async fn declare(State(app): State<App>, Extension(caller): Caller, r
         Ok(received) => received,
         Err(error) => return refused(body, error).await,
     };
-    let manifest = app.builds.declare_context(&caller, received, coding).await?;
-    let location = format!("/api/v1/contexts/{}", manifest.id);
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], ManifestView::of(manifest)).into_response())
+    let content = received.sha256().as_bytes().to_vec();
+    let (app, caller) = (&app, &*caller);
+    replay::once(app, caller, "POST contexts", &headers, &content, |_| async move {
+        let manifest = app.builds.declare_context(caller, received, coding).await?;
+        let location = format!("/api/v1/contexts/{}", manifest.id);
+        Ok((StatusCode::CREATED, [(header::LOCATION, location)], ManifestView::of(manifest)).into_response())
+    })
+    .await
 }
 
 /// A manifest of your own, with what is missing of it now.

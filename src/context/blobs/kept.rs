@@ -162,14 +162,17 @@ pub(super) fn head(path: &Path) -> io::Result<Option<(Head, BufReader<File>)>> {
     Ok(Some((serde_json::from_slice(&line)?, file)))
 }
 
+/// The lines of a manifest, decompressed while they are read.
+pub(super) type Lines = Box<dyn BufRead + Send>;
+
 /// The head of a kept manifest, and its lines.
-pub(super) fn open(path: &Path) -> io::Result<Option<(Head, Box<dyn BufRead + Send>)>> {
+pub(super) fn open(path: &Path) -> io::Result<Option<(Head, Lines)>> {
     let Some((head, rest)) = head(path)? else { return Ok(None) };
     Ok(Some((head, Box::new(BufReader::new(zstd::stream::read::Decoder::with_buffer(rest)?)))))
 }
 
 /// Each blob that a kept manifest names, once, with its size.
-pub(super) fn wants(lines: Box<dyn BufRead + Send>) -> Result<Vec<(Sum, u64)>> {
+pub(super) fn wants(lines: Lines) -> Result<Vec<(Sum, u64)>> {
     // It was checked when it came: of its lines only these two matter here.
     #[derive(Deserialize)]
     struct Line {

@@ -39,8 +39,8 @@ async fn declare(storage: &ContextStorage, owner: &Owner, text: &str) -> Manifes
 }
 
 async fn give(storage: &ContextStorage, owner: &Owner, manifest: &Manifest, tar: Vec<u8>) {
-    let intake = storage.blobs().receive(owner, manifest.id, Coding::Identity, 1 << 30, None).await.expect("begins");
-    let mut intake = intake.expect("the manifest is there");
+    let intake = storage.blobs().receive(owner, manifest.id, Coding::Identity, 1 << 30).await.expect("begins");
+    let (mut intake, _) = intake.expect("the manifest is there");
     intake.write(tar.into()).await.expect("taken");
     intake.finish().await.expect("whole");
 }
