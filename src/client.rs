@@ -78,6 +78,12 @@ impl Client {
         Ok(Self { http, lasting, url: url.trim_end_matches('/').to_owned(), token })
     }
 
+    /// Whether nobody on the way can read what is said: by TLS, or because it stays on this machine.
+    #[must_use]
+    pub fn is_confidential(&self) -> bool {
+        is_confidential(&self.url)
+    }
+
     /// One request; the answer's JSON, `null` when it has none.
     ///
     /// # Errors
@@ -182,6 +188,14 @@ impl Client {
         let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) else { bail!("the service's answer is no list") };
         Ok((items, page["next_cursor"].as_str().map(str::to_owned)))
     }
+}
+
+/// Whether nobody on the way to this address can read what is said.
+#[must_use]
+pub fn is_confidential(url: &str) -> bool {
+    let Ok(url) = reqwest::Url::parse(url) else { return false };
+    let here = url.host_str().is_some_and(|host| ["localhost", "127.0.0.1", "[::1]"].contains(&host));
+    url.scheme() == "https" || here
 }
 
 /// The answer, unless it refuses.

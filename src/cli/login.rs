@@ -15,7 +15,7 @@ use super::complain;
 use super::reach::{self, Logins, clean};
 use super::show::text;
 use super::terminal::Ends;
-use crate::client::Client;
+use crate::client::{Client, is_confidential};
 
 /// Longest token that is read, in bytes.
 const TOKEN_BYTES: u64 = 4096;
@@ -45,8 +45,7 @@ pub(super) fn login(remote: &Remote, wanted: &Login) -> anyhow::Result<ExitCode>
     if !parsed.username().is_empty() || parsed.password().is_some() {
         bail!("an address holds no name and no password: they would be shown");
     }
-    let here = parsed.host_str().is_some_and(|host| ["localhost", "127.0.0.1", "[::1]"].contains(&host));
-    if parsed.scheme() == "http" && !here {
+    if !is_confidential(&url) {
         complain("warning: without https everybody on the way can read the token");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -43,6 +43,9 @@ const BLOBS: &str = "blobs";
 const MANIFESTS: &str = "manifests";
 const LOCKS: &str = "locks";
 
+/// Each blob that a manifest names, once, with its size.
+type Wants = Vec<(Sum, u64)>;
+
 /// How long a manifest waits for its blobs and its builds.
 pub const MANIFEST_LIFE: Duration = Duration::from_secs(6 * 3600);
 /// A blob that is named again is as good as new; its time need not be exact for that.
@@ -179,7 +182,7 @@ impl Blobs {
     }
 
     /// To be called under the owner's lock. The manifest, and all blobs that it names with their sizes.
-    fn look(&self, owner: &Owner, id: ManifestId) -> Result<Option<(Manifest, Vec<(Sum, u64)>)>> {
+    fn look(&self, owner: &Owner, id: ManifestId) -> Result<Option<(Manifest, Wants)>> {
         let path = self.path(owner, id);
         let Some((head, lines)) = Self::living(&path)? else { return Ok(None) };
         let wants = kept::wants(lines)?;

@@ -59,7 +59,7 @@ pub(super) async fn build(client: &Client, remote: &Remote, wanted: &Build) -> a
     let results = fate::Results::prepare(wanted)?;
     let mut ends = Ends::new()?;
     let mut shown = show::of(how(remote, wanted.quiet || wanted.detach, wanted.progress));
-    let request = request::of(wanted, &mut *shown).await?;
+    let request = request::of(client, wanted, &mut *shown).await?;
     let accepted = match submit(client, request, &mut *shown, &mut ends).await? {
         Ok(accepted) => accepted,
         Err(left) => return Ok(left),

@@ -13,6 +13,7 @@ use super::show::Show;
 use super::upload::{self, Sent};
 use crate::cli::build_commands::Build;
 use crate::cli::context::{self, Dockerfile, Tree};
+use crate::client::Client;
 use crate::domain::{ImageRef, limits};
 
 /// Longest secret or key that is sent, in bytes: what the service takes.
@@ -36,10 +37,10 @@ impl Request {
 
 /// # Errors
 /// [`Usage`] for flags that cannot be meant; what cannot be read on this machine.
-pub(super) async fn of(wanted: &Build, shown: &mut dyn Show) -> anyhow::Result<Request> {
+pub(super) async fn of(client: &Client, wanted: &Build, shown: &mut dyn Show) -> anyhow::Result<Request> {
     let images = images(wanted)?;
     let form = secrets(wanted, options(wanted)?)?;
-    let form = logins(wanted, &images, form, shown).await;
+    let form = logins(client, wanted, &images, form, shown).await;
     source(wanted, form, shown).await
 }
 
@@ -169,13 +170,17 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
 }
 
 /// Credentials that the service keeps go first; then those of the caller's own Docker configuration.
-async fn logins(wanted: &Build, images: &[ImageRef], form: Form, shown: &mut dyn Show) -> Form {
+async fn logins(client: &Client, wanted: &Build, images: &[ImageRef], form: Form, shown: &mut dyn Show) -> Form {
     if wanted.no_push || !wanted.registries.is_empty() {
         return form;
     }
     let (found, word) = credentials::of_docker(images).await;
     if let Some(word) = word {
         shown.note(&word);
+    }
+    if found.is_some() && !client.is_confidential() {
+        shown.note("your Docker login is not sent, because the way to the service is not encrypted; name kept credentials with --registry");
+        return form;
     }
     match found {
         Some(login) => form.text("username", login.username().to_owned()).text("password", login.expose_password().to_owned()),

@@ -124,7 +124,7 @@ impl Unpacking {
                 Self::Gzip(decoder) => decoder.write_all(bytes),
                 Self::Zstd(decoder) => decoder.write_all(bytes),
             };
-            written.or_else(|error| Err(self.told(error)))?;
+            written.map_err(|error| self.told(error))?;
         }
         Ok(())
     }
@@ -135,7 +135,7 @@ impl Unpacking {
             Self::Gzip(decoder) => decoder.try_finish(),
             Self::Zstd(decoder) => decoder.flush(),
         };
-        flushed.or_else(|error| Err(self.told(error)))?;
+        flushed.map_err(|error| self.told(error))?;
         self.unpacker().finish()
     }
 

@@ -127,7 +127,7 @@ async fn standard_input_is_a_dockerfile_or_an_archive() {
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_lines_of_json_and_nothing_else() {
     let (_service, admin) = admin().await;
-    let built = admin.say("FROM busybox\nRUN echo in-the-log\n", "build --json --no-push -").well();
+    let built = admin.say("FROM busybox\nRUN echo in-the-log\n", "build --json --no-push --no-cache -").well();
     let events: Vec<Value> = built.out.lines().map(|line| serde_json::from_str(line).expect("JSON alone")).collect();
     let names: Vec<&str> = events.iter().map(|event| event["event"].as_str().expect("a name")).collect();
     assert_eq!((names[0], names[names.len() - 1]), ("submitted", "end"));
