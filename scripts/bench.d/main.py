@@ -14,6 +14,7 @@ from pathlib import Path
 from builds import pickup, publish
 from followers import followers
 from load import accept, status
+from pieces import pieces
 from service import Failed, Service, rss
 from table import Row, markdown
 from upload import context
@@ -67,6 +68,7 @@ ROWS = {
     "status": status,
     "context": context,
     "followers": followers,
+    "pieces": pieces,
 }
 
 

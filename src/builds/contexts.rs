@@ -3,13 +3,13 @@
 use super::options::Faults;
 use super::{Builds, TextPart};
 use crate::auth::Principal;
-use crate::context::blobs::{BlobIntake, MANIFEST_BYTES, Reserved};
+use crate::context::blobs::{BlobIntake, Reserved};
 use crate::context::storage::{Incoming, Received};
 use crate::domain::{BuildId, ManifestId, Owner};
 use crate::error::{Error, Result};
 use crate::store::{NewBuild, StoreError, Stored};
 
-pub use crate::context::blobs::{Coding, Manifest};
+pub use crate::context::blobs::{Coding, MANIFEST_BYTES, Manifest};
 
 impl Builds {
     /// Room for a manifest under way.
@@ -48,11 +48,13 @@ impl Builds {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::TooLarge`] when the quota would be passed; [`Error::StorageFull`].
     pub async fn receive_blobs(&self, caller: &Principal, id: ManifestId, coding: Coding) -> Result<BlobIntake> {
-        let missing = self.manifest(caller, id).await?.missing_bytes;
-        let reserved = self.room_for(caller, missing).await?;
         let most = self.most_bytes(&caller.quota);
-        let intake = self.contexts.blobs().receive(&caller.owner, id, coding, most, reserved).await?;
-        intake.ok_or(Error::NotFound("manifest"))
+        let intake = self.contexts.blobs().receive(&caller.owner, id, coding, most).await?;
+        let (mut intake, missing) = intake.ok_or(Error::NotFound("manifest"))?;
+        if let Some(reserved) = self.room_for(caller, missing).await? {
+            intake.reserve(reserved);
+        }
+        Ok(intake)
     }
 
     /// Disk and quota for bytes that are to come; blobs that nothing uses make way for them.

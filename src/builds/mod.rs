@@ -27,7 +27,7 @@ use crate::domain::{BuildId, Owner, RetentionRule, Scope};
 use crate::error::{Error, Result};
 use crate::store::{Guard, ListQuery, Page, Store, Stored, Topic};
 
-pub use contexts::{Coding, Manifest};
+pub use contexts::{Coding, MANIFEST_BYTES, Manifest};
 pub use delete::{Deletion, Part, RemoteRemoval, RemoteTags};
 pub use entrusted::SecretPart;
 pub use log::{LogRange, follow, tail_start};

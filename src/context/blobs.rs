@@ -43,6 +43,9 @@ const BLOBS: &str = "blobs";
 const MANIFESTS: &str = "manifests";
 const LOCKS: &str = "locks";
 
+/// Each blob that a manifest names, once, with its size.
+type Wants = Vec<(Sum, u64)>;
+
 /// How long a manifest waits for its blobs and its builds.
 pub const MANIFEST_LIFE: Duration = Duration::from_secs(6 * 3600);
 /// A blob that is named again is as good as new; its time need not be exact for that.
@@ -55,6 +58,8 @@ pub struct Blobs {
     floor: u64,
     /// Bytes that uploads under way may still bring, by owner.
     coming: Arc<Mutex<HashMap<Owner, u64>>>,
+    /// Held while room is made.
+    tidying: Arc<Mutex<()>>,
 }
 
 /// A manifest as its owner sees it.
@@ -105,7 +110,7 @@ impl Blobs {
         for folder in [BLOBS, MANIFESTS, LOCKS] {
             fs::create_dir_all(root.join(folder)).map_err(storing)?;
         }
-        Ok(Self { root, floor, coming: Arc::default() })
+        Ok(Self { root, floor, coming: Arc::default(), tidying: Arc::default() })
     }
 
     /// The folder that [`super::stream::Source::Manifest`] asks for.
@@ -142,7 +147,8 @@ impl Blobs {
     pub async fn declare(&self, owner: &Owner, received: Received, coding: Coding, limits: ArchiveLimits) -> Result<Manifest> {
         let (blobs, owner) = (self.clone(), owner.clone());
         blocking(move || {
-            let parsed = kept::parse(received.path(), coding, &limits).map_err(told)?;
+            let (spill, _gone) = blobs.temporary()?;
+            let mut parsed = kept::parse(received.path(), coding, &limits, spill).map_err(told)?;
             let (id, expires_at) = (ManifestId::new(), Timestamp::now().plus(MANIFEST_LIFE));
             let head = Head { owner: owner.clone(), expires_at, digest: parsed.digest, bytes: parsed.bytes };
             let _lock = blobs.lock(&owner).map_err(storing)?;
@@ -150,7 +156,7 @@ impl Blobs {
                 fs::create_dir_all(folder).map_err(storing)?;
             }
             let (file, from) = blobs.temporary()?;
-            kept::write(&file, &head, &mut parsed.lines.as_slice()).map_err(storing)?;
+            kept::write(&file, &head, &mut parsed.lines).map_err(storing)?;
             let to = blobs.path(&owner, id);
             persist(&file, from, &to).map_err(storing)?;
             let manifest = blobs.with_missing(id, head, &to, &parsed.wants);
@@ -176,16 +182,21 @@ impl Blobs {
     }
 
     /// To be called under the owner's lock. The manifest, and all blobs that it names with their sizes.
-    fn look(&self, owner: &Owner, id: ManifestId) -> Result<Option<(Manifest, Vec<(Sum, u64)>)>> {
+    fn look(&self, owner: &Owner, id: ManifestId) -> Result<Option<(Manifest, Wants)>> {
         let path = self.path(owner, id);
-        let opened = match kept::open(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.map_err(storing)?,
-        };
-        let Some((head, lines)) = opened.filter(|(head, _)| head.expires_at > Timestamp::now()) else { return Ok(None) };
+        let Some((head, lines)) = Self::living(&path)? else { return Ok(None) };
         let wants = kept::wants(lines)?;
         let manifest = self.with_missing(id, head, &path, &wants)?;
         Ok(Some((manifest, wants)))
+    }
+
+    /// A manifest that has not expired.
+    fn living(path: &Path) -> Result<Option<(Head, kept::Lines)>> {
+        let opened = match kept::open(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(storing)?,
+        };
+        Ok(opened.filter(|(head, _)| head.expires_at > Timestamp::now()))
     }
 
     /// Looks for each blob, and makes those that are there as good as new.
@@ -223,25 +234,24 @@ impl Blobs {
         .await
     }
 
-    /// Keeps a manifest as a build's context. From then on its blobs stay for the build's sake.
+    /// Keeps a manifest, of which nothing was missing, as a build's context. From then on its blobs stay for the build's sake; until then
+    /// they did for the manifest's.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when it has expired meanwhile; [`Error::MissingBlobs`].
+    /// [`Error::NotFound`] when it has expired meanwhile.
     pub async fn keep(&self, owner: &Owner, id: ManifestId, build: BuildId) -> Result<()> {
         let (blobs, owner) = (self.clone(), owner.clone());
         blocking(move || {
             let _lock = blobs.lock(&owner).map_err(storing)?;
-            let (manifest, _) = blobs.look(&owner, id)?.ok_or(Error::NotFound("manifest"))?;
-            if !manifest.missing.is_empty() {
-                return Err(Error::MissingBlobs(manifest.missing));
-            }
+            let from = blobs.path(&owner, id);
+            Self::living(&from)?.ok_or(Error::NotFound("manifest"))?;
             let to = super::storage::context_path(&blobs.root, build);
             // A request that is repeated with the same id.
             match fs::remove_file(&to) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(storing(e)),
                 _ => {}
             }
-            fs::hard_link(blobs.path(&owner, id), &to).map_err(storing)?;
+            fs::hard_link(from, &to).map_err(storing)?;
             super::storage::sync_folder_of(&to).map_err(storing)
         })
         .await

@@ -11,8 +11,8 @@ use futures::StreamExt;
 use serde::Serialize;
 
 use super::multipart::drain;
-use super::{App, BODY_STALL, Caller};
-use crate::builds::{Coding, Manifest};
+use super::{App, BODY_STALL, Caller, replay};
+use crate::builds::{Coding, MANIFEST_BYTES, Manifest};
 use crate::domain::{InvalidId, ManifestId};
 use crate::error::{Error, Result};
 
@@ -97,12 +97,13 @@ pub(super) struct ManifestEntry {
         (status = 415, description = "The encoding is not known."),
         (status = 507, description = "The service's disk is nearly full.")))]
 pub(super) async fn declare(State(app): State<App>, Extension(caller): Caller, request: Request) -> Result<Response> {
+    let headers = request.headers().clone();
     let (coding, mut body) = begun(request).await?;
     let received = async {
         app.builds.admit_manifest(&caller).await?;
         let mut incoming = app.builds.receive_manifest().await?;
         while let Some(bytes) = next(&mut body).await? {
-            incoming.write(bytes).await?;
+            incoming.write(bytes).await.map_err(too_long)?;
         }
         incoming.finish().await
     };
@@ -110,9 +111,14 @@ pub(super) async fn declare(State(app): State<App>, Extension(caller): Caller, r
         Ok(received) => received,
         Err(error) => return refused(body, error).await,
     };
-    let manifest = app.builds.declare_context(&caller, received, coding).await?;
-    let location = format!("/api/v1/contexts/{}", manifest.id);
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], ManifestView::of(manifest)).into_response())
+    let content = received.sha256().as_bytes().to_vec();
+    let (app, caller) = (&app, &*caller);
+    replay::once(app, caller, "POST contexts", &headers, &content, |_| async move {
+        let manifest = app.builds.declare_context(caller, received, coding).await?;
+        let location = format!("/api/v1/contexts/{}", manifest.id);
+        Ok((StatusCode::CREATED, [(header::LOCATION, location)], ManifestView::of(manifest)).into_response())
+    })
+    .await
 }
 
 /// A manifest of your own, with what is missing of it now.
@@ -153,6 +159,12 @@ pub(super) async fn send(
         return refused(body, error).await;
     }
     Ok(ManifestView::of(app.builds.manifest(&caller, id).await?).into_response())
+}
+
+/// The limit of a manifest is not that of an upload.
+fn too_long(error: Error) -> Error {
+    let detail = format!("a manifest may have at most {MANIFEST_BYTES} bytes");
+    if matches!(error, Error::TooLarge { .. }) { Error::TooLarge { code: "manifest_too_large", detail } } else { error }
 }
 
 /// How the body is encoded, and the body.

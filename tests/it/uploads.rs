@@ -2,6 +2,7 @@
 
 mod built;
 mod collecting;
+mod command;
 mod digests;
 mod hostile;
 mod large;

@@ -60,7 +60,10 @@ pub(super) struct Hashes {
 impl Hashes {
     /// Those that were remembered of a folder; none where nothing can be remembered.
     pub(super) fn of(folder: &Path) -> Self {
-        let cache = cache_folder().map(|root| root.join(hex::encode(Sha256::digest(folder.as_os_str().as_encoded_bytes()))));
+        Self::kept_in(cache_folder().map(|root| root.join(hex::encode(Sha256::digest(folder.as_os_str().as_encoded_bytes())))))
+    }
+
+    fn kept_in(cache: Option<PathBuf>) -> Self {
         let text = cache.as_ref().and_then(|file| fs::read(file).ok());
         let known = text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
         Self { cache, known }
@@ -126,9 +129,8 @@ impl Hashes {
     }
 
     /// Remembers what is settled. It is only a help: where it cannot be written, nothing is lost.
-    pub(super) fn remember(self, entries: &[Local], all: &[Option<(Stamped, Sum)>]) {
+    pub(super) fn remember(self, entries: &[Local], all: &[Option<(Stamped, Sum)>], now: SystemTime) {
         let Some(cache) = self.cache else { return };
-        let now = SystemTime::now();
         let settled = entries.iter().zip(all).filter_map(|(local, hashed)| {
             let (Stamped(stamp), sum) = hashed.as_ref()?;
             stamp.is_settled(now).then(|| (local.entry.path.clone(), (*stamp, *sum)))
@@ -158,4 +160,47 @@ fn cache_folder() -> Option<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let root = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
     Some(root.join("dockwright/hashes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::context::look;
+
+    #[test]
+    fn what_has_not_changed_is_not_read_again() {
+        let (folder, cache) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let (root, cache) = (folder.path(), cache.path().join("new/list"));
+        std::fs::write(root.join("Dockerfile"), "FROM scratch").expect("written");
+        std::fs::write(root.join("a"), "one").expect("written");
+        let old = SystemTime::now() - Duration::from_secs(3600);
+        let hash = |later: u64| {
+            let (entries, hashes) = (look(root, None).expect("a context").entries, Hashes::kept_in(Some(cache.clone())));
+            let remembered = hashes.known.len();
+            let all = hashes.all(&entries).expect("hashed");
+            let at = entries.iter().position(|local| local.entry.path == "a").expect("is there");
+            let sum = all[at].expect("a file").1;
+            hashes.remember(&entries, &all, SystemTime::now() + Duration::from_secs(later));
+            (sum, remembered)
+        };
+        let sum = |text: &str| -> Sum { Sha256::digest(text).into() };
+        assert_eq!(hash(0), (sum("one"), 0));
+        assert_eq!(hash(60), (sum("one"), 0), "what may change within the same tick is not remembered");
+        assert_eq!(hash(60), (sum("one"), 2));
+        // As long as before, and its time set back: only the change time tells.
+        let before = std::fs::metadata(root.join("a")).and_then(|meta| meta.modified()).expect("a time");
+        std::fs::write(root.join("a"), "two").expect("written");
+        std::fs::File::open(root.join("a")).and_then(|file| file.set_modified(before)).expect("its time");
+        assert_eq!(hash(60), (sum("two"), 2));
+        // A lie in the list is believed: the file is not read.
+        let text = std::fs::read(&cache).expect("the list");
+        let mut known: Known = serde_json::from_slice(&text).expect("JSON");
+        known.get_mut("a").expect("remembered").1 = sum("a lie");
+        write(&cache, &known).expect("written");
+        assert_eq!(hash(60).0, sum("a lie"));
+        std::fs::File::open(root.join("a")).and_then(|file| file.set_modified(old)).expect("its time");
+        assert_eq!(hash(60).0, sum("two"));
+        std::fs::write(&cache, "no list").expect("written");
+        assert_eq!(hash(60), (sum("two"), 0), "a list that cannot be read is none");
+    }
 }

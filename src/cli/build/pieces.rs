@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -92,7 +93,7 @@ fn list(root: &Path, entries: &[Local]) -> anyhow::Result<(Vec<u8>, Blobs)> {
             blobs.entry(hex::encode(sum)).or_insert(at);
         }
     }
-    hashes.remember(entries, &all);
+    hashes.remember(entries, &all, SystemTime::now());
     Ok((lines.finish()?, blobs))
 }
 

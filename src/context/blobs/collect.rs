@@ -46,6 +46,8 @@ impl Blobs {
     pub async fn make_room(&self, bytes: u64) -> Result<()> {
         let blobs = self.clone();
         blocking(move || {
+            // One at a time: on a full disk every upload comes this way.
+            let Ok(_tidying) = blobs.tidying.try_lock() else { return Ok(()) };
             for age in AGES {
                 if free_bytes(&blobs.root)? >= blobs.floor.saturating_add(bytes) {
                     break;

@@ -27,37 +27,33 @@ pub struct BlobIntake {
 }
 
 impl Blobs {
-    /// Begins to take blobs of a manifest, at most `limit` bytes as they are sent. `None`: the owner has no such manifest.
+    /// Begins to take blobs of a manifest, at most `limit` bytes as they are sent; and tells how many bytes are missing of it.
+    /// `None`: the owner has no such manifest.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub async fn receive(
-        &self,
-        owner: &Owner,
-        id: ManifestId,
-        coding: Coding,
-        limit: u64,
-        reserved: Option<Reserved>,
-    ) -> Result<Option<BlobIntake>> {
+    pub async fn receive(&self, owner: &Owner, id: ManifestId, coding: Coding, limit: u64) -> Result<Option<(BlobIntake, u64)>> {
         let (blobs, owner) = (self.clone(), owner.clone());
         let unpacking = blocking(move || {
             let lock = blobs.lock(&owner).map_err(storing)?;
-            let Some((_, wants)) = blobs.look(&owner, id)? else { return Ok(None) };
+            let Some((manifest, wants)) = blobs.look(&owner, id)? else { return Ok(None) };
             drop(lock);
-            Unpacking::new(Unpacker::new(blobs, &owner, wants), coding).map(Some)
+            let unpacking = Unpacking::new(Unpacker::new(blobs, &owner, wants), coding)?;
+            Ok(Some((unpacking, manifest.missing_bytes)))
         });
-        Ok(unpacking.await?.map(|unpacking| BlobIntake {
-            lane: Lane::new(unpacking),
-            batch: Vec::new(),
-            batch_bytes: 0,
-            bytes: 0,
-            limit,
-            _reserved: reserved,
+        Ok(unpacking.await?.map(|(unpacking, missing)| {
+            let lane = Lane::new(unpacking);
+            (BlobIntake { lane, batch: Vec::new(), batch_bytes: 0, bytes: 0, limit, _reserved: None }, missing)
         }))
     }
 }
 
 impl BlobIntake {
+    /// What it brings is counted as its owner's for as long as it is under way.
+    pub fn reserve(&mut self, reserved: Reserved) {
+        self._reserved = Some(reserved);
+    }
+
     /// Takes the next bytes. Waits when the disk is slower than the client.
     ///
     /// # Errors
@@ -128,7 +124,7 @@ impl Unpacking {
                 Self::Gzip(decoder) => decoder.write_all(bytes),
                 Self::Zstd(decoder) => decoder.write_all(bytes),
             };
-            written.or_else(|error| Err(self.told(error)))?;
+            written.map_err(|error| self.told(error))?;
         }
         Ok(())
     }
@@ -139,7 +135,7 @@ impl Unpacking {
             Self::Gzip(decoder) => decoder.try_finish(),
             Self::Zstd(decoder) => decoder.flush(),
         };
-        flushed.or_else(|error| Err(self.told(error)))?;
+        flushed.map_err(|error| self.told(error))?;
         self.unpacker().finish()
     }
 

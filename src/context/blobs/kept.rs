@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
@@ -45,16 +45,16 @@ pub(super) struct Head {
 
 /// What a manifest says, once all of it was checked.
 pub(super) struct Parsed {
-    /// The entries as they are kept.
-    pub lines: Vec<u8>,
+    /// The entries as they are kept, from their start.
+    pub lines: File,
     /// Each blob once, with its size, in the order of the entries.
     pub wants: Vec<(Sum, u64)>,
     pub digest: String,
     pub bytes: u64,
 }
 
-/// Reads a manifest as it came.
-pub(super) fn parse(path: &Path, coding: Coding, limits: &ArchiveLimits) -> Result<Parsed, ContextError> {
+/// Reads a manifest as it came. `spill` takes the entries as they are kept: memory does not grow with their paths.
+pub(super) fn parse(path: &Path, coding: Coding, limits: &ArchiveLimits, spill: File) -> Result<Parsed, ContextError> {
     let file = BufReader::new(File::open(path).map_err(ContextError::Io)?);
     let text: Box<dyn Read + Send> = match coding {
         Coding::Identity => Box::new(file),
@@ -67,7 +67,7 @@ pub(super) fn parse(path: &Path, coding: Coding, limits: &ArchiveLimits) -> Resu
     };
     let text = BufReader::new(Bounded { text, left: MANIFEST_BYTES });
     let mut walk = Walk::manifest(Box::new(text), PathBuf::new(), limits);
-    let mut lines = zstd::stream::write::Encoder::new(Vec::new(), zstd::DEFAULT_COMPRESSION_LEVEL).map_err(ContextError::Io)?;
+    let mut lines = zstd::stream::write::Encoder::new(spill, zstd::DEFAULT_COMPRESSION_LEVEL).map_err(ContextError::Io)?;
     let (mut wants, mut digest, mut bytes) = (Wants::default(), ContextDigest::default(), 0);
     while let Some(entry) = walk.next()? {
         let mut content = None;
@@ -83,7 +83,9 @@ pub(super) fn parse(path: &Path, coding: Coding, limits: &ArchiveLimits) -> Resu
         serde_json::to_writer(&mut lines, &line).map_err(|e| ContextError::Io(e.into()))?;
         lines.write_all(b"\n").map_err(ContextError::Io)?;
     }
-    Ok(Parsed { lines: lines.finish().map_err(ContextError::Io)?, wants: wants.list, digest: digest.finish(), bytes })
+    let mut lines = lines.finish().map_err(ContextError::Io)?;
+    lines.rewind().map_err(ContextError::Io)?;
+    Ok(Parsed { lines, wants: wants.list, digest: digest.finish(), bytes })
 }
 
 /// The blobs that a manifest wants. Of an empty file nothing is wanted.
@@ -160,14 +162,17 @@ pub(super) fn head(path: &Path) -> io::Result<Option<(Head, BufReader<File>)>> {
     Ok(Some((serde_json::from_slice(&line)?, file)))
 }
 
+/// The lines of a manifest, decompressed while they are read.
+pub(super) type Lines = Box<dyn BufRead + Send>;
+
 /// The head of a kept manifest, and its lines.
-pub(super) fn open(path: &Path) -> io::Result<Option<(Head, Box<dyn BufRead + Send>)>> {
+pub(super) fn open(path: &Path) -> io::Result<Option<(Head, Lines)>> {
     let Some((head, rest)) = head(path)? else { return Ok(None) };
     Ok(Some((head, Box::new(BufReader::new(zstd::stream::read::Decoder::with_buffer(rest)?)))))
 }
 
 /// Each blob that a kept manifest names, once, with its size.
-pub(super) fn wants(lines: Box<dyn BufRead + Send>) -> Result<Vec<(Sum, u64)>> {
+pub(super) fn wants(lines: Lines) -> Result<Vec<(Sum, u64)>> {
     // It was checked when it came: of its lines only these two matter here.
     #[derive(Deserialize)]
     struct Line {

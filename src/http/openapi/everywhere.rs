@@ -73,8 +73,8 @@ fn complete(method: &str, need: Need, operation: &mut Operation) {
     });
     parameters.push(RefOr::T(own_header("X-Request-Id", "An id of your own for this request; one is made if absent.")));
     // Whose key it is must be known: a log-in is not repeated by one.
-    // What can be repeated by its nature needs no key.
-    let repeatable = operation.operation_id.as_deref().is_some_and(|id| ["declare_context", "send_blobs"].contains(&id));
+    // What can be repeated by its nature, and is too long to be compared, needs no key.
+    let repeatable = operation.operation_id.as_deref().is_some_and(|id| id == "send_blobs");
     if method == "POST" && need != Need::Nothing && !repeatable {
         let told = "With the same key and request within 24 h, the first answer comes again and nothing is done twice; with another \
                     request 422, while the first one runs 409.";

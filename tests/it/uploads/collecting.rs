@@ -39,8 +39,8 @@ async fn declare(storage: &ContextStorage, owner: &Owner, text: &str) -> Manifes
 }
 
 async fn give(storage: &ContextStorage, owner: &Owner, manifest: &Manifest, tar: Vec<u8>) {
-    let intake = storage.blobs().receive(owner, manifest.id, Coding::Identity, 1 << 30, None).await.expect("begins");
-    let mut intake = intake.expect("the manifest is there");
+    let intake = storage.blobs().receive(owner, manifest.id, Coding::Identity, 1 << 30).await.expect("begins");
+    let (mut intake, _) = intake.expect("the manifest is there");
     intake.write(tar.into()).await.expect("taken");
     intake.finish().await.expect("whole");
 }
@@ -160,7 +160,8 @@ async fn context_blobs_stay_while_anybody_counts_on_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_service_leaves_no_half_blob() {
     let data = tempfile::tempdir().expect("a folder");
-    let mut process = Process::start(&["--engine", "unix:///nonexistent/engine"], data.path());
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--engine", "unix:///nonexistent/engine"];
+    let mut process = Process::start(&arguments, data.path());
     let client = Client::new(&process.address(), data.path());
     let (small, large): (Vec<u8>, Vec<u8>) = (b"small".to_vec(), vec![9; 8 << 20]);
     let text = manifest(&[("a", &small), ("b", &large)]);

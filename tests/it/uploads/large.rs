@@ -51,7 +51,7 @@ async fn alone_a_second_upload_of_500_mb_moves_less_than_1_mb_and_starts_at_once
         let begun = Instant::now();
         (begun, sent(&service, "/api/v1/contexts", zstd(text.as_bytes())).await)
     };
-    let (_, (first, bytes)) = declare(&files).await;
+    let (begun, (first, bytes)) = declare(&files).await;
     assert_eq!(first["missing"].as_array().map(Vec::len), Some(FILES + 1));
     assert!(bytes < 4 << 20, "the first manifest and its answer: {bytes} bytes");
     let path = |manifest: &Value| format!("/api/v1/contexts/{}/blobs", manifest["id"].as_str().expect("an id"));
@@ -59,6 +59,7 @@ async fn alone_a_second_upload_of_500_mb_moves_less_than_1_mb_and_starts_at_once
     let (told, _) = sent(&service, &path(&first), zstd(&tar)).await;
     assert_eq!(told["missing"], serde_json::json!([]));
     let build = service.submit(of(&first)).await;
+    let whole = begun.elapsed();
     assert_eq!(service.ended(&build).await["state"], "built");
 
     files[7] = noise(1 << 40);
@@ -70,7 +71,10 @@ async fn alone_a_second_upload_of_500_mb_moves_less_than_1_mb_and_starts_at_once
     let took = begun.elapsed();
     let bytes = declared_bytes + blob_bytes;
     assert!(bytes < 1_000_000, "the second upload moved {bytes} bytes");
-    // A build without optimisation, on a machine that may be busy: the bench has the sharper number.
-    assert!(took < Duration::from_secs(4), "the second upload took {took:?} until its build began");
+    // Without optimisation, on a machine that may be busy: `scripts/bench --only pieces` has the sharper number.
+    assert!(
+        took * 3 < whole && took < Duration::from_secs(10),
+        "it took {took:?} until the second build began; the first {whole:?}"
+    );
     assert_eq!(service.ended(&build).await["state"], "built");
 }
