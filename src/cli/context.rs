@@ -224,7 +224,7 @@ fn kind(source: &Path, found: &Metadata) -> anyhow::Result<Option<EntryKind>> {
         let target = target.to_str().with_context(|| format!("{} leads to a name that is not UTF-8", source.display()))?;
         return Ok(Some(EntryKind::Symlink { target: target.to_owned() }));
     }
-    Ok(if of.is_dir() { Some(EntryKind::Dir) } else { of.is_file().then(|| EntryKind::File { size: found.len() }) })
+    Ok(if of.is_dir() { Some(EntryKind::Dir) } else { of.is_file().then_some(EntryKind::File { size: found.len() }) })
 }
 
 fn special(found: &Metadata) -> &'static str {

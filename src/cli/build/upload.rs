@@ -136,8 +136,11 @@ pub(super) async fn standard_input(form: Form) -> anyhow::Result<Request> {
         let mut input = stdin().lock();
         loop {
             let chunk = read_up_to(&mut input, CHUNK);
-            let last = chunk.as_ref().map_or(true, Vec::is_empty);
-            if last && chunk.is_ok() || sender.blocking_send(chunk.map(Bytes::from)).is_err() || last {
+            if chunk.as_ref().is_ok_and(Vec::is_empty) {
+                return;
+            }
+            let failed = chunk.is_err();
+            if sender.blocking_send(chunk.map(Bytes::from)).is_err() || failed {
                 return;
             }
         }
