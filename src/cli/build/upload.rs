@@ -164,8 +164,11 @@ pub(super) async fn standard_input(form: Form) -> anyhow::Result<Request> {
         let mut input = stdin().lock();
         loop {
             let chunk = read_up_to(&mut input, CHUNK);
-            let (over, broken) = (chunk.as_ref().is_ok_and(Vec::is_empty), chunk.is_err());
-            if over || sender.blocking_send(chunk.map(Bytes::from)).is_err() || broken {
+            if chunk.as_ref().is_ok_and(Vec::is_empty) {
+                return;
+            }
+            let failed = chunk.is_err();
+            if sender.blocking_send(chunk.map(Bytes::from)).is_err() || failed {
                 return;
             }
         }
