@@ -11,7 +11,6 @@ pub mod confines;
 mod container;
 mod credentials;
 mod event;
-mod git_url;
 mod id;
 mod image;
 pub mod limits;
@@ -38,7 +37,6 @@ pub use container::{
 };
 pub use credentials::{Credentials, REDACTED};
 pub use event::{Event, EventBody, LogLine, LogStream};
-pub use git_url::{GitUrl, Repository, is_hash};
 pub use id::{AppId, BuildId, Digest, Fence, InvalidId, NodeId, RunId, WorkerId};
 pub use image::{ImageRef, InvalidImageRef, LOCAL_HOST, PUSHING, build_of_tag, is_pushing, local_tag};
 pub use owner::{InvalidOwner, Owner, Role, Scope};
