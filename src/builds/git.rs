@@ -4,9 +4,9 @@ use super::options::{Faults, Texts};
 use super::{Builds, TextPart};
 use crate::auth::Principal;
 use crate::context::dockerfile;
-use crate::context::git::Wanted;
+use crate::context::git::{GitUrl, Wanted};
 use crate::context::storage::Received;
-use crate::domain::{BuildSpec, ContextInfo, Credentials, GitInfo, GitUrl, limits};
+use crate::domain::{BuildSpec, ContextInfo, Credentials, GitInfo, limits};
 use crate::error::{Error, Result};
 
 /// Labels of where an image comes from (OCI image specification, "Annotations").

@@ -243,10 +243,10 @@ fn engine_found(engine: Result<EngineInfo, EngineError>) -> Finding {
 
 async fn git() -> Finding {
     match git::installed().await {
-        Some(version) => Ok(format!("version {version}")),
-        None => Err(Trouble {
-            wrong: "is not installed: builds from git sources are refused".into(),
-            remedy: "install it (apt-get install git)".into(),
+        Ok(version) => Ok(format!("version {version}")),
+        Err(why) => Err(Trouble {
+            wrong: format!("git {why}: builds from git sources are refused"),
+            remedy: "install it, 2.37 or newer (apt-get install git)".into(),
             ahead: true,
         }),
     }

@@ -13,7 +13,6 @@ mod container;
 mod credentials;
 mod entrusted;
 mod event;
-mod git_url;
 mod id;
 mod image;
 pub mod limits;
@@ -45,7 +44,6 @@ pub use container::{
 pub use credentials::{Credentials, REDACTED};
 pub use entrusted::{BuildSecret, Entrusted};
 pub use event::{Event, EventBody, LogLine, LogStream};
-pub use git_url::{GitUrl, Repository, is_hash};
 pub use id::{AppId, BuildId, DeliveryId, Digest, Fence, InvalidId, ManifestId, NodeId, RunId, WebhookId, WorkerId};
 pub use image::{ImageRef, InvalidImageRef, LOCAL_HOST, PUSHING, build_of_tag, is_pushing, local_tag};
 pub use owner::{InvalidOwner, Owner, Role, Scope};

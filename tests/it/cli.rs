@@ -37,7 +37,7 @@ fn a_doctor_before_the_first_start_is_content_and_makes_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let (told, well) = doctor(&folder.path().join("data"), &["--min-free-disk", "1m"]);
     assert!(well, "{told}");
-    for part in ["settings", "address", "tls", "disk", "store", "engine", "registry"] {
+    for part in ["settings", "address", "tls", "disk", "store", "engine", "git", "registry"] {
         assert!(told.lines().any(|line| line.starts_with("ok ") && line.contains(part)), "{part}: {told}");
     }
     assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 0);

@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use secrecy::SecretString;
 
 use super::fault::refused;
-use crate::domain::{Credentials, Repository};
+use super::url::Repository;
+use crate::domain::Credentials;
 use crate::egress::{Egress, Refused};
 use crate::error::Result;
 
@@ -58,6 +59,12 @@ impl Remote {
         let pair = format!("{}:{}", credentials.username(), credentials.expose_password());
         let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
         Some(SecretString::from(format!("Authorization: Basic {encoded}")))
+    }
+
+    /// The same place under another name.
+    #[cfg(test)]
+    pub(super) fn renamed(self, repository: Repository) -> Self {
+        Self { repository, ..self }
     }
 
     pub(super) fn has_credentials(&self) -> bool {

@@ -13,8 +13,9 @@ use super::Watch;
 use super::address::Remote;
 use super::fault::{gives_names_only, of_fetch, refused, too_large};
 use super::process::{Local, not_started};
+use super::url::is_hash;
 use crate::context::storage::ContextStorage;
-use crate::domain::{Timestamp, is_hash};
+use crate::domain::Timestamp;
 use crate::error::{Error, Result};
 
 /// What was fetched stands under this name.

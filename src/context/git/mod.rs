@@ -1,6 +1,7 @@
 //! Git sources: a commit is fetched, and becomes a context like one that was uploaded.
 //!
 //! ```text
+//! url       what docker build writes: HOST, PATH, REF, SUBDIR
 //! address   may we go there? the name is resolved and its addresses are pinned      (egress)
 //! fetch     `git fetch --depth 1` of the one reference into a bare repository       bounded in time, bytes and memory
 //! tree      `git ls-tree` and `git cat-file` → a tar, entry by entry                bounded in entries and bytes
@@ -30,6 +31,7 @@ mod process;
 mod submodules;
 mod tree;
 mod turns;
+mod url;
 mod work;
 
 use std::sync::Arc;
@@ -40,12 +42,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::archive::ArchiveLimits;
 use super::storage::{ContextStorage, Received};
-use crate::domain::{Credentials, GitInfo, GitUrl, Owner};
+use crate::domain::{Credentials, GitInfo, Owner};
 use crate::egress::Egress;
 use crate::error::{Error, Result};
 
 pub use process::installed;
 use turns::Turns;
+pub use url::{GitUrl, Repository};
 use work::Work;
 
 /// What an operator sets.

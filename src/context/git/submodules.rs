@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::fault::refused;
 use super::process::Local;
-use crate::domain::Repository;
+use super::url::Repository;
 use crate::error::Result;
 
 /// The repositories of a commit's submodules, by their paths.

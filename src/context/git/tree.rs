@@ -4,10 +4,10 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 use super::process::Local;
+use super::url::is_hash;
 use crate::context::archive::{ArchiveLimits, Entry, EntryKind, too_many_entries};
 use crate::context::fault::{ContextError, ContextFault, quoted};
 use crate::context::stream::write::TarWriter;
-use crate::domain::is_hash;
 use crate::domain::limits::PATH_BYTES;
 
 /// Bytes of a listed entry before its path: mode, type, hash and size.

@@ -8,15 +8,16 @@ use tokio::sync::mpsc;
 use super::address::Remote;
 use super::fault::{of_context, refused, too_large};
 use super::fetch::{Bounds, Commit, bytes_in, fetch};
-use super::process::Local;
+use super::process::{Local, installed, missing};
 use super::submodules::Submodules;
 use super::tree::{Link, Part, Totals, survey, write};
+use super::url::Repository;
 use super::{Fetched, Wanted, Watch};
 use crate::context::fault::ContextError;
 use crate::context::storage::{ContextStorage, Received};
 use crate::context::stream::write::TarWriter;
 use crate::domain::limits::GIT_SUBMODULES;
-use crate::domain::{GitInfo, Repository, Timestamp};
+use crate::domain::{GitInfo, Timestamp};
 use crate::egress::Egress;
 use crate::error::{Error, Result};
 
@@ -49,6 +50,7 @@ struct Open {
 
 impl Work {
     pub(super) async fn begin(egress: Egress, storage: ContextStorage, wanted: Wanted, watch: Watch) -> Result<Self> {
+        installed().await.map_err(|why| missing(&why))?;
         let folder = storage.folder().await?;
         Ok(Self { egress, storage, wanted, watch, folder, repositories: 0, totals: Totals::default() })
     }

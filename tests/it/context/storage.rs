@@ -129,7 +129,8 @@ async fn context_storage_lists_and_removes_what_it_has() {
 async fn context_storage_sweeps_what_a_crash_left() {
     let (folder, storage) = storage();
     std::fs::write(folder.path().join("incoming/.tmpleft"), "half").expect("writes");
+    std::fs::create_dir_all(folder.path().join("incoming/.tmpgit/0/objects/pack")).expect("writes");
     assert_eq!(storage.sweep_incoming(Duration::from_secs(3600)).await.expect("sweeps"), 0, "it is young");
-    assert_eq!(storage.sweep_incoming(Duration::ZERO).await.expect("sweeps"), 1);
+    assert_eq!(storage.sweep_incoming(Duration::ZERO).await.expect("sweeps"), 2);
     assert_eq!(files(folder.path(), "incoming"), 0);
 }

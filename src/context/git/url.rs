@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::limits::{GIT_REF_BYTES, GIT_URL_BYTES, PATH_BYTES};
+use crate::domain::limits::{GIT_REF_BYTES, GIT_URL_BYTES, PATH_BYTES};
 
 /// A repository that is reached over HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
