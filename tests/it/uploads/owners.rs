@@ -90,7 +90,7 @@ async fn blobs_are_counted_once_and_make_way(backend: Backend) {
     assert_eq!(room["missing"], json!([sum(&file)]), "the Dockerfile is named by others still");
     let again = declared(&service, &token, manifest(&[("a", &second)])).await;
     assert_eq!(again["missing"], json!([]), "what is in use has not made way");
-    let gone = declared(&service, &token, manifest(&[("a", &vec![5; 100])])).await;
+    let gone = declared(&service, &token, manifest(&[("a", &[5_u8; 100][..])])).await;
     assert_eq!(gone["missing"].as_array().map(Vec::len), Some(1));
     assert!(!service.config.data_dir.join("blobs").join(&owner).join(sum(&first)).exists(), "what nothing uses has");
 }
