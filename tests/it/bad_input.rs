@@ -172,7 +172,7 @@ async fn limits_of_size_answer_413() {
     let answer = service
         .request(Method::POST, "/api/v1/builds")
         .header("content-type", "multipart/form-data; boundary=x")
-        .body(vec![b'x'; 4 << 20])
+        .body(vec![b'x'; 8 << 20])
         .send()
         .await
         .expect("an answer");

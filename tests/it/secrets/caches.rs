@@ -10,7 +10,7 @@ use crate::support::{private_registry, unique};
 
 /// In one step: an id, the same as if it led elsewhere, and none, which is the target.
 const MOUNTS: &str = "--mount=type=cache,id=shared,target=/a --mount=type=cache,id=../shared,target=/b,sharing=locked \
-    --mount=type=cache,target=/c,mode=0777,uid=7";
+    --mount=type=cache,target=/c,sharing=private";
 
 /// Leaves a name in each mount; what stood there before.
 async fn visit(service: &Running, token: &str, name: &str, form: impl Fn(Form) -> Form) -> String {
