@@ -7,6 +7,7 @@ mod quota;
 mod registries;
 mod retry;
 mod same;
+mod steps;
 mod submit;
 mod waiting;
 
@@ -25,6 +26,7 @@ pub use delete::{Deletion, Part, RemoteRemoval, RemoteTags};
 pub use log::{LogRange, follow, tail_start};
 pub use options::{PartKind, TextPart};
 pub use same::Submitted;
+pub use steps::{Step, StepState};
 pub use submit::Draft;
 pub use waiting::{WORKER_SEEN, Waiting, WaitsFor};
 

@@ -33,6 +33,7 @@ impl Builds {
         record.repeats(&first);
         let credentials = self.anew(&mut record, form).await?;
         Self::bound_time(&quota, &mut record.spec, false)?;
+        record.limited = !caller.images.is_empty();
         record.identity = identity(&record, &dockerfile);
         let sealed = (!credentials.is_empty()).then(|| self.vault.seal_for_build(&owner, id, &credentials));
         let has_context = first.context.kind == ContextKind::File || self.contexts.share(of, id).await?;

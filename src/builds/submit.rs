@@ -99,6 +99,7 @@ impl Checked {
         let (spec, info, owner) = (self.spec.clone(), self.info.clone(), caller.owner.clone());
         let mut record = BuildRecord::new(id, owner, spec, info, self.legacy.clone(), Timestamp::now());
         record.identity = identity(&record, &self.dockerfile);
+        record.limited = !caller.images.is_empty();
         record
     }
 }
@@ -161,11 +162,7 @@ impl Builds {
         let id = new.record.id;
         match self.store.submit_placed(new).await {
             Ok(placed) => {
-                if new.record.spec.supersede
-                    && let Err(error) = self.store.supersede_older(&new.record).await
-                {
-                    tracing::warn!(build = %id, %error, "older builds are ended when this one is claimed");
-                }
+                self.supersede_older(&new.record).await;
                 Ok(placed)
             }
             // Whether it was written is not known when the store went away: the janitor looks for contexts without a record.
@@ -174,6 +171,15 @@ impl Builds {
                 self.contexts.remove(id).await?;
                 Err(error.into())
             }
+        }
+    }
+
+    /// If it was asked for. What fails now is done when the build is claimed.
+    pub(super) async fn supersede_older(&self, by: &BuildRecord) {
+        if by.spec.supersede
+            && let Err(error) = self.store.supersede_older(by).await
+        {
+            tracing::warn!(build = %by.id, %error, "older builds are not ended yet");
         }
     }
 

@@ -83,6 +83,7 @@ pub const RULES: &[Rule] = &[
     change("DELETE", "/api/v1/builds/{id}", BUILDS_WRITE, "build.delete"),
     read("/api/v1/builds/{id}/dockerfile", BUILDS_READ),
     read("/api/v1/builds/{id}/logs", BUILDS_READ),
+    read("/api/v1/builds/{id}/steps", BUILDS_READ),
     change("POST", "/api/v1/builds/{id}/cancel", BUILDS_WRITE, "build.cancel"),
     change("POST", "/api/v1/builds/{id}/retry", BUILDS_WRITE, "build.retry"),
     change("GET", "/api/v1/containers/{container}/exec", APPS_WRITE, "container.exec"),

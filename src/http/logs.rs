@@ -38,6 +38,7 @@ pub fn routes() -> Router<App> {
 #[utoipa::path(get, path = "/api/v1/builds/{id}/logs", tag = "builds", operation_id = "get_logs",
     params(BuildPath, ("follow" = Option<bool>, Query, description = "Go on until the build has ended."),
         ("tail" = Option<u64>, Query, minimum = 0, maximum = 100000, description = "Only so many lines, the last ones."),
+        ("step" = Option<u64>, Query, minimum = 1, maximum = 500, description = "Only the lines of the step with this number, see `/steps`."),
         ("after" = Option<u64>, Query, minimum = 0, maximum = 9223372036854775807_i64, description = "Only what has a higher number."),
         ("Last-Event-ID" = Option<String>, Header, example = "17", description = "For events, as `after`: browsers send it when they come back.")),
     responses((status = 200, description = "The log.", content((String = "text/plain; charset=utf-8"), (String = "text/event-stream"))),
@@ -50,10 +51,15 @@ pub(super) async fn logs(
     headers: HeaderMap,
 ) -> Result<Response> {
     let id = build_id(&id)?;
-    let mut query = Query::of(&uri, &["follow", "tail", "after"]);
+    let mut query = Query::of(&uri, &["follow", "tail", "after", "step"]);
+    let step = query.number("step", 1..=500);
     let (follow, tail, after) = (query.flag("follow"), query.number("tail", 0..=TAIL_LINES), query.number("after", 0..=SEQ_MAX));
     query.end()?;
     app.builds.get(&caller, id).await?;
+    let step = match step {
+        Some(number) => Some(app.builds.step(&caller, id, number).await?),
+        None => None,
+    };
     let scope = caller.scope();
     let events = wants_events(&headers);
     let resumed = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.trim().parse::<u64>().ok());
@@ -62,7 +68,9 @@ pub(super) async fn logs(
         None => 0,
     };
     let after = start.max(after.unwrap_or(0)).max(resumed.filter(|_| events).unwrap_or(0));
-    Ok(if events { sse(app, scope, id, after) } else { text(app, scope, id, LogRange { after, follow }) })
+    let range = LogRange { after, follow: follow || events };
+    let batches = of_step(batches(app, scope, id, range), step);
+    Ok(if events { sse(batches, after) } else { text(batches) })
 }
 
 /// Whether a client asks for server-sent events.
@@ -70,8 +78,24 @@ pub(super) fn wants_events(headers: &HeaderMap) -> bool {
     headers.get(header::ACCEPT).is_some_and(|accept| accept.to_str().unwrap_or_default().contains("text/event-stream"))
 }
 
-fn text(app: App, scope: Scope, id: BuildId, range: LogRange) -> Response {
-    let lines = batches(app, scope, id, range).map(|events| {
+/// Without the lines of other steps, if one is named.
+fn of_step(batches: impl Batches, step: Option<String>) -> impl Batches {
+    batches.map(move |batch| {
+        let mut batch = batch?;
+        if let Some(step) = &step {
+            batch.retain(|event| !matches!(&event.body, EventBody::Log(line) if line.step.as_ref() != Some(step)));
+        }
+        Ok::<_, std::io::Error>(batch)
+    })
+}
+
+/// The events of a log, in order.
+trait Batches: Stream<Item = std::io::Result<Vec<Event>>> + Send + 'static {}
+
+impl<T: Stream<Item = std::io::Result<Vec<Event>>> + Send + 'static> Batches for T {}
+
+fn text(batches: impl Batches) -> Response {
+    let lines = batches.map(|events| {
         let mut text = String::new();
         for event in events? {
             if let EventBody::Log(line) = event.body {
@@ -85,8 +109,8 @@ fn text(app: App, scope: Scope, id: BuildId, range: LogRange) -> Response {
     (headers, Body::from_stream(lines)).into_response()
 }
 
-fn sse(app: App, scope: Scope, id: BuildId, after: u64) -> Response {
-    let mut batches = Box::pin(batches(app, scope, id, LogRange { after, follow: true }));
+fn sse(batches: impl Batches, after: u64) -> Response {
+    let mut batches = Box::pin(batches);
     let told = stream! {
         let mut last = after;
         while let Some(batch) = batches.next().await {
@@ -118,7 +142,7 @@ fn shown(event: &Event) -> Sse {
 }
 
 /// The build's events, until they end or this process is to stop.
-fn batches(app: App, scope: Scope, id: BuildId, range: LogRange) -> impl Stream<Item = std::io::Result<Vec<Event>>> + Send {
+fn batches(app: App, scope: Scope, id: BuildId, range: LogRange) -> impl Batches {
     let stop = app.stop.clone();
     stream! {
         let mut events = Box::pin(follow(app.builds, scope, id, range));

@@ -25,6 +25,7 @@ mod retry;
 mod runs;
 mod server;
 mod session;
+mod steps;
 mod streams;
 mod system;
 mod terminal;
@@ -91,6 +92,7 @@ pub fn router(app: App) -> Router {
         .merge(builds::routes())
         .merge(logs::routes())
         .merge(retry::routes())
+        .merge(steps::routes())
         .merge(legacy::routes())
         .merge(accounts::routes())
         .merge(tokens::routes())

@@ -28,7 +28,7 @@ use super::problem::Problem;
         super::accounts::make, super::accounts::one, super::accounts::change, super::accounts::remove, super::accounts::rotate,
         super::tokens::list, super::tokens::make, super::tokens::revoke, super::audit::list, super::audit::kept_head,
         super::registries::list, super::registries::one, super::registries::put, super::registries::remove, super::registries::check,
-        super::terminal::exec, super::retry::retry,
+        super::terminal::exec, super::retry::retry, super::steps::steps,
         super::logs::logs, super::legacy::submit, super::legacy::read, super::legacy::remove,
         super::system::healthz, super::system::readyz, super::system::system, super::events::events,
         super::apps::list, super::apps::make, super::apps::one, super::apps::replace, super::apps::patch, super::apps::remove,

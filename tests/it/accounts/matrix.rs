@@ -44,7 +44,11 @@ fn case(rule: &Rule) -> (Object, Body) {
     match (rule.method, rule.path) {
         (
             _,
-            "/api/v1/builds/{id}" | "/api/v1/builds/{id}/dockerfile" | "/api/v1/builds/{id}/logs" | "/api/v1/builds/{id}/cancel",
+            "/api/v1/builds/{id}"
+            | "/api/v1/builds/{id}/steps"
+            | "/api/v1/builds/{id}/dockerfile"
+            | "/api/v1/builds/{id}/logs"
+            | "/api/v1/builds/{id}/cancel",
         ) => (Object::Build, Body::Empty),
         ("POST", "/api/v1/builds/{id}/retry") => (Object::EndedBuild, Body::Empty),
         ("POST", "/api/v1/builds") => (Object::None, upload("image")),

@@ -4,6 +4,7 @@ mod destinations;
 mod moving;
 mod retry;
 mod same;
+mod steps;
 mod supersede;
 mod waiting;
 
