@@ -2,6 +2,7 @@
 
 mod contexts;
 mod delete;
+mod dockerfile_rules;
 mod entrusted;
 mod git;
 mod log;

@@ -33,6 +33,7 @@ impl Builds {
         record.repeats(&first);
         let credentials = self.anew(&mut record, form).await?;
         Self::bound_time(&quota, &mut record.spec, false)?;
+        record.limited = !caller.images.is_empty();
         record.identity = identity(&record, &dockerfile);
         let given = Entrusted { credentials, ..Entrusted::default() };
         let sealed = (!given.is_empty()).then(|| self.vault.seal_for_build(&owner, id, &given));

@@ -25,9 +25,9 @@ pub enum Submitted {
 }
 
 /// What tells one build from another, in lower-case hexadecimal: its owner, what was sent, and every option that can change the image
-/// or where it goes. Empty for a build with secrets: their values cannot be compared.
+/// or where it goes. Empty for a build with secrets, whose values cannot be compared, and for one whose source is not here yet.
 pub(super) fn identity(record: &BuildRecord, dockerfile: &[u8]) -> String {
-    if record.spec.has_secrets() {
+    if record.spec.has_secrets() || record.context.identity().is_empty() {
         return String::new();
     }
     let mut spec = record.spec.clone();
@@ -58,6 +58,9 @@ impl Builds {
         // Without the turn both would be accepted: nothing is lost then but time.
         let _turn = tokio::time::timeout(TURN, PushTurn::named(&self.store, key, caller.owner.as_str())).await;
         if let Some(same) = self.same(&record, &checked).await? {
+            if let Submitted::Joined(joined, _) = &same {
+                self.supersede_older(&BuildRecord { id: joined.record.id, ..record }).await;
+            }
             return Ok(same);
         }
         self.begin(caller, record, checked).await.map(|(stored, position)| Submitted::New(stored, position))

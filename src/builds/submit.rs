@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use secrecy::{SecretSlice, SecretString};
 use sha2::{Digest as _, Sha256};
 
-use super::entrusted::{self, SecretPart, Sent};
+use super::dockerfile_rules::check_dockerfile;
+use super::entrusted::{SecretPart, Sent};
 use super::git::name_source;
 use super::options::{Fault, Faults, Texts};
 use super::same::identity;
@@ -14,11 +15,10 @@ use crate::auth::Principal;
 use crate::context::ContextError;
 use crate::context::archive::{ArchiveLimits, DockerfileAt, Inspected, inspect, inspect_manifest, of_dockerfile};
 use crate::context::blobs::Manifest;
-use crate::context::dockerfile::{self, Outline};
 use crate::context::storage::{Incoming, Received, free_bytes};
 use crate::domain::{
     BuildId, BuildRecord, BuildSpec, ContextInfo, ContextKind, ContextWarning, Entrusted, LegacyUpload, ManifestId, Quota,
-    Timestamp, limits,
+    Timestamp,
 };
 use crate::error::{Error, FieldError, Result};
 use crate::store::{NewBuild, Stored};
@@ -114,6 +114,7 @@ impl Checked {
         let mut record = BuildRecord::new(id, owner, spec, info, self.legacy.clone(), Timestamp::now());
         record.warnings.clone_from(&self.warnings);
         record.identity = identity(&record, &self.dockerfile);
+        record.limited = !caller.images.is_empty();
         record
     }
 }
@@ -177,14 +178,11 @@ impl Builds {
     /// Accepts what is ready, and ends what it takes the place of.
     pub(super) async fn accept(&self, new: NewBuild) -> Result<(Stored, Option<u64>)> {
         let id = new.record.id;
+        let superseding = new.record.clone();
         match self.place(new).await {
-            Ok((stored, position)) => {
-                if stored.record.spec.supersede
-                    && let Err(error) = self.store.supersede_older(&stored.record).await
-                {
-                    tracing::warn!(build = %id, %error, "older builds are ended when this one is claimed");
-                }
-                Ok((stored, position))
+            Ok(placed) => {
+                self.supersede_older(&superseding).await;
+                Ok(placed)
             }
             // Whether it was written is not known when the store went away: the janitor looks for contexts without a record.
             Err(error) if !matches!(error, Error::Unavailable { .. }) => {
@@ -192,6 +190,15 @@ impl Builds {
                 Err(error)
             }
             placed => placed,
+        }
+    }
+
+    /// If it was asked for. What fails now is done when the build is claimed.
+    pub(super) async fn supersede_older(&self, by: &BuildRecord) {
+        if by.spec.supersede
+            && let Err(error) = self.store.supersede_older(by).await
+        {
+            tracing::warn!(build = %by.id, %error, "older builds are not ended yet");
         }
     }
 
@@ -339,58 +346,6 @@ fn info(
         kept_bytes: manifest.map(|manifest| manifest.kept_bytes),
         git: None,
     }
-}
-
-fn check_dockerfile(text: &[u8], field: &str, spec: &BuildSpec, faults: &mut Faults) {
-    if text.len() as u64 > limits::DOCKERFILE_BYTES {
-        return faults.add(
-            "dockerfile_too_large",
-            field,
-            format!("the Dockerfile may have at most {} bytes", limits::DOCKERFILE_BYTES),
-        );
-    }
-    let outline = match dockerfile::check(text) {
-        Ok(outline) => outline,
-        Err(fault) => return faults.add(fault.code, field, fault.message),
-    };
-    if let Some(frontend) = outline.foreign_frontend() {
-        let why = format!(
-            "line {}: the frontend {:?} is not allowed; leave the # syntax= line out, or name docker/dockerfile",
-            frontend.line, frontend.image
-        );
-        faults.add("frontend_not_allowed", field, why);
-    }
-    if let Some(image) = outline.reserved_image(&spec.build_args) {
-        faults.add(
-            "reserved_image",
-            field,
-            format!("line {}: {} names the service's own host, whose images cannot be used", image.line, image.text),
-        );
-    }
-    if let Some(image) = outline.image_like_an_id(&spec.build_args).filter(|_| spec.has_limits()) {
-        let why = format!(
-            "line {}: with limits, {:?} could also be the id of anybody's image; write its tag, too: {}:latest",
-            image.line, image.text, image.text
-        );
-        faults.add("image_by_id", field, why);
-    }
-    entrusted::check_mounts(&outline, spec, faults);
-    if let Some(target) = spec.target.as_deref().filter(|target| !has_stage(&outline, target)) {
-        faults.add("target_not_found", "target", format!("the Dockerfile has no build stage {target:?}"));
-    }
-    if let Some(needs) = outline.buildkit_only.as_ref().filter(|_| spec.has_limits()) {
-        let why = format!(
-            "line {} of the Dockerfile uses {}, which only BuildKit knows, and BuildKit ignores limits of memory and CPU",
-            needs.line, needs.what
-        );
-        faults.add("limits_need_classic", if spec.memory_bytes.is_some() { "memory" } else { "cpus" }, why);
-    }
-}
-
-/// A stage is named, in any case of its letters, or counted from 0.
-fn has_stage(outline: &Outline, target: &str) -> bool {
-    let named = outline.stages.iter().any(|stage| stage.name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(target)));
-    named || target.parse::<usize>().is_ok_and(|index| index < outline.stages.len())
 }
 
 /// One error for all faults; it has the code of the fault where there is but one kind.

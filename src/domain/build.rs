@@ -68,6 +68,9 @@ pub struct BuildRecord {
     /// Whether only the push can be repeated, because what it takes to build is gone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub push_only: bool,
+    /// Whether it was sent by somebody who is limited to some destinations, and so ends no older build that has others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub limited: bool,
     /// The younger build for which this one was ended, or which has its tags; `None` also when that is another owner's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superseded_by: Option<BuildId>,
@@ -151,6 +154,7 @@ impl BuildRecord {
             legacy,
             retry_of: None,
             push_only: false,
+            limited: false,
             superseded_by: None,
             identity: String::new(),
             bases: Vec::new(),

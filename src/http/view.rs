@@ -93,7 +93,8 @@ struct QueueView {
 
 impl QueueView {
     fn of(position: Option<u64>, waiting: Option<Waiting>) -> Self {
-        let seconds = |span: Option<std::time::Duration>| span.map(|span| span.as_millis().div_ceil(1000) as u64);
+        let whole = |span: std::time::Duration| u64::try_from(span.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
+        let seconds = |span: Option<std::time::Duration>| span.map(whole);
         let Some(Waiting { waits_for, detail, estimate, usual }) = waiting else {
             return Self { position, waits_for: None, detail: None, estimate_seconds: None, build_seconds: None };
         };

@@ -6,6 +6,12 @@ use crate::domain::{BuildId, BuildRecord, BuildState, Scope, limits};
 /// In this order, so that a build that goes on meanwhile is met later.
 const LIVE: [BuildState; 3] = [BuildState::Queued, BuildState::Building, BuildState::Pushing];
 
+/// Whether the younger of two with an image in common takes the place of the other.
+fn replaces(by: &BuildRecord, older: &BuildRecord) -> bool {
+    let reaches = || older.spec.images.iter().all(|image| by.spec.images.contains(image));
+    older.spec.project == by.spec.project && (!by.limited || reaches())
+}
+
 impl Store {
     /// Ends the older live builds of the same owner and project that have an image of this one: those that wait at once, those
     /// that are worked on by their workers, which are told. Done after the acceptance, and again when the build is claimed: a
@@ -25,7 +31,7 @@ impl Store {
                 loop {
                     let page = self.list(&query).await?;
                     query.before = page.items.last().map(|older| older.record.id);
-                    for older in page.items.iter().filter(|older| older.record.spec.project == by.spec.project) {
+                    for older in page.items.iter().filter(|older| replaces(by, &older.record)) {
                         self.supersede(older.record.id, by).await?;
                     }
                     if !page.more {

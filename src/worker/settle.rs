@@ -74,7 +74,9 @@ pub(super) async fn settle(job: Job, ended: Result<Result<Success, Failure>, Sto
 /// For the estimates of the builds to come.
 async fn remember_duration(parts: &Parts, record: &BuildRecord) {
     let ended = record.started_at.zip(record.finished_at).filter(|_| record.error.is_none());
-    let Some((started, finished)) = ended.filter(|_| record.state != BuildState::Cancelled) else { return };
+    // One that was only pushed tells nothing of builds.
+    let whole = record.state != BuildState::Cancelled && record.stages.first().is_some_and(|stage| stage.started_at.is_some());
+    let Some((started, finished)) = ended.filter(|_| whole) else { return };
     let added = parts.store.add_duration(&record.owner, &record.spec.project, finished.since(started)).await;
     if let Err(error) = added {
         tracing::debug!(build = %record.id, %error, "how long it took is not remembered");

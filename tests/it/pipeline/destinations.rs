@@ -7,7 +7,7 @@ use crate::support::gate::{Behind, Gate};
 use crate::support::service::{self, Backend, dockerfile, tag_digest};
 use crate::support::{private_registry, registry, unique};
 
-fn state<'a>(build: &'a Value, index: usize) -> &'a str {
+fn state(build: &Value, index: usize) -> &str {
     build["destinations"][index]["state"].as_str().expect("a state")
 }
 

@@ -1,15 +1,22 @@
 //! `supersede=true`: a build takes the place of older ones.
 
-use dockwright::domain::{BuildId, BuildRecord, Timestamp};
+use dockwright::auth::{NewToken, issue_token};
+use dockwright::domain::{BuildId, BuildRecord, Permissions, Role, Timestamp};
 use dockwright::store::NewBuild;
 use reqwest::multipart::Form;
+use secrecy::ExposeSecret;
 use serde_json::Value;
 
 use super::{now, on_both_stores};
+use crate::accounts::people::quiet;
 use crate::support::service::{self, Backend, dockerfile, id};
 use crate::support::{registry, unique};
 
-on_both_stores!(older_builds_of_the_same_image_and_project_end, a_process_that_dies_in_between_leaves_nothing_undone);
+on_both_stores!(
+    older_builds_of_the_same_image_and_project_end,
+    a_process_that_dies_in_between_leaves_nothing_undone,
+    who_is_limited_to_destinations_ends_no_build_that_has_others,
+);
 
 fn slow(image: &str) -> Form {
     dockerfile(&format!("FROM busybox\nRUN echo {} && sleep 300\n", unique("slow"))).text("image", image.to_owned())
@@ -60,4 +67,23 @@ async fn a_process_that_dies_in_between_leaves_nothing_undone(backend: Backend) 
     service.store.submit(&new).await.expect("accepted");
     assert_superseded(&service.ended(&older).await, &younger);
     assert_eq!(service.ended(&now(&service, &younger).await).await["state"], "published");
+}
+
+async fn who_is_limited_to_destinations_ends_no_build_that_has_others(backend: Backend) {
+    let service = quiet(backend).await;
+    let name = format!("127.0.0.1:1/{}", unique("limited"));
+    let ada = service.user("ada").await;
+    let form = || dockerfile("FROM busybox\n").text("image", format!("{name}:1"));
+    let wide = service.submit_as(&ada, form().text("image", "127.0.0.1:1/other:1")).await;
+    let narrow = service.submit_as(&ada, form()).await;
+    let images = vec![name.parse().expect("a pattern")];
+    let new = NewToken { name: "ci".into(), scopes: Permissions::of_role(Role::User), images, expires_at: None };
+    let limited = issue_token(&service.store, &"ada".parse().expect("a name"), &new).await.expect("a token").1;
+    let younger = service.submit_as(limited.expose_secret(), form().text("supersede", "true")).await;
+    assert_superseded(&now(&service, id(&narrow)).await, id(&younger));
+    assert_eq!(now(&service, id(&wide)).await["state"], "queued", "it goes where this token may not");
+    let third = service.submit_as(&ada, form().text("supersede", "true")).await;
+    for older in [&wide, &younger] {
+        assert_superseded(&now(&service, id(older)).await, id(&third));
+    }
 }
