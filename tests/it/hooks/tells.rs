@@ -150,11 +150,9 @@ async fn a_webhook_that_fails_for_too_long_is_disabled_and_says_why() {
     .await;
     let receiver = Receiver::start(|_, _| Some(answer("500 Internal Server Error", "broken"))).await;
     let webhook = make(&service, &service.token, json!({"url": receiver.url()})).await;
-    for _ in 0..2 {
-        let build = queued(&service, &service.token).await;
-        service.cancel(&json!({"id": build})).await;
-    }
-    let all = deliveries(&service, &webhook, |all| all.len() == 2 && all.iter().all(|one| one["state"] == "failed")).await;
+    let build = queued(&service, &service.token).await;
+    service.cancel(&json!({"id": build})).await;
+    let all = deliveries(&service, &webhook, |all| all.len() == 1 && all[0]["state"] == "failed").await;
     let last = |delivery: &serde_json::Value| delivery["attempts"].as_array().and_then(|all| all.last()).cloned().expect("a try");
     assert!(all.iter().any(|one| last(one)["error"] == "the webhook is disabled"), "{all:?}");
     let shown = service.get(&path(&webhook)).await;
