@@ -111,7 +111,7 @@ fn outermost<'a>(paths: impl Iterator<Item = &'a PathBytes>) -> Vec<&'a PathByte
     let mut outer: Vec<&PathBytes> = Vec::new();
     for path in paths {
         let inside = |outer: &&PathBytes| path.path.strip_prefix(outer.path.as_str()).is_some_and(|rest| rest.starts_with('/'));
-        if !outer.iter().any(|outer| inside(&outer)) {
+        if !outer.iter().any(inside) {
             outer.push(path);
         }
     }
