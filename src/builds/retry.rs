@@ -38,7 +38,7 @@ impl Builds {
         let given = Entrusted { credentials, ..Entrusted::default() };
         let sealed = (!given.is_empty()).then(|| self.vault.seal_for_build(&owner, id, &given));
         let has_context = first.context.kind == ContextKind::File || self.contexts.share(of, id).await?;
-        record.push_only = record.spec.has_secrets() || !has_context;
+        record.push_only = record.spec.needs_secrets() || !has_context;
         if record.push_only && record.image_id.is_none() {
             self.contexts.remove(id).await?;
             let what = if has_context { "its secrets were erased at its end" } else { "its context is not kept any more" };

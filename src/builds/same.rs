@@ -27,7 +27,7 @@ pub enum Submitted {
 /// What tells one build from another, in lower-case hexadecimal: its owner, what was sent, and every option that can change the image
 /// or where it goes. Empty for a build with secrets, whose values cannot be compared, and for one whose source is not here yet.
 pub(super) fn identity(record: &BuildRecord, dockerfile: &[u8]) -> String {
-    if record.spec.has_secrets() || record.context.identity().is_empty() {
+    if record.spec.needs_secrets() || record.context.identity().is_empty() {
         return String::new();
     }
     let mut spec = record.spec.clone();

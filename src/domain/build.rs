@@ -386,12 +386,6 @@ impl BuildRecord {
         Ok(Lapse::Poisoned)
     }
 
-    /// See [`BuildSpec::needs_secrets`].
-    #[must_use]
-    pub fn needs_secrets(&self) -> bool {
-        self.spec.needs_secrets()
-    }
-
     /// The stage that is running, or the one that would be next.
     #[must_use]
     pub fn current_stage(&self) -> StageName {

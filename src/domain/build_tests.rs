@@ -24,6 +24,7 @@ fn the_whole_way_with_a_push() {
     assert_eq!(b.start_attempt(&worker, &node, 1, now), Ok(AttemptStart::Build));
     b.image_built(digest(), 10, &worker, now).expect("from building");
     assert_eq!((b.state, b.message.as_str()), (BuildState::Pushing, "Image successfully built. To be published."));
+    b.destinations[0].pushed(digest(), now);
     b.published(now).expect("from pushing");
     assert_eq!(b.message, "Docker Image is successfully pushed to 127.0.0.1:5000");
     assert!(b.stages.iter().all(|s| s.state == StageState::Done && s.finished_at.is_some()));

@@ -1,7 +1,7 @@
 //! What becomes of a build by what becomes of its destinations, and of a build that is made again.
 
 use super::{
-    BuildError, BuildId, BuildRecord, BuildSpec, BuildState, Destination, DestinationState, Digest, IllegalTransition, StageName,
+    BuildError, BuildId, BuildRecord, BuildState, Destination, DestinationState, Digest, IllegalTransition, StageName,
     StageState, Timestamp,
 };
 
@@ -78,6 +78,8 @@ impl BuildRecord {
         self.size_bytes = first.size_bytes;
         self.builder = first.builder;
         self.bases.clone_from(&first.bases);
+        self.layers.clone_from(&first.layers);
+        self.image_labels.clone_from(&first.image_labels);
         for (own, earlier) in self.destinations.iter_mut().zip(&first.destinations) {
             if let (DestinationState::Pushed, Some(digest)) = (earlier.state, &earlier.digest) {
                 own.state = DestinationState::Pushed;
@@ -103,14 +105,6 @@ impl BuildRecord {
     pub fn pushed(&self) -> impl Iterator<Item = (&Destination, &Digest)> {
         let pushed = self.destinations.iter().filter(|d| d.state == DestinationState::Pushed);
         pushed.filter_map(|d| Some((d, d.digest.as_ref()?)))
-    }
-}
-
-impl BuildSpec {
-    /// Whether what it takes to build cannot be kept beyond the end of a build.
-    #[must_use]
-    pub fn has_secrets(&self) -> bool {
-        !self.secrets.is_empty() || !self.ssh.is_empty()
     }
 }
 

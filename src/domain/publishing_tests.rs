@@ -1,5 +1,6 @@
 use super::super::{ContextInfo, ErrorKind, NodeId, StageName, WorkerId};
 use super::*;
+use crate::domain::BuildSpec;
 
 const NOW: Timestamp = Timestamp::from_millis(5);
 

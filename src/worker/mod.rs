@@ -6,6 +6,7 @@
 mod bases;
 mod blame;
 mod caches;
+mod ending;
 mod exact;
 mod lease;
 mod log;

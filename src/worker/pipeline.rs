@@ -11,7 +11,7 @@ use super::lease;
 use super::log::Log;
 use super::redact::Redactor;
 use super::settle::settle;
-use super::{Parts, blame, caches, exact, publish, told};
+use super::{Parts, blame, caches, ending, exact, publish, told};
 use crate::context::archive::ArchiveLimits;
 use crate::context::dockerfile;
 use crate::context::stream::{self, Assemble, Source};
@@ -19,7 +19,7 @@ use crate::domain::{
     AttemptStart, Base, BuildError, BuildId, BuildRecord, BuildSecret, BuilderKind, ContextKind, Credentials, Digest, Entrusted,
     ErrorKind, Fence, Scope, StageName, Timestamp, WorkerId, local_tag,
 };
-use crate::engine::{BuildRequest, BuiltImage, ContainerEngine, EngineError, RegistryAuth as _, VANISHED};
+use crate::engine::{BuildRequest, BuiltImage, EngineError, RegistryAuth as _, VANISHED};
 use crate::registry;
 use crate::store::{Claim, Guard, StoreError};
 
@@ -29,11 +29,6 @@ pub(super) const MAX_ATTEMPTS: u64 = 10;
 const AWAY: Duration = Duration::from_millis(500);
 /// How often an attempt builds again because its image was taken away by the removal of another build's, which is the same.
 const BUILT_AGAIN: u32 = 5;
-/// How a step ends that failed, or was killed.
-const KILLED_OR_FAILED: [&str; 2] = ["step_failed", "out_of_memory"];
-/// How often, and with what pause, an engine that failed for reasons of its own is asked whether it is still there.
-const ENDING_LOOKS: u32 = 20;
-const ENDING_LOOK: Duration = Duration::from_millis(100);
 /// What the engine says of an image that it does not have.
 const IMAGE_MISSING: &str = "image_missing";
 
@@ -204,7 +199,7 @@ impl Job {
             Ok(())
         })
         .await?;
-        if builder == BuilderKind::Classic && self.record.needs_secrets() {
+        if builder == BuilderKind::Classic && self.record.spec.needs_secrets() {
             return Err(Failure::Build(no_buildkit()));
         }
         exact::check(self, builder, &dockerfile).await.map_err(fail)?;
@@ -234,7 +229,7 @@ impl Job {
             Ok(built) => return Ok(built),
             Err(error) => error,
         };
-        if is_ending(&*engine, &error).await {
+        if ending::is_ending(&*engine, &error).await {
             return Err(Failure::Away("The engine ended during the build".into()));
         }
         let text = String::from_utf8_lossy(&dockerfile);
@@ -317,25 +312,6 @@ pub(super) fn built_by(
     record.layers.clone_from(&built.layers);
     record.image_labels.clone_from(&built.labels);
     record.image_built(built.id.clone(), built.size_bytes, worker, now)
-}
-
-/// An engine that ends kills its steps, and tells of them as if they had failed by themselves; and it closes parts of itself one after the
-/// other, so that a build fails for reasons of the engine's own a moment before nothing answers any more.
-async fn is_ending(engine: &dyn ContainerEngine, error: &EngineError) -> bool {
-    let looks = match error.kind {
-        _ if KILLED_OR_FAILED.contains(&error.code) => 1,
-        ErrorKind::Engine if error.code != VANISHED => ENDING_LOOKS,
-        _ => 0,
-    };
-    for look in 0..looks {
-        if look > 0 {
-            tokio::time::sleep(ENDING_LOOK).await;
-        }
-        if engine.info().await.is_err() {
-            return true;
-        }
-    }
-    false
 }
 
 /// Asks the store until it is there; for what can be repeated. The claim's own heartbeat ends the wait when it is in vain.
