@@ -7,9 +7,13 @@ const RESULT: &str = "Output";
 /// What belongs to this service, and not to `docker build`.
 const SERVICE: &str = "Build service";
 
-/// Exit code: 0 when the image is published (with --no-push: built), 1 when what was sent is at fault or the build was cancelled,
-/// 2 for wrong usage, 3 when the service, an engine or a registry is. Ctrl-C cancels the build (130); once more leaves at once.
+/// What stands below the help, and in the manual.
+const EXIT: &str = "Exit code: 0 when the image is published (with --no-push: built), 1 when what was sent is at fault or the build was \
+    cancelled, 2 for wrong usage, 3 when the service, an engine or a registry is. Ctrl-C cancels the build (130); once more leaves at once.";
+
+/// The arguments of `dockwright build`.
 #[derive(clap::Args)]
+#[command(after_help = EXIT)]
 pub(in crate::cli) struct Build {
     /// A folder, the https URL of a git repository, or - for a Dockerfile or an archive on standard input
     #[arg(default_value = ".", value_name = "FOLDER|URL|-")]

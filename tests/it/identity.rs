@@ -91,7 +91,7 @@ async fn the_context_of_a_single_dockerfile_is_that_file_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn forty_builds_for_one_repository_in_one_second_all_publish() {
+async fn of_forty_builds_for_one_repository_in_one_second_each_publishes_or_is_superseded() {
     let service = service::start(Backend::Sqlite).await;
     let repository = format!("{}/{}", registry(), unique("forty"));
     // The older path names the tag by the second, so that many have the same one.
@@ -106,9 +106,16 @@ async fn forty_builds_for_one_repository_in_one_second_all_publish() {
     };
     let builds = join_all((0..40).map(upload)).await;
     let mut last = std::collections::HashMap::new();
+    let mut superseded = std::collections::HashSet::new();
     for ended in join_all(builds.iter().map(|build| service.ended(build))).await {
-        assert_eq!(ended["state"], "published", "{ended}");
         let destination = &ended["destinations"][0];
+        if destination["state"] == "superseded" {
+            assert_eq!(ended["state"], "cancelled", "{ended}");
+            assert!(builds.iter().any(|build| build["id"] == destination["superseded_by"]), "{ended}");
+            superseded.insert(destination["image"].as_str().expect("an image").to_owned());
+            continue;
+        }
+        assert_eq!(ended["state"], "published", "{ended}");
         let pushed_at = ended["finished_at"].as_str().expect("a time").to_owned();
         let newest =
             last.entry(destination["image"].as_str().expect("an image").to_owned()).or_insert((pushed_at.clone(), Vec::new()));
@@ -119,6 +126,7 @@ async fn forty_builds_for_one_repository_in_one_second_all_publish() {
         }
     }
     assert!(last.len() < 40, "some share a tag");
+    assert!(superseded.iter().all(|image| last.contains_key(image)), "whoever is superseded is so by one that published");
     for (image, (_, digests)) in last {
         let now = tag_digest(&image, None).await;
         assert!(
