@@ -107,9 +107,16 @@ impl Blobs {
 
     fn drop_expired(&self, owner: &Owner) -> Result<()> {
         for (path, _) in files(&self.manifests(owner))? {
-            let head = kept::head(&path).map_err(storing)?;
+            let head = match kept::head(&path) {
+                // Its upload was forgotten just now.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                head => head.map_err(storing)?,
+            };
             if head.is_none_or(|(head, _)| head.expires_at <= Timestamp::now()) {
-                fs::remove_file(path).map_err(storing)?;
+                match fs::remove_file(path) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(storing(e)),
+                    _ => {}
+                }
             }
         }
         Ok(())
