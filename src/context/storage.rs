@@ -8,6 +8,7 @@
 //!
 //! Nothing appears under `contexts/` or `logs/` but whole and durable: a file is synced, then renamed, then its folder is synced.
 
+mod batch;
 mod incoming;
 mod log;
 
@@ -24,6 +25,7 @@ use super::blobs::Blobs;
 use crate::domain::BuildId;
 use crate::error::{Error, Result};
 
+pub(super) use batch::Batch;
 pub(super) use incoming::Lane;
 pub use incoming::{Incoming, Received};
 pub use log::{ByteStream, LogWriter};

@@ -5,24 +5,17 @@ use flate2::write::MultiGzDecoder;
 use zstd::stream::write::Decoder as ZstdDecoder;
 
 use super::super::fault::ContextError;
-use super::super::storage::{Lane, blocking, storing};
+use super::super::storage::{Batch, Lane, blocking, storing};
 use super::kept::{Coding, WINDOW_LOG};
 use super::tar::Unpacker;
 use super::{Blobs, Reserved};
-use crate::domain::{ManifestId, Owner, quantity};
+use crate::domain::{ManifestId, Owner};
 use crate::error::{Error, Result};
-
-/// Bytes, and pieces, that are gathered before they are worked on. A slow client so keeps little memory and no thread.
-const BATCH_BYTES: usize = 1 << 20;
-const BATCH_PIECES: usize = 256;
 
 /// Blobs on their way. What was kept before it is dropped stays; what was not is removed.
 pub struct BlobIntake {
     lane: Lane<Unpacking>,
-    batch: Vec<Bytes>,
-    batch_bytes: usize,
-    bytes: u64,
-    limit: u64,
+    batch: Batch,
     _reserved: Option<Reserved>,
 }
 
@@ -43,7 +36,7 @@ impl Blobs {
         });
         Ok(unpacking.await?.map(|(unpacking, missing)| {
             let lane = Lane::new(unpacking);
-            (BlobIntake { lane, batch: Vec::new(), batch_bytes: 0, bytes: 0, limit, _reserved: None }, missing)
+            (BlobIntake { lane, batch: Batch::new(limit), _reserved: None }, missing)
         }))
     }
 }
@@ -60,20 +53,12 @@ impl BlobIntake {
     /// [`Error::TooLarge`] as `upload_too_large`; [`Error::StorageFull`]; [`Error::Invalid`] with `blob_not_asked`, `blob_size`,
     /// `blob_hash`, and the codes of archives that cannot be read. Blobs that came before the fault are kept.
     pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
-        self.bytes += bytes.len() as u64;
-        if self.bytes > self.limit {
-            let detail = format!("the upload is larger than the limit of {} (max-upload)", quantity::Bytes(self.limit));
-            return Err(Error::TooLarge { code: "upload_too_large", detail });
-        }
-        self.batch_bytes += bytes.len();
-        self.batch.push(bytes);
-        if self.batch_bytes >= BATCH_BYTES || self.batch.len() >= BATCH_PIECES { self.hand_over().await } else { Ok(()) }
+        if self.batch.push(bytes)? { self.hand_over().await } else { Ok(()) }
     }
 
     async fn hand_over(&mut self) -> Result<()> {
         self.lane.ready().await?;
-        self.batch_bytes = 0;
-        let batch = std::mem::take(&mut self.batch);
+        let batch = self.batch.take();
         self.lane.start(move |unpacking| unpacking.take(&batch));
         Ok(())
     }

@@ -7,13 +7,8 @@ use sha2::{Digest, Sha256};
 use tempfile::TempPath;
 use tokio::task::JoinHandle;
 
-use super::{no_room, storing};
-use crate::domain::quantity;
+use super::{Batch, no_room, storing};
 use crate::error::{Error, Result};
-
-/// Bytes, and pieces, that are gathered before they are written and hashed. A slow client so keeps little memory and no thread.
-const BATCH_BYTES: usize = 1 << 20;
-const BATCH_PIECES: usize = 256;
 
 /// The disk is told to write so often that little is left to wait for at the end.
 const SYNC_EVERY: u64 = 64 << 20;
@@ -23,10 +18,7 @@ const SYNC_EVERY: u64 = 64 << 20;
 /// Writing and hashing run beside each other in blocking tasks, one batch behind the receiving: the slowest of the three sets the pace.
 pub struct Incoming {
     path: TempPath,
-    limit: u64,
-    bytes: u64,
-    batch: Vec<Bytes>,
-    batch_bytes: usize,
+    batch: Batch,
     writing: Lane<Target>,
     hashing: Lane<Sha256>,
 }
@@ -43,10 +35,7 @@ impl Incoming {
     pub(super) fn new(file: File, path: TempPath, limit: u64, floor: u64) -> Self {
         Self {
             path,
-            limit,
-            bytes: 0,
-            batch: Vec::new(),
-            batch_bytes: 0,
+            batch: Batch::new(limit),
             writing: Lane::new(Target { file, floor, unsynced: 0, syncing: None }),
             hashing: Lane::new(Sha256::new()),
         }
@@ -57,15 +46,7 @@ impl Incoming {
     /// # Errors
     /// [`Error::TooLarge`] as `upload_too_large` as soon as the limit is passed; [`Error::StorageFull`].
     pub async fn write(&mut self, bytes: impl Into<Bytes>) -> Result<()> {
-        let bytes = bytes.into();
-        self.bytes += bytes.len() as u64;
-        if self.bytes > self.limit {
-            let detail = format!("the upload is larger than the limit of {} (max-upload)", quantity::Bytes(self.limit));
-            return Err(Error::TooLarge { code: "upload_too_large", detail });
-        }
-        self.batch_bytes += bytes.len();
-        self.batch.push(bytes);
-        if self.batch_bytes >= BATCH_BYTES || self.batch.len() >= BATCH_PIECES { self.hand_over().await } else { Ok(()) }
+        if self.batch.push(bytes.into())? { self.hand_over().await } else { Ok(()) }
     }
 
     /// Waits for the batch before, then starts on this one.
@@ -73,8 +54,7 @@ impl Incoming {
         self.writing.ready().await?;
         self.hashing.ready().await?;
         // No waiting from here on: a caller that gives up in between loses nothing of the batch.
-        let batch = std::mem::take(&mut self.batch);
-        self.batch_bytes = 0;
+        let batch = self.batch.take();
         let same = batch.clone();
         self.writing.start(move |target| target.write(&batch));
         self.hashing.start(move |hash| {
@@ -92,7 +72,7 @@ impl Incoming {
         self.hand_over().await?;
         let target = self.writing.end().await?;
         let hash = self.hashing.end().await?;
-        Ok(Received { file: target.file, path: self.path, bytes: self.bytes, sha256: hex::encode(hash.finalize()) })
+        Ok(Received { file: target.file, path: self.path, bytes: self.batch.total(), sha256: hex::encode(hash.finalize()) })
     }
 }
 
