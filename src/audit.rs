@@ -156,20 +156,22 @@ impl Audit {
         }
     }
 
-    /// Entries, newest first, below `before`.
+    /// Entries, newest first, below `before`; all that this process has taken in is among them.
     ///
     /// # Errors
     /// When the store cannot be asked.
     pub async fn read(&self, before: Option<u64>, limit: usize) -> Result<Vec<Entry>> {
+        self.flush().await;
         let entries = self.store.audit(before, limit).await?;
         Ok(entries.into_iter().map(|(seq, json)| decode(seq, &json)).collect::<Result<_, StoreError>>()?)
     }
 
-    /// The head of the chain as it is kept.
+    /// The head of the chain as it is kept, when all that this process has taken in is written.
     ///
     /// # Errors
     /// When the store cannot be asked.
     pub async fn head(&self) -> Result<Kept> {
+        self.flush().await;
         Ok(Kept::read(&self.store, &self.vault).await?)
     }
 }

@@ -54,6 +54,15 @@ struct FieldFault {
 #[error("cannot reach {0}")]
 pub struct Unreachable(pub String);
 
+/// A connection that was there, and tells nothing any more.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Lost {
+    #[error("nothing was heard of the service for {} s", .0.as_secs())]
+    Silent(Duration),
+    #[error("the connection ended")]
+    Ended,
+}
+
 /// The service has refused. Found in the chain of an error with `downcast_ref`.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{detail} ({code}, {status})")]
@@ -63,6 +72,8 @@ pub struct Refused {
     /// Stable, in `snake_case`; `unknown` when what answers is not the service.
     pub code: String,
     pub detail: String,
+    /// When it may be asked again, if it says so.
+    pub retry_after: Option<Duration>,
 }
 
 impl Client {
@@ -70,12 +81,24 @@ impl Client {
     /// When `ca_file` (trusted besides the usual certificates) holds no certificate.
     pub fn new(url: &str, token: SecretString, ca_file: Option<&Path>) -> anyhow::Result<Self> {
         let certificates = ca_file.map(read_certificates).transpose()?.unwrap_or_default();
+        let secure = !url.starts_with("http:");
         let builder = || {
             let plain = reqwest::Client::builder().connect_timeout(CONNECT).redirect(reqwest::redirect::Policy::none());
-            certificates.iter().cloned().fold(plain, reqwest::ClientBuilder::add_root_certificate)
+            let own = certificates.iter().cloned();
+            // A slim image has no authorities, and without TLS none are needed.
+            if secure { plain.tls_certs_merge(own) } else { plain.tls_certs_only(own) }
         };
-        let (http, lasting) = (builder().timeout(TIMEOUT).build()?, builder().http1_only().build()?);
+        let built = builder().timeout(TIMEOUT).build().and_then(|http| Ok((http, builder().http1_only().build()?)));
+        let (http, lasting) = built.context(
+            "https needs the certificates of authorities: install the package ca-certificates, or name a file with --ca-file",
+        )?;
         Ok(Self { http, lasting, url: url.trim_end_matches('/').to_owned(), token })
+    }
+
+    /// Where the service is, without a slash at the end.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// Whether nobody on the way can read what is said: by TLS, or because it stays on this machine.
@@ -148,6 +171,15 @@ impl Client {
         json(self.ask(request.multipart(form)).await?).await
     }
 
+    /// Sends a small form, or nothing; the answer's JSON. The same `key` twice is done once.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn post_once(&self, path: &str, form: Option<Form>, key: &str) -> anyhow::Result<Value> {
+        let request = self.request(&self.http, Method::POST, path, None).header("idempotency-key", key);
+        json(self.ask(form.into_iter().fold(request, RequestBuilder::multipart)).await?).await
+    }
+
     fn request(&self, http: &reqwest::Client, method: Method, path: &str, body: Option<&Value>) -> RequestBuilder {
         let request = http.request(method, format!("{}{path}", self.url));
         body.into_iter().fold(request, RequestBuilder::json)
@@ -201,7 +233,11 @@ pub fn is_confidential(url: &str) -> bool {
 /// The answer, unless it refuses.
 async fn accepted(answer: Response) -> anyhow::Result<Response> {
     let status = answer.status();
-    if status.is_success() { Ok(answer) } else { Err(refused(status, &answer.bytes().await?)) }
+    if status.is_success() {
+        return Ok(answer);
+    }
+    let retry_after = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    Err(Refused { retry_after: retry_after.map(Duration::from_secs), ..refused(status, &answer.bytes().await?) }.into())
 }
 
 async fn json(answer: Response) -> anyhow::Result<Value> {
@@ -209,14 +245,14 @@ async fn json(answer: Response) -> anyhow::Result<Value> {
     if bytes.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&bytes).context("the service's answer is no JSON") }
 }
 
-fn refused(status: StatusCode, body: &[u8]) -> anyhow::Error {
+fn refused(status: StatusCode, body: &[u8]) -> Refused {
     let Ok(Problem { code, detail, errors }) = serde_json::from_slice(body) else {
         let detail = format!("the service answered {status}");
-        return Refused { status: status.as_u16(), code: "unknown".into(), detail }.into();
+        return Refused { status: status.as_u16(), code: "unknown".into(), detail, retry_after: None };
     };
     let others = errors.iter().filter(|fault| !detail.contains(&fault.message));
     let others: String = others.map(|fault| format!("\n  {}: {}", fault.field, fault.message)).collect();
-    Refused { status: status.as_u16(), code, detail: detail + &others }.into()
+    Refused { status: status.as_u16(), code, detail: detail + &others, retry_after: None }
 }
 
 fn read_certificates(file: &Path) -> anyhow::Result<Vec<reqwest::Certificate>> {

@@ -76,6 +76,15 @@ pub struct Settings {
     /// Hosts, addresses or networks of this machine's surroundings that git sources and webhooks may go to [default: none]
     #[arg(long = "allow-egress", env = "DOCKWRIGHT_ALLOW_EGRESS", value_name = "HOST|ADDRESS|NETWORK", value_delimiter = ',')]
     pub allow_egress: Option<Vec<Outlet>>,
+    /// Hosts, addresses or networks of this machine's surroundings where registries may be; with it, all others there are left out
+    /// [default: everywhere but link-local addresses]
+    #[arg(
+        long = "allow-registry",
+        env = "DOCKWRIGHT_ALLOW_REGISTRY",
+        value_name = "HOST|ADDRESS|NETWORK",
+        value_delimiter = ','
+    )]
+    pub allow_registry: Option<Vec<Outlet>>,
     /// The pause after the first try of a webhook's delivery; later ones are longer, up to 6h [default: 5s]
     #[arg(long, env = "DOCKWRIGHT_WEBHOOK_RETRY", value_name = "TIME")]
     pub webhook_retry: Option<Span>,
@@ -85,6 +94,9 @@ pub struct Settings {
     /// Longest time that a git source may take to fetch, at most 30m [default: 5m]
     #[arg(long, env = "DOCKWRIGHT_GIT_TIMEOUT", value_name = "TIME")]
     pub git_timeout: Option<Span>,
+    /// File with the certificates, in PEM, of the authorities that git servers are trusted by, in place of this machine's own
+    #[arg(long, env = "DOCKWRIGHT_GIT_CA", value_name = "FILE")]
+    pub git_ca: Option<PathBuf>,
     /// Git sources that are fetched at once; one account has half of them at most [default: 4]
     #[arg(long, env = "DOCKWRIGHT_MAX_FETCHES", value_name = "N")]
     pub max_fetches: Option<u16>,
@@ -142,13 +154,13 @@ pub struct Settings {
     /// How long a terminal's process waits for somebody to come back to it [default: 60s]
     #[arg(long, env = "DOCKWRIGHT_TERMINAL_KEEP", value_name = "TIME")]
     pub terminal_keep: Option<Span>,
-    /// Newest builds that are kept of each project of an owner without a rule of its own [default: all]
+    /// Newest builds that are kept of each project that no rule of its owner's is for [default: all]
     #[arg(long, env = "DOCKWRIGHT_KEEP_BUILDS", value_name = "N")]
     pub keep_builds: Option<u64>,
-    /// How many days ended builds are kept of an owner without a rule of its own [default: for ever]
+    /// How many days ended builds are kept of projects that no rule of their owner's is for [default: for ever]
     #[arg(long, env = "DOCKWRIGHT_KEEP_DAYS", value_name = "DAYS")]
     pub keep_days: Option<u64>,
-    /// Whether the engine keeps images that were published, of an owner without a rule of its own [default: true]
+    /// Whether the engine keeps images that were published, of projects that no rule of their owner's is for [default: true]
     #[arg(long, env = "DOCKWRIGHT_KEEP_LOCAL_IMAGES", value_name = "true|false")]
     pub keep_local_images: Option<bool>,
     /// A disk that is fuller than this, in percent, is cleaned of old caches, uploads and images of builds; 100: never [default: 85]
@@ -227,9 +239,13 @@ pub struct Config {
     pub lease: Span,
     pub drain: Span,
     pub allow_egress: Vec<Outlet>,
+    /// `None`: everywhere but link-local addresses.
+    pub allow_registry: Option<Vec<Outlet>>,
     pub webhook_retry: Span,
     pub webhook_disable_after: Span,
     pub git_timeout: Span,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub git_ca: Option<PathBuf>,
     pub max_fetches: u16,
     pub push_stall: Span,
     pub host_credentials: bool,
@@ -305,9 +321,11 @@ impl Settings {
             lease: pick!(lease, Span(Duration::from_secs(15))),
             drain: pick!(drain, Span(Duration::from_secs(30))),
             allow_egress: pick!(allow_egress, Vec::new()),
+            allow_registry: self.allow_registry.or(file.allow_registry),
             webhook_retry: pick!(webhook_retry, Span(Duration::from_secs(5))),
             webhook_disable_after: pick!(webhook_disable_after, Span(Duration::from_secs(3 * 24 * 3600))),
             git_timeout: pick!(git_timeout, Span(Duration::from_secs(300))),
+            git_ca: self.git_ca.or(file.git_ca),
             max_fetches: pick!(max_fetches, 4),
             push_stall: pick!(push_stall, Span(Duration::from_secs(60))),
             host_credentials: pick!(host_credentials, false),

@@ -61,12 +61,20 @@ pub enum Refused {
 #[derive(Debug, Clone, Default)]
 pub struct Egress {
     allowed: Vec<Outlet>,
+    /// Whether the surroundings are open too.
+    near: bool,
 }
 
 impl Egress {
     #[must_use]
     pub const fn new(allowed: Vec<Outlet>) -> Self {
-        Self { allowed }
+        Self { allowed, near: false }
+    }
+
+    /// Everywhere but to link-local addresses, where clouds have their metadata service.
+    #[must_use]
+    pub const fn near() -> Self {
+        Self { allowed: Vec::new(), near: true }
     }
 
     /// The addresses to connect to, of a host name or an address (IPv6 with or without its brackets).
@@ -83,14 +91,19 @@ impl Egress {
         if found.is_empty() {
             return Err(unresolved("it has no address".into()));
         }
-        match found.iter().find(|address| !self.allows(host, address.ip())) {
-            Some(address) => Err(Refused::Inside { host: host.to_owned(), address: address.ip() }),
-            None => Ok(found),
-        }
+        found.iter().try_for_each(|address| self.check(host, address.ip()))?;
+        Ok(found)
     }
 
-    fn allows(&self, host: &str, address: IpAddr) -> bool {
-        self.excepts(host, address) || is_public(address.to_canonical())
+    /// Looks at one address of a host.
+    ///
+    /// # Errors
+    /// [`Refused::Inside`].
+    pub fn check(&self, host: &str, address: IpAddr) -> Result<(), Refused> {
+        let canonical = address.to_canonical();
+        let open = if self.near { !is_link_local(canonical) } else { is_public(canonical) };
+        let inside = || Refused::Inside { host: host.to_owned(), address };
+        (open || self.excepts(host, address)).then_some(()).ok_or_else(inside)
     }
 
     /// Whether the operator has made an exception for this address of a host.
@@ -101,6 +114,15 @@ impl Egress {
             Outlet::Host(name) => name.eq_ignore_ascii_case(host),
             Outlet::Network(network) => network.contains(&address),
         })
+    }
+}
+
+/// Also the metadata service's IPv6 address at AWS, which is a unique local one.
+fn is_link_local(address: IpAddr) -> bool {
+    const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local() || address == METADATA,
     }
 }
 
@@ -169,6 +191,16 @@ mod tests {
         ] {
             let refused = egress.resolve(host, 80).await;
             assert!(matches!(refused, Err(Refused::Inside { .. })), "{host}: {refused:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn registries_may_be_near_but_no_metadata_service_is_one() {
+        for host in ["127.0.0.1", "10.0.0.1", "fd00::1", "1.1.1.1"] {
+            assert!(Egress::near().resolve(host, 443).await.is_ok(), "{host}");
+        }
+        for host in ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1", "fd00:ec2::254"] {
+            assert!(Egress::near().resolve(host, 80).await.is_err(), "{host}");
         }
     }
 

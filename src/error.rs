@@ -34,6 +34,9 @@ pub enum Error {
     /// A manifest's blobs are not all here yet; their hashes.
     #[error("{} blobs of the manifest have not come yet: send those that `missing` names", .0.len())]
     MissingBlobs(Vec<String>),
+    /// Changes were told since a manifest that does not exist for this caller.
+    #[error("there is no such manifest as the base, or it has expired: send all lines, without `base`")]
+    BaseUnknown,
     /// It is not any more as the caller has seen it (RFC 9110, 13.1.1).
     #[error("{0}")]
     Changed(String),
@@ -64,6 +67,12 @@ pub enum Error {
         #[source]
         source: Option<anyhow::Error>,
     },
+    /// Somebody else's server, which the request needs, does not answer as it should.
+    #[error("{detail}")]
+    BadGateway { code: &'static str, detail: String },
+    /// It does not answer in time.
+    #[error("{detail}")]
+    GatewayTimeout { code: &'static str, detail: String },
     /// No room left on the disk.
     #[error("the disk is full: {0}")]
     StorageFull(String),

@@ -14,9 +14,8 @@ use crate::accounts::Accounts;
 use crate::apps::Apps;
 use crate::audit::Audit;
 use crate::auth::{Authenticator, FirstAdmin, ensure_admin, ensure_installation};
-use crate::builds::{Builds, Policy};
+use crate::builds::Builds;
 use crate::config::{Config, StoreUrl};
-use crate::context::git::GitSettings;
 use crate::context::storage::ContextStorage;
 use crate::engine::docker::Docker;
 use crate::engine::{ContainerEngine, Ledger};
@@ -35,7 +34,7 @@ use crate::{fleet, http, janitor};
 pub use folder::check_folder;
 use folder::{claim_folder, make_private};
 use rules::Registries;
-pub use rules::{egress, spec_rules};
+pub use rules::{egress, policy, spec_rules};
 
 /// The service, put together and not yet running.
 pub struct Service {
@@ -129,7 +128,7 @@ impl Service {
         let usual = Timeouts::default();
         let timeouts =
             Timeouts { connect: usual.connect.min(config.push_stall.0), request: usual.request.min(config.push_stall.0) };
-        let registry = Arc::new(RegistryClient::new(timeouts));
+        let registry = Arc::new(RegistryClient::new(timeouts, rules::registry_egress(&config)));
         let publisher = publisher(&config, &engine, &registry, &installation);
         Ok(Self { config, store, contexts, vault, engine, registry, installation, publisher, admin })
     }
@@ -161,21 +160,8 @@ impl Service {
     }
 
     fn builds(&self) -> Arc<Builds> {
-        let c = &self.config;
-        let policy = Policy {
-            max_upload: c.max_upload,
-            max_context: c.max_context,
-            max_entries: c.max_entries,
-            build_timeout: c.build_timeout,
-            max_build_timeout: c.max_build_timeout,
-            max_memory: c.max_memory,
-            max_cpus: c.max_cpus,
-            min_free_disk: c.min_free_disk,
-            retention: rules::retention(c),
-            git: GitSettings { egress: egress(c), timeout: c.git_timeout.0, at_once: usize::from(c.max_fetches) },
-        };
         let remote = Arc::new(Registries(Arc::clone(&self.registry), Arc::clone(&self.engine)));
-        Arc::new(Builds::new(self.store.clone(), self.contexts.clone(), Arc::clone(&self.vault), remote, policy))
+        Arc::new(Builds::new(self.store.clone(), self.contexts.clone(), Arc::clone(&self.vault), remote, policy(&self.config)))
     }
 
     fn fleet(&self, builds: &Arc<Builds>) -> Fleet {

@@ -24,7 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("context", &["domain", "egress", "error"]),
     ("store", &["domain", "error"]),
     ("engine", &["domain", "error"]),
-    ("registry", &["domain", "error", "engine"]),
+    ("registry", &["domain", "egress", "error", "engine"]),
     ("worker", &["domain", "error", "context", "store", "engine", "registry", "vault", "shutdown"]),
     // `engine`: its traits alone. `registry`: DELETE with `?remote=true`.
     ("builds", &["domain", "error", "context", "store", "engine", "registry", "vault", "auth"]),

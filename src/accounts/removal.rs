@@ -85,8 +85,7 @@ impl Accounts {
     }
 
     async fn builds_of(&self, name: &Owner, before: Option<BuildId>) -> Result<Vec<crate::store::Stored>> {
-        let query =
-            ListQuery { scope: Scope::Owner(name.clone()), owner: None, state: None, image: None, before, limit: limits::PAGE };
+        let query = ListQuery { before, ..ListQuery::of(Scope::Owner(name.clone())) };
         Ok(self.store.list(&query).await?.items)
     }
 

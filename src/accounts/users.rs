@@ -45,7 +45,7 @@ impl Accounts {
             None => None,
         };
         let UserInput { name, role, quota, .. } = input;
-        let user = User { name, role, disabled: false, password, epoch: 0, quota, created_at: Timestamp::now() };
+        let user = User::new(name, role, password, quota);
         match self.store.commit(&[Write::put(Kind::User, user.name.as_str(), &user.name, Expect::Absent, &user)]).await {
             Ok(()) => Ok(user),
             Err(StoreError::Conflict) => {

@@ -143,7 +143,7 @@ impl Apps {
                 self.start_again(caller, &run).await?;
             }
             Deed::Kill(signal) => {
-                running(&seen)?;
+                self.running(caller, &seen).await?;
                 if signal == "SIGKILL" {
                     self.end_run(caller, run.id, Some(Duration::ZERO)).await?;
                 } else {
@@ -207,7 +207,7 @@ impl Apps {
     /// [`Error::Conflict`] `not_running`.
     pub async fn stats(&self, caller: &Principal, key: &str) -> Result<Told<Stats>> {
         let seen = self.container(caller, key).await?.seen;
-        running(&seen)?;
+        self.running(caller, &seen).await?;
         Ok(self.fleet.engine().stats(&seen.summary.id).await?)
     }
 
@@ -217,7 +217,7 @@ impl Apps {
     /// [`Error::Conflict`] `not_running`.
     pub async fn processes(&self, caller: &Principal, key: &str) -> Result<Processes> {
         let seen = self.container(caller, key).await?.seen;
-        running(&seen)?;
+        self.running(caller, &seen).await?;
         Ok(self.fleet.engine().processes(&seen.summary.id).await?)
     }
 
@@ -233,6 +233,20 @@ impl Apps {
         Ok((changes, truncated))
     }
 
+    /// The engine's events come a moment after its other answers tell the same: what did not run when it was last seen is looked at.
+    pub(super) async fn running(&self, caller: &Principal, seen: &Seen) -> Result<()> {
+        if runs(seen) {
+            return Ok(());
+        }
+        self.fleet.look_at(&seen.summary.id).await?;
+        let now = self.find_container(caller, &seen.summary.id)?;
+        if runs(&now) {
+            return Ok(());
+        }
+        let detail = format!("the container does not run: it is {}", now.summary.state.as_str());
+        Err(Error::Conflict { code: "not_running", detail })
+    }
+
     pub(super) async fn quota_of(&self, caller: &Principal, owner: &Owner) -> Result<Quota> {
         if caller.owner == *owner {
             return Ok(caller.quota);
@@ -243,19 +257,13 @@ impl Apps {
     }
 }
 
+fn runs(seen: &Seen) -> bool {
+    matches!(seen.summary.state, ContainerState::Running | ContainerState::Paused)
+}
+
 fn matches(seen: &Seen, filter: &ContainerFilter) -> bool {
     filter.owner.as_ref().is_none_or(|wanted| seen.owner() == Some(wanted))
         && filter.state.is_none_or(|state| seen.summary.state == state)
         && filter.app.as_deref().is_none_or(|wanted| seen.app() == Some(wanted))
         && filter.search.as_ref().is_none_or(|part| seen.summary.name.contains(part) || seen.image().contains(part))
-}
-
-pub(super) fn running(seen: &Seen) -> Result<()> {
-    if matches!(seen.summary.state, ContainerState::Running | ContainerState::Paused) {
-        return Ok(());
-    }
-    Err(Error::Conflict {
-        code: "not_running",
-        detail: format!("the container does not run: it is {}", seen.summary.state.as_str()),
-    })
 }

@@ -153,7 +153,8 @@ impl Apps {
         let pushing = self.fleet.publisher().publish(&info.image_id, &image.image, credentials.as_ref(), &lines);
         tokio::select! {
             pushed = pushing => Ok(pushed?),
-            never = turn.keep() => match never {},
+            // What is there in the end is read back: a push that has lost its turn is not taken for one that is through.
+            never = async { turn.lost().await; std::future::pending().await } => never,
             () = async { while told.recv().await.is_some() {} } => unreachable!("it does not end, because `lines` is not dropped"),
         }
     }

@@ -199,7 +199,7 @@ impl Reader {
                 if over {
                     return;
                 }
-                moved.sleep(LOOK_AGAIN).await;
+                moved.woken(LOOK_AGAIN).await;
             }
         }
     }

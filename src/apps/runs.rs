@@ -168,7 +168,7 @@ impl Apps {
             if left.is_zero() || enough(&run) {
                 return Ok(run);
             }
-            moved.sleep(left.min(LOOK_AGAIN)).await;
+            moved.woken(left.min(LOOK_AGAIN)).await;
         }
     }
 
@@ -228,7 +228,7 @@ impl Apps {
             if !now.body.state.is_live() || tokio::time::Instant::now() > until {
                 break;
             }
-            moved.sleep(LOOK_AGAIN).await;
+            moved.woken(LOOK_AGAIN).await;
         }
         let Some(now) = self.fleet.records().run(&Scope::All, run.id).await? else { return Ok(()) };
         self.fleet.drop_container(&now.body).await?;

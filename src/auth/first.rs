@@ -44,15 +44,7 @@ pub async fn ensure_admin(store: &Store, data_dir: &Path) -> anyhow::Result<Firs
     let id = token::id_of(&text).expect("a token's text, because first_token has checked it");
     let new =
         NewToken { name: "first start".into(), scopes: Permissions::of_role(Role::Admin), images: Vec::new(), expires_at: None };
-    let user = User {
-        name: name.clone(),
-        role: Role::Admin,
-        disabled: false,
-        password: None,
-        epoch: 0,
-        quota: Quota::default(),
-        created_at: Timestamp::now(),
-    };
+    let user = User::new(name.clone(), Role::Admin, None, Quota::default());
     let writes = [Write::put(Kind::User, ADMIN, &name, Expect::Absent, &user), new.write(id, &text, &name)];
     match store.commit(&writes).await {
         Ok(()) => Ok(FirstAdmin::Made { file, token: text }),

@@ -20,15 +20,22 @@ impl Builds {
         self.contexts.begin(MANIFEST_BYTES).await
     }
 
-    /// Takes a manifest, and tells which blobs are to be sent.
+    /// Takes a manifest, or what has changed since the manifest `base`, and tells which blobs are to be sent.
     ///
     /// # Errors
+    /// [`Error::BaseUnknown`];
     /// [`Error::Invalid`] when an entry cannot be; [`Error::TooLarge`] when a limit or the quota would be passed; [`Error::StorageFull`].
-    pub async fn declare_context(&self, caller: &Principal, received: Received, coding: Coding) -> Result<Manifest> {
+    pub async fn declare_context(
+        &self,
+        caller: &Principal,
+        base: Option<ManifestId>,
+        received: Received,
+        coding: Coding,
+    ) -> Result<Manifest> {
         let owner = &caller.owner;
-        let manifest = self.contexts.blobs().declare(owner, received, coding, self.bounds()).await?;
+        let manifest = self.contexts.blobs().declare_since(base, owner, received, coding, self.bounds()).await?;
         // Told before the client has sent what there is no room for.
-        if let Err(error) = self.room_for(caller, manifest.missing_bytes).await {
+        if let Err(error) = self.room_for(caller, manifest.id, manifest.missing_bytes).await {
             self.contexts.blobs().forget(owner, manifest.id).await?;
             return Err(error);
         }
@@ -51,23 +58,23 @@ impl Builds {
         let most = self.most_bytes(&caller.quota);
         let intake = self.contexts.blobs().receive(&caller.owner, id, coding, most).await?;
         let (mut intake, missing) = intake.ok_or(Error::NotFound("manifest"))?;
-        if let Some(reserved) = self.room_for(caller, missing).await? {
+        if let Some(reserved) = self.room_for(caller, id, missing).await? {
             intake.reserve(reserved);
         }
         Ok(intake)
     }
 
-    /// Disk and quota for bytes that are to come; blobs that nothing uses make way for them.
-    async fn room_for(&self, caller: &Principal, bytes: u64) -> Result<Option<Reserved>> {
+    /// Disk and quota for what is missing of a manifest; blobs that nothing uses make way for it.
+    async fn room_for(&self, caller: &Principal, manifest: ManifestId, missing: u64) -> Result<Option<Reserved>> {
         let blobs = self.contexts.blobs();
-        blobs.make_room(bytes).await?;
-        self.must_have_room()?;
+        blobs.make_room(missing).await?;
+        self.must_have_room_for(missing)?;
         let Some(limit) = caller.quota.stored_bytes else { return Ok(None) };
         let owner = &caller.owner;
-        let reserved = blobs.reserve(owner, bytes);
+        let reserved = blobs.reserve(owner, manifest, missing);
         let wanted = self.stored_bytes(owner).await?;
         if wanted > limit && blobs.drop_unused(owner, wanted - limit).await? < wanted - limit {
-            let used = self.stored_bytes(owner).await?.saturating_sub(bytes);
+            let used = self.stored_bytes(owner).await?.saturating_sub(missing);
             return Err(Error::over_quota("stored_bytes", limit, used));
         }
         Ok(Some(reserved))
@@ -75,8 +82,7 @@ impl Builds {
 
     /// All that an owner has stored, and what is on its way.
     async fn stored_bytes(&self, owner: &Owner) -> Result<u64> {
-        let blobs = self.contexts.blobs();
-        Ok(self.store.usage(owner).await?.stored_bytes + blobs.used(owner).await? + blobs.coming(owner))
+        Ok(self.store.usage(owner).await?.stored_bytes + self.contexts.blobs().taken(owner).await?)
     }
 
     /// Accepts a build. The store knows of its owner's other builds and not of blobs: these are taken off its quota before.
@@ -84,7 +90,7 @@ impl Builds {
         let Some(limit) = new.quota.stored_bytes else { return Ok(self.store.submit_placed(&new).await?) };
         let (owner, blobs) = (new.record.owner.clone(), self.contexts.blobs());
         loop {
-            let taken = blobs.used(&owner).await? + blobs.coming(&owner);
+            let taken = blobs.taken(&owner).await?;
             new.quota.stored_bytes = Some(limit.saturating_sub(taken));
             match self.store.submit_placed(&new).await {
                 Err(StoreError::OverQuota { quota: "stored_bytes", limit: left, used }) => {

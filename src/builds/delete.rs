@@ -10,7 +10,7 @@ use super::{Builds, CANCEL_WAIT};
 use crate::auth::Principal;
 use crate::domain::{Base, BuildId, BuildRecord, Credentials, DestinationState, Digest, ImageRef, Scope};
 use crate::error::{Error, Result};
-use crate::store::{Deleted, ImageRemoval, Topic};
+use crate::store::{Deleted, Guard, ImageRemoval, StoreError, Topic};
 
 /// How long a delete waits for the node to remove the image before it answers `pending`.
 const NODE_WAIT: Duration = Duration::from_secs(5);
@@ -70,6 +70,7 @@ impl Builds {
         let build = self.to_change(caller, id).await?;
         if !build.record.state.is_terminal() {
             self.stop(caller, id).await?;
+            self.end_by_force(&caller.scope(), id).await?;
         }
         let mut moved = self.store.wakes().subscribe(Topic::Build(id));
         let deleted = self.take_out(&caller.scope(), id).await?.ok_or(Error::NotFound("build"))?;
@@ -79,7 +80,7 @@ impl Builds {
         while image == ImageRemoval::Pending && Instant::now() < deadline {
             match self.store.removal_outcome(id).await? {
                 Some(outcome) => image = outcome,
-                None => moved.sleep(LOOK_AGAIN).await,
+                None => moved.woken(LOOK_AGAIN).await,
             }
         }
         Ok(Deletion { id, context: Part::Removed, record: Part::Removed, image, remote })
@@ -104,6 +105,16 @@ impl Builds {
             other => other?,
         };
         self.wait(caller, id, CANCEL_WAIT, |build, _| build.record.state.is_terminal()).await?;
+        Ok(())
+    }
+
+    /// A worker that has not stopped loses the build: it is cancelled all the same, so that its end is told.
+    async fn end_by_force(&self, scope: &Scope, id: BuildId) -> Result<()> {
+        let cancelled = |record: &mut BuildRecord, now, _| match record.state.is_terminal() {
+            true => Ok(()),
+            false => record.cancelled(&[], now).map_err(|e| StoreError::Refused(e.to_string())),
+        };
+        self.store.update(id, &Guard::Scope(scope.clone()), cancelled).await?;
         Ok(())
     }
 

@@ -109,6 +109,26 @@ impl Sent {
         }
         Entrusted { credentials, secrets: self.secrets, ssh: self.ssh }
     }
+
+    /// All that a build is given that repeats one with this spec: none of its secrets and keys, or each of them.
+    pub(super) fn again(self, credentials: Vec<Credentials>, spec: &BuildSpec, faults: &mut Faults) -> Entrusted {
+        let sent = [(SecretPart::Secret, ids(&self.secrets), &spec.secrets), (SecretPart::Ssh, ids(&self.ssh), &spec.ssh)];
+        let any = sent.iter().any(|(_, sent, _)| !sent.is_empty());
+        for (part, sent, wanted) in sent {
+            for id in sent.iter().filter(|id| !wanted.contains(id)) {
+                let why = format!("the build that is to be repeated had no such {}", part.what());
+                faults.add("secret_unknown", &format!("{}{id}", part.prefix()), why);
+            }
+            for id in wanted.iter().filter(|id| any && !sent.contains(id)) {
+                let why = format!(
+                    "the build that is to be repeated had this {}, which was not sent: send all of them, or none",
+                    part.what()
+                );
+                faults.add("secret_missing", &format!("{}{id}", part.prefix()), why);
+            }
+        }
+        Entrusted { credentials, secrets: self.secrets, ssh: self.ssh }
+    }
 }
 
 /// Each id once, in the order in which they came.

@@ -49,7 +49,7 @@ pub fn follow(builds: Arc<Builds>, scope: Scope, id: BuildId, range: LogRange) -
             } else if after >= build.last_seq && (build.record.state.is_terminal() || !range.follow) {
                 return;
             } else if after >= build.last_seq {
-                moved.sleep(LOOK_AGAIN).await;
+                moved.woken(LOOK_AGAIN).await;
             }
             // Else the events went to their archive between the two looks: the next look finds them there.
         }

@@ -67,6 +67,7 @@ pub struct Builds {
     pub(crate) vault: std::sync::Arc<crate::vault::Vault>,
     pub(crate) remote: std::sync::Arc<dyn RemoteTags>,
     git: std::sync::Arc<GitSources>,
+    folded_logs: steps::FoldedLogs,
     pub policy: Policy,
 }
 
@@ -90,7 +91,7 @@ impl Builds {
         policy: Policy,
     ) -> Self {
         let git = std::sync::Arc::new(GitSources::new(policy.git.clone()));
-        Self { store, contexts, vault, remote, git, policy }
+        Self { store, contexts, vault, remote, git, folded_logs: steps::FoldedLogs::default(), policy }
     }
 
     #[must_use]
@@ -198,9 +199,9 @@ impl Builds {
             }
             let nap = LOOK_AGAIN.min(left);
             if position.is_some() {
-                tokio::select! { () = build_moved.sleep(nap) => {} () = queue_moved.sleep(nap) => {} }
+                tokio::select! { () = build_moved.woken(nap) => {} () = queue_moved.woken(nap) => {} }
             } else {
-                build_moved.sleep(nap).await;
+                build_moved.woken(nap).await;
             }
         }
     }

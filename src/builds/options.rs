@@ -57,7 +57,7 @@ text_parts! {
     Label = "label", Target = "target", Platform = "platform", NoCache = "no_cache", Pull = "pull", Push = "push",
     Registry = "registry", Manifest = "manifest", Git = "git",
     Project = "project", CacheFrom = "cache_from", InlineCache = "inline_cache", Cold = "cold",
-    Supersede = "supersede", Reuse = "reuse",
+    Supersede = "supersede", Reuse = "reuse", Force = "force",
     Network = "network", Memory = "memory", Cpus = "cpus", Timeout = "timeout", Priority = "priority",
 }
 
@@ -73,6 +73,8 @@ impl PartKind {
         match name {
             "file" => Self::File,
             "context" => Self::Context,
+            // Of a retry alone.
+            "force" => Self::Unknown,
             name => match SecretPart::of(name) {
                 Some(part) => Self::Secret(part),
                 None => TextPart::of(name).map_or(Self::Unknown, Self::Text),

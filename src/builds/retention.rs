@@ -39,6 +39,8 @@ pub struct ManyDeleted {
     pub deleted: u64,
     #[schema(value_type = Vec<uuid::Uuid>)]
     pub ids: Vec<BuildId>,
+    /// So many were left, because apps or containers are made of their images, or a build that repeats them is under way.
+    pub in_use: u64,
     /// Whether there may be more of them: ask again.
     pub more: bool,
 }
@@ -107,18 +109,19 @@ impl Builds {
         Ok(rules)
     }
 
-    /// The builds whose images apps and containers are made of.
+    /// The builds whose images apps, containers and live builds need.
     ///
     /// # Errors
     /// When the store cannot be asked.
     pub async fn in_use(&self) -> Result<InUse> {
         let apps = self.store.all_objects::<App>(&Scope::All, Kind::App).await?;
         let runs = self.store.all_objects::<Run>(&Scope::All, Kind::Run).await?;
-        Ok(InUse::of(apps.iter().map(|app| &app.body), runs.iter().map(|run| &run.body)))
+        let used = InUse::of(apps.iter().map(|app| &app.body), runs.iter().map(|run| &run.body));
+        let repeats = self.store.repeats().await?;
+        Ok(repeats.into_iter().fold(used, |used, one| used.and_repeated(one.first, one.image.as_ref())))
     }
 
-    /// Deletes ended builds that are beyond their rule, as DELETE does, a bounded number; never one whose image an app or a
-    /// container uses. Answers which.
+    /// Deletes ended builds that are beyond their rule, as DELETE does, a bounded number; never one whose image is in use. Answers which.
     ///
     /// # Errors
     /// When the store or the disk fails; the next pass goes on.
@@ -157,23 +160,20 @@ impl Builds {
     /// At most so many builds of an owner that are beyond their rule.
     async fn beyond(&self, owner: &Owner, rules: &RetentionRules, used: &InUse, most: usize) -> Result<Vec<BuildId>> {
         let (now, mut beyond) = (Timestamp::now(), Vec::new());
-        let mut newer: HashMap<String, u64> = HashMap::new();
-        let mut query = ListQuery {
-            scope: Scope::Owner(owner.clone()),
-            owner: None,
-            state: None,
-            image: None,
-            before: None,
-            limit: limits::PAGE,
-        };
+        let mut newer: HashMap<String, (u64, bool)> = HashMap::new();
+        let mut query = ListQuery::of(Scope::Owner(owner.clone()));
         loop {
             let Page { items, more } = self.store.list(&query).await?;
             for build in items.iter().map(|stored| &stored.record) {
                 if beyond.len() == most {
                     return Ok(beyond);
                 }
-                let newer = newer.entry(build.spec.project.clone()).or_default();
-                if rules.for_build(build).is_over(build, *newer, now) && !used.has(build) {
+                let (newer, good) = newer.entry(build.spec.project.clone()).or_default();
+                // However many have failed since: the last good one is not among those that are counted out.
+                let last_good =
+                    matches!(build.state, BuildState::Published | BuildState::Built) && !std::mem::replace(good, true);
+                let counted = if last_good { 0 } else { *newer };
+                if rules.for_build(build).is_over(build, counted, now) && !used.has(build) {
                     beyond.push(build.id);
                 }
                 *newer += 1;
@@ -186,7 +186,7 @@ impl Builds {
     }
 
     /// Deletes ended builds of an owner, a bounded number, each as DELETE does, but without waiting for its image; those that the
-    /// caller's token is not for are left.
+    /// caller's token is not for are left, and those whose images are in use.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a state that is not terminal; [`Error::NotFound`] for an owner that the caller may not see.
@@ -201,9 +201,9 @@ impl Builds {
         }
         let now = Timestamp::now();
         let scope = Scope::Owner(owner);
-        let mut query =
-            ListQuery { scope: scope.clone(), owner: None, state: Some(state), image, before: None, limit: limits::PAGE };
-        let mut ids = Vec::new();
+        let mut query = ListQuery { state: Some(state), image, ..ListQuery::of(scope.clone()) };
+        let used = self.in_use().await?;
+        let (mut ids, mut in_use) = (Vec::new(), 0);
         loop {
             let Page { items, more } = self.store.list(&query).await?;
             for build in items.iter().map(|stored| &stored.record) {
@@ -212,8 +212,12 @@ impl Builds {
                 if !is_old || !is_of || caller.foreign_image(&build.spec.images).is_some() {
                     continue;
                 }
+                if used.has(build) {
+                    in_use += 1;
+                    continue;
+                }
                 if ids.len() == AT_ONCE {
-                    return Ok(ManyDeleted { deleted: AT_ONCE as u64, ids, more: true });
+                    return Ok(ManyDeleted { deleted: AT_ONCE as u64, ids, in_use, more: true });
                 }
                 if self.take_out(&scope, build.id).await?.is_some() {
                     ids.push(build.id);
@@ -221,7 +225,7 @@ impl Builds {
             }
             query.before = items.last().map(|stored| stored.record.id);
             if !more || query.before.is_none() {
-                return Ok(ManyDeleted { deleted: ids.len() as u64, ids, more: false });
+                return Ok(ManyDeleted { deleted: ids.len() as u64, ids, in_use, more: false });
             }
         }
     }

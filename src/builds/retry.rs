@@ -11,14 +11,16 @@ use crate::store::objects::Kind;
 use crate::store::{NewBuild, Stored};
 
 impl Builds {
-    /// Makes a build with this id that repeats `of`, for the same owner; `form` has its credentials. The image is looked for by
+    /// Makes a build with this id that repeats `of`, for the same owner; `form` has its credentials and
+    /// secrets. The image is looked for by
     /// whichever worker takes it. Answers its position, too.
     ///
     /// # Errors
     /// [`Error::Conflict`] `not_finished` while the first one goes on, `cannot_build_again` when its image is gone and what it takes
     /// to build was erased; [`Error::Invalid`] `credentials_needed` and those of [`Builds::submit`].
     pub async fn retry(&self, caller: &Principal, id: BuildId, of: BuildId, form: Draft) -> Result<(Stored, Option<u64>)> {
-        let first = self.to_change(caller, of).await?.record;
+        let stored = self.to_change(caller, of).await?;
+        let (age, first) = (stored.age(), stored.record);
         if !first.state.is_terminal() {
             let detail = format!("build {of} is {}: it can be repeated when it has ended", first.state.as_str());
             return Err(Error::Conflict { code: "not_finished", detail });
@@ -31,17 +33,22 @@ impl Builds {
         let (spec, context) = (first.spec.clone(), first.context.clone());
         let mut record = BuildRecord::new(id, owner.clone(), spec, context, first.legacy.clone(), Timestamp::now());
         record.repeats(&first);
-        let credentials = self.anew(&mut record, form).await?;
+        let given = self.anew(&mut record, age, form).await?;
+        let has_secrets = !record.spec.needs_secrets() || given.has_secrets();
         Self::bound_time(&quota, &mut record.spec, false)?;
         record.limited = !caller.images.is_empty();
         record.identity = identity(&record, &dockerfile);
-        let given = Entrusted { credentials, ..Entrusted::default() };
         let sealed = (!given.is_empty()).then(|| self.vault.seal_for_build(&owner, id, &given));
         let has_context = first.context.kind == ContextKind::File || self.contexts.share(of, id).await?;
-        record.push_only = record.spec.needs_secrets() || !has_context;
+        record.push_only = !has_secrets || !has_context;
+        record.bound_to = record.node.clone().filter(|_| record.push_only && record.pushed().next().is_none());
         if record.push_only && record.image_id.is_none() {
             self.contexts.remove(id).await?;
-            let what = if has_context { "its secrets were erased at its end" } else { "its context is not kept any more" };
+            let what = if has_context {
+                "its secrets were erased at its end, and were not sent again"
+            } else {
+                "its context is not kept any more"
+            };
             let detail = format!("build {of} cannot be built again: {what}, and there is no image of it to push; send it anew");
             return Err(Error::Conflict { code: "cannot_build_again", detail });
         }
@@ -57,10 +64,12 @@ impl Builds {
         Ok(user.map(|user| user.body.quota).unwrap_or_default())
     }
 
-    /// The credentials of a retry: those that are sent, and kept ones as they are now. The record is told what they are.
-    async fn anew(&self, record: &mut BuildRecord, form: Draft) -> Result<Vec<Credentials>> {
-        let (texts, mut faults) = form.into_texts();
+    /// What a retry is entrusted with: what is sent, and kept credentials as they are now. The record is told what they are, and that it
+    /// is as old as the first build, of this `age`, unless it is forced to be young.
+    async fn anew(&self, record: &mut BuildRecord, age: u64, form: Draft) -> Result<Entrusted> {
+        let (texts, secrets, mut faults) = form.into_anew();
         texts.repeated(&mut faults);
+        record.repeats_order = (!texts.flag(TextPart::Force, false, &mut faults)).then_some(age);
         let missing: Vec<ImageRef> = record.missing().map(|d| d.image.clone()).collect();
         let own = texts.credentials(if missing.is_empty() { &record.spec.images } else { &missing }, &mut faults);
         let named: Vec<String> = texts.all(TextPart::Registry).map(str::to_owned).collect();
@@ -71,7 +80,8 @@ impl Builds {
         erased(record, &credentials, &mut faults);
         record.spec.username = own.as_ref().map(|own| own.username().to_owned());
         record.spec.registry_host = own.as_ref().map(|own| own.host().to_owned());
-        if faults.0.is_empty() { Ok(credentials) } else { Err(told_together(faults.0)) }
+        let given = secrets.again(credentials, &record.spec, &mut faults);
+        if faults.0.is_empty() { Ok(given) } else { Err(told_together(faults.0)) }
     }
 }
 

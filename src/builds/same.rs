@@ -8,9 +8,9 @@ use super::submit::Checked;
 use super::{Builds, Draft};
 use crate::auth::Principal;
 use crate::context::dockerfile;
-use crate::domain::{Base, BuildId, BuildRecord, BuildState, Credentials, ImageRef, Owner, Priority, Scope, limits, local_tag};
+use crate::domain::{Base, BuildId, BuildRecord, BuildState, Credentials, ImageRef, Owner, Priority, Scope, local_tag};
 use crate::error::Result;
-use crate::store::{ImageFilter, ListQuery, PushTurn, Stored};
+use crate::store::{Guard, ImageFilter, ListQuery, PushTurn, StoreError, Stored};
 
 /// Two that ask for the same at once wait so long for each other.
 const TURN: Duration = Duration::from_secs(10);
@@ -51,7 +51,8 @@ impl Builds {
         self.must_have_room()?;
         let checked = self.check(caller, draft).await?;
         let record = checked.record(caller, id);
-        if !checked.reuse || record.identity.is_empty() {
+        let wanted_anew = record.spec.no_cache || record.spec.cold;
+        if !checked.reuse || wanted_anew || record.identity.is_empty() {
             return self.begin(caller, record, checked).await.map(|(stored, position)| Submitted::New(stored, position));
         }
         let key = format!("same:{}", record.identity);
@@ -59,7 +60,7 @@ impl Builds {
         let _turn = tokio::time::timeout(TURN, PushTurn::named(&self.store, key, caller.owner.as_str())).await;
         if let Some(same) = self.same(&record, &checked).await? {
             if let Submitted::Joined(joined, _) = &same {
-                self.supersede_older(&BuildRecord { id: joined.record.id, ..record }).await;
+                self.supersede_older(&BuildRecord { id: joined.record.id, ..record }, joined.age()).await;
             }
             return Ok(same);
         }
@@ -70,13 +71,35 @@ impl Builds {
     async fn same(&self, record: &BuildRecord, checked: &Checked) -> Result<Option<Submitted>> {
         let Some(newest) = self.newest_without_rival(record).await? else { return Ok(None) };
         let state = newest.record.state;
-        if !state.is_terminal() {
-            let position = self.position(&newest).await?;
-            return Ok((!newest.record.cancel_requested).then_some(Submitted::Joined(newest, position)));
+        if state.is_terminal() {
+            return Ok(self.stands(&newest.record, checked).await.then_some(Submitted::Reused(newest)));
         }
-        let wanted_anew = record.spec.no_cache || record.spec.cold;
-        let there = !wanted_anew && self.stands(&newest.record, checked).await;
-        Ok(there.then_some(Submitted::Reused(newest)))
+        // Before it begins, it is still to look what its images are.
+        let begun = !newest.record.bases.is_empty();
+        if begun && !self.same_bases(&newest.record, &checked.dockerfile, &checked.given.credentials).await {
+            return Ok(None);
+        }
+        self.join(&newest.record).await
+    }
+
+    /// Notes in the build that another has joined it; `None` when it ends at this moment.
+    async fn join(&self, running: &BuildRecord) -> Result<Option<Submitted>> {
+        let guard = Guard::Scope(Scope::Owner(running.owner.clone()));
+        let noted = self.store.update(running.id, &guard, |record, now, _| {
+            if record.state.is_terminal() || record.cancel_requested {
+                return Err(StoreError::Refused("it ends".into()));
+            }
+            record.join(now);
+            Ok(())
+        });
+        match noted.await {
+            Ok(Some(joined)) => {
+                let position = self.position(&joined).await?;
+                Ok(Some(Submitted::Joined(joined, position)))
+            }
+            Ok(None) | Err(StoreError::Refused(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The newest build with this identity that has not failed, unless another one since then goes to one of its tags: that one, being
@@ -87,12 +110,12 @@ impl Builds {
         for image in lists {
             let page = self.store.list(&newest(&record.owner, image)).await?.items;
             let counts = |build: &&Stored| !matches!(build.record.state, BuildState::Failed | BuildState::Cancelled);
-            let mut counted = page.into_iter().filter(|build| counts(&build));
+            let counted = page.into_iter().filter(|build| counts(&build));
             let is_same = |build: &Stored| build.record.owner == record.owner && build.record.identity == record.identity;
             let first = match image {
-                // All that go to this tag: the newest must be the same.
-                Some(_) => counted.next().filter(is_same),
-                None => counted.find(is_same),
+                // All that go to this tag: the youngest must be the same.
+                Some(_) => counted.max_by_key(Stored::age).filter(is_same),
+                None => counted.filter(is_same).max_by_key(Stored::age),
             };
             let Some(first) = first else { return Ok(None) };
             if found.as_ref().is_some_and(|found| found.record.id != first.record.id) {
@@ -136,5 +159,5 @@ impl Builds {
 fn newest(owner: &Owner, image: Option<&ImageRef>) -> ListQuery {
     let filter = |image: &ImageRef| ImageFilter { repository: image.repository(), tag: Some(image.tag().to_owned()) };
     let scope = if image.is_some() { Scope::All } else { Scope::Owner(owner.clone()) };
-    ListQuery { scope, owner: None, state: None, image: image.map(filter), before: None, limit: limits::PAGE }
+    ListQuery { image: image.map(filter), ..ListQuery::of(scope) }
 }

@@ -84,9 +84,9 @@ impl Draft {
         parts.join("\n").into_bytes()
     }
 
-    /// Its texts alone, and what was wrong with other parts.
-    pub(super) fn into_texts(self) -> (Texts, Faults) {
-        (self.texts, self.faults)
+    /// What a retry may bring, and what was wrong with it.
+    pub(super) fn into_anew(self) -> (Texts, Sent, Faults) {
+        (self.texts, self.secrets, self.faults)
     }
 
     pub fn fault(&mut self, code: &'static str, field: &str, message: impl Into<String>) {
@@ -133,7 +133,15 @@ impl Builds {
     /// # Errors
     /// [`Error::StorageFull`] when the disk has less room than the configured floor.
     pub fn must_have_room(&self) -> Result<()> {
-        self.enough(self.contexts.free_bytes()?)
+        self.must_have_room_for(0)
+    }
+
+    /// Room for so many bytes above the floor.
+    ///
+    /// # Errors
+    /// As [`Builds::must_have_room`].
+    pub(super) fn must_have_room_for(&self, bytes: u64) -> Result<()> {
+        self.enough(self.contexts.free_bytes()?, bytes)
     }
 
     /// The same of another folder of this machine.
@@ -141,12 +149,14 @@ impl Builds {
     /// # Errors
     /// As [`Builds::must_have_room`].
     pub fn must_have_room_in(&self, folder: &Path) -> Result<()> {
-        self.enough(free_bytes(folder)?)
+        self.enough(free_bytes(folder)?, 0)
     }
 
-    fn enough(&self, free: u64) -> Result<()> {
-        if free < self.policy.min_free_disk.0 {
-            return Err(Error::StorageFull(format!("less than {} are free, so nothing is accepted", self.policy.min_free_disk)));
+    fn enough(&self, free: u64, more: u64) -> Result<()> {
+        let floor = self.policy.min_free_disk;
+        if free < floor.0.saturating_add(more) {
+            let beside = if more > 0 { format!(" beside the {more} bytes that are to come") } else { String::new() };
+            return Err(Error::StorageFull(format!("less than {floor} are free{beside}, so nothing is accepted")));
         }
         Ok(())
     }
@@ -178,10 +188,9 @@ impl Builds {
     /// Accepts what is ready, and ends what it takes the place of.
     pub(super) async fn accept(&self, new: NewBuild) -> Result<(Stored, Option<u64>)> {
         let id = new.record.id;
-        let superseding = new.record.clone();
         match self.place(new).await {
             Ok(placed) => {
-                self.supersede_older(&superseding).await;
+                self.supersede_older(&placed.0.record, placed.0.age()).await;
                 Ok(placed)
             }
             // Whether it was written is not known when the store went away: the janitor looks for contexts without a record.
@@ -194,9 +203,9 @@ impl Builds {
     }
 
     /// If it was asked for. What fails now is done when the build is claimed.
-    pub(super) async fn supersede_older(&self, by: &BuildRecord) {
+    pub(super) async fn supersede_older(&self, by: &BuildRecord, age: u64) {
         if by.spec.supersede
-            && let Err(error) = self.store.supersede_older(by).await
+            && let Err(error) = self.store.supersede_older(by, age).await
         {
             tracing::warn!(build = %by.id, %error, "older builds are not ended yet");
         }
@@ -221,7 +230,7 @@ impl Builds {
             Some(url) if faults.0.is_empty() => Some(self.fetch(caller, url, &given.credentials, &mut context).await?),
             _ => None,
         };
-        let sent_as = if git.is_some() { "git" } else { "context" };
+        let sent_as = if fetched.is_some() { "git" } else { "context" };
         let upload = match (&context, &manifest) {
             (Some(received), _) => Some((received.path().to_owned(), None)),
             (None, Some(manifest)) => {

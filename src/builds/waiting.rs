@@ -53,6 +53,10 @@ struct Crew {
     able: u64,
     slots: u64,
     free: u64,
+    /// Workers that have nothing in hands.
+    idle: u64,
+    /// Workers that take nothing until they have nothing in hands, to do one build alone.
+    clearing: u64,
 }
 
 impl Crew {
@@ -64,7 +68,10 @@ impl Crew {
             crew.engines += u64::from(worker.engine_ready);
             crew.able += u64::from(able);
             crew.slots += if able { u64::from(worker.slots) } else { 0 };
-            crew.free += if able { u64::from(worker.slots.saturating_sub(worker.running)) } else { 0 };
+            let takes = able && !worker.clearing;
+            crew.free += if takes { u64::from(worker.slots.saturating_sub(worker.running)) } else { 0 };
+            crew.idle += u64::from(able && worker.running == 0);
+            crew.clearing += u64::from(able && worker.clearing);
         }
         crew
     }
@@ -80,6 +87,30 @@ impl Crew {
         }
         (self.able == 0).then(|| (WaitsFor::Disk, "the disk of every worker with an engine is full".into()))
     }
+
+    /// What the build that is next waits for.
+    fn next(&self, alone: bool) -> String {
+        let slots = self.slots;
+        match (alone, self.free, self.clearing) {
+            (true, ..) if self.idle == 0 => {
+                "workers were lost with it, so it is done alone: it waits for one without other builds".into()
+            }
+            (false, 0, 0) => format!("it is the next one; every slot for builds ({slots}) is taken"),
+            (false, 0, _) => {
+                format!("it is the next one; every slot for builds ({slots}) is taken, or kept for a build that is done alone")
+            }
+            _ => "it is the next one; a worker is about to take it".into(),
+        }
+    }
+
+    /// Until a build at this position begins, when each takes as long: those at work are half through, as it were.
+    fn wait(&self, took: Duration, position: u64, alone: bool) -> Duration {
+        if alone && self.idle == 0 {
+            wait(took, position, 0, self.slots).max(took / 2)
+        } else {
+            wait(took, position, self.free, self.slots)
+        }
+    }
 }
 
 /// What is looked up for one answer.
@@ -88,6 +119,7 @@ struct Look<'a> {
     crew: Crew,
     everybody: Option<Duration>,
     quotas: HashMap<Owner, Option<u64>>,
+    owners: HashMap<Owner, Option<Duration>>,
     usual: HashMap<(Owner, String), Option<Duration>>,
 }
 
@@ -110,7 +142,8 @@ impl Builds {
     async fn look(&self, builds: &[Stored], positions: &[Option<u64>]) -> Result<Vec<Option<Waiting>>> {
         let crew = Crew::of(&self.store.workers(WORKER_SEEN).await?);
         let everybody = self.store.durations(Of::Everybody).await?.usual();
-        let mut look = Look { builds: self, crew, everybody, quotas: HashMap::new(), usual: HashMap::new() };
+        let mut look =
+            Look { builds: self, crew, everybody, quotas: HashMap::new(), owners: HashMap::new(), usual: HashMap::new() };
         let mut waiting = Vec::with_capacity(builds.len());
         for (build, position) in builds.iter().zip(positions) {
             let position = position.filter(|_| build.record.state == BuildState::Queued);
@@ -130,17 +163,18 @@ impl Look<'_> {
         if let Some((waits_for, detail)) = self.crew.missing() {
             return Ok(answer(waits_for, detail, None));
         }
-        let took = self.everybody.or(usual);
+        let took = match usual {
+            Some(usual) => Some(usual),
+            None => self.usual_of(&record.owner).await?.or(self.everybody),
+        };
         if let Some(cap) = self.reached_cap(&record.owner).await? {
             let detail = format!("quota builds_running: the limit is {cap}, and {cap} are used");
             return Ok(answer(WaitsFor::Quota, detail, took.map(|took| wait(took, position, 0, cap.min(self.crew.slots)))));
         }
-        let estimate = took.map(|took| wait(took, position, self.crew.free, self.crew.slots));
+        let alone = record.is_last_try();
+        let estimate = took.map(|took| self.crew.wait(took, position, alone));
         Ok(match position {
-            0 if self.crew.free == 0 => {
-                answer(WaitsFor::Worker, format!("it is the next one; all {} slots are taken", self.crew.slots), estimate)
-            }
-            0 => answer(WaitsFor::Worker, "it is the next one; a worker is about to take it".into(), estimate),
+            0 => answer(WaitsFor::Worker, self.crew.next(alone), estimate),
             1 => answer(WaitsFor::Turn, "1 build goes before it".into(), estimate),
             before => answer(WaitsFor::Turn, format!("{before} builds go before it"), estimate),
         })
@@ -156,6 +190,18 @@ impl Look<'_> {
         }
         let usual = self.builds.store.durations(Of::Project(&key.0, &key.1)).await?.usual();
         self.usual.insert(key, usual);
+        Ok(usual)
+    }
+
+    async fn usual_of(&mut self, owner: &Owner) -> Result<Option<Duration>> {
+        if let Some(known) = self.owners.get(owner) {
+            return Ok(*known);
+        }
+        if self.owners.len() >= LOOKED_UP {
+            return Ok(None);
+        }
+        let usual = self.builds.store.durations(Of::Owner(owner)).await?.usual();
+        self.owners.insert(owner.clone(), usual);
         Ok(usual)
     }
 
@@ -201,6 +247,7 @@ mod tests {
             running,
             engine_ready,
             disk_full,
+            clearing: false,
             engine: String::new(),
             seen_at: Timestamp::now(),
         }
@@ -213,6 +260,23 @@ mod tests {
         assert_eq!(missing(&[worker(0, false, false), worker(0, false, true)]), Some(WaitsFor::Engine));
         assert_eq!(missing(&[worker(0, false, false), worker(0, true, true)]), Some(WaitsFor::Disk));
         assert_eq!(missing(&[worker(2, true, false), worker(0, false, true)]), None);
+    }
+
+    #[test]
+    fn a_build_that_is_done_alone_waits_for_a_whole_worker_and_others_behind_it() {
+        let minute = Duration::from_secs(60);
+        let told = |workers: &[WorkerInfo], alone| {
+            let crew = Crew::of(workers);
+            (crew.next(alone).split(':').next().expect("text").to_owned(), crew.wait(minute, 0, alone).as_secs())
+        };
+        let half = [worker(1, true, false)];
+        assert_eq!(told(&half, false), ("it is the next one; a worker is about to take it".into(), 0));
+        assert_eq!(told(&half, true), ("workers were lost with it, so it is done alone".into(), 30));
+        let clearing = [WorkerInfo { clearing: true, ..worker(1, true, false) }];
+        let kept = "it is the next one; every slot for builds (2) is taken, or kept for a build that is done alone";
+        assert_eq!(told(&clearing, false), (kept.into(), 15));
+        let idle = [worker(1, true, false), worker(0, true, false)];
+        assert_eq!(told(&idle, true), ("it is the next one; a worker is about to take it".into(), 0));
     }
 
     #[test]

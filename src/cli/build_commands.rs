@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::domain::quantity::Span;
+
 /// How the output says what this builds and where it goes.
 const RESULT: &str = "Output";
 /// What belongs to this service, and not to `docker build`.
@@ -11,11 +13,22 @@ const SERVICE: &str = "Build service";
 const EXIT: &str = "Exit code: 0 when the image is published (with --no-push: built), 1 when what was sent is at fault or the build was \
     cancelled, 2 for wrong usage, 3 when the service, an engine or a registry is. Ctrl-C cancels the build (130); once more leaves at once.";
 
+// What a build is entrusted with. No documentation comment: it would stand in the help in place of the command's.
+#[derive(Clone, clap::Args)]
+pub(in crate::cli) struct Entrusted {
+    /// A secret for RUN --mount=type=secret, never kept in the image; repeatable
+    #[arg(long = "secret", value_name = "id=ID[,src=FILE|,env=NAME]")]
+    pub secrets: Vec<String>,
+    /// An ssh key for RUN --mount=type=ssh; `default` alone is your usual key file; repeatable
+    #[arg(long = "ssh", value_name = "default|ID=FILE")]
+    pub ssh: Vec<String>,
+}
+
 /// The arguments of `dockwright build`.
 #[derive(clap::Args)]
 #[command(after_help = EXIT)]
 pub(in crate::cli) struct Build {
-    /// A folder, the https URL of a git repository, or - for a Dockerfile or an archive on standard input
+    /// A folder, the URL of a git repository, or - for a Dockerfile or an archive on standard input
     #[arg(default_value = ".", value_name = "FOLDER|URL|-")]
     pub context: PathBuf,
     /// The Dockerfile, from here or else inside the folder; - reads it from standard input
@@ -27,12 +40,8 @@ pub(in crate::cli) struct Build {
     /// A build argument; without a value that of the environment; repeatable
     #[arg(long = "build-arg", value_name = "KEY[=VALUE]")]
     pub build_args: Vec<String>,
-    /// A secret for RUN --mount=type=secret, never kept in the image; repeatable
-    #[arg(long = "secret", value_name = "id=ID[,src=FILE|,env=NAME]")]
-    pub secrets: Vec<String>,
-    /// An ssh key for RUN --mount=type=ssh; `default` alone is your usual key file; repeatable
-    #[arg(long = "ssh", value_name = "default|ID=FILE")]
-    pub ssh: Vec<String>,
+    #[command(flatten)]
+    pub entrusted: Entrusted,
     /// Build this stage
     #[arg(long, value_name = "STAGE")]
     pub target: Option<String>,
@@ -43,11 +52,11 @@ pub(in crate::cli) struct Build {
     #[arg(long)]
     pub no_cache: bool,
     /// Look for newer base images
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_name = "BOOL", hide_possible_values = true, hide_default_value = true)]
     pub pull: bool,
     /// Publish the image; it is, if nothing is said
-    #[arg(long, overrides_with = "no_push")]
-    pub push: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", overrides_with = "no_push", value_name = "BOOL", hide_possible_values = true)]
+    pub push: Option<bool>,
     /// Build only
     #[arg(long, overrides_with = "push")]
     pub no_push: bool,
@@ -57,6 +66,12 @@ pub(in crate::cli) struct Build {
     /// An image whose layers may be used; repeatable
     #[arg(long = "cache-from", value_name = "IMAGE")]
     pub cache_from: Vec<String>,
+    /// As docker buildx has it: type=inline alone
+    #[arg(long = "cache-to", value_name = "type=inline", hide = true)]
+    pub cache_to: Vec<String>,
+    /// As docker buildx has it; there is no engine here to load an image into
+    #[arg(long, hide = true)]
+    pub load: bool,
     /// Network of RUN: default or none
     #[arg(long, value_name = "MODE")]
     pub network: Option<String>,
@@ -93,6 +108,9 @@ pub(in crate::cli) struct Build {
     /// Keep the cache's description in the image, for --cache-from
     #[arg(long, help_heading = SERVICE)]
     pub inline_cache: bool,
+    /// How long a service that is away or busy is tried again; else 75s
+    #[arg(long, value_name = "TIME", help_heading = SERVICE)]
+    pub patience: Option<Span>,
     /// Print the image's id alone
     #[arg(long, short, conflicts_with = "json", help_heading = RESULT)]
     pub quiet: bool,
@@ -108,6 +126,13 @@ pub(in crate::cli) struct Build {
     /// Write digest, name and the build's id to this file, as JSON
     #[arg(long, value_name = "FILE", help_heading = RESULT)]
     pub metadata_file: Option<PathBuf>,
+}
+
+impl Build {
+    /// Whether the image leaves the service.
+    pub(in crate::cli) fn is_published(&self) -> bool {
+        !self.no_push && self.push.unwrap_or(true)
+    }
 }
 
 /// How a build's progress is shown.
@@ -127,9 +152,20 @@ pub(in crate::cli) enum Progress {
 pub(in crate::cli) struct Retry {
     /// The build's id
     pub id: String,
+    /// Also over tags that younger builds have pushed since: a way back
+    #[arg(long)]
+    pub force: bool,
+    /// Publish with credentials that the service keeps, instead of those of your own Docker configuration; repeatable
+    #[arg(long = "registry", value_name = "NAME")]
+    pub registries: Vec<String>,
+    #[command(flatten)]
+    pub entrusted: Entrusted,
     /// Show it until it ends, and end as it ends
     #[arg(long, short)]
     pub follow: bool,
+    /// How long a service that is away or busy is tried again; else 75s
+    #[arg(long, value_name = "TIME")]
+    pub patience: Option<Span>,
     /// How to show what is done
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
     pub progress: Progress,

@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use reqwest::Method;
 use serde_json::Value;
 
-use super::build::{Line, News, Steps, Told, feed};
+use super::build::{Line, News, Patience, Steps, Told, feed};
 use super::commands::Remote;
 use super::container_commands::{LogPart, Ps};
 use super::remote::{path, with};
@@ -21,12 +21,15 @@ use crate::domain::BuildState;
 /// Most builds of a list.
 const NEWEST: usize = 100;
 const LIST: [&str; 5] = ["id", "state", "image", "project", "created_at"];
-const BUILD: [&str; 18] = [
+const BUILD: [&str; 25] = [
     "id",
     "owner",
     "state",
     "message",
     "queue.position",
+    "queue.waits_for",
+    "queue.detail",
+    "queue.estimate_seconds",
     "attempt",
     "destinations",
     "image_id",
@@ -37,6 +40,10 @@ const BUILD: [&str; 18] = [
     "options.project",
     "error.code",
     "error.message",
+    "retry_of",
+    "superseded_by",
+    "joined_to",
+    "result",
     "created_at",
     "started_at",
     "finished_at",
@@ -195,7 +202,7 @@ impl Part<'_> {
     async fn show(&self, client: &Client, id: &str) -> anyhow::Result<()> {
         // The last lines of a step are not among the last lines of all.
         let all = self.step.is_some() || !self.wanted.follow;
-        let mut events = Box::pin(feed(client, id, self.wanted.tail.filter(|_| !all)));
+        let mut events = Box::pin(feed(client, id, self.wanted.tail.filter(|_| !all), Patience::default()));
         let (mut steps, mut seen, mut held) = (Steps::default(), 0, VecDeque::new());
         while seen < self.there || self.wanted.follow {
             let Some(event) = events.next().await.transpose()? else { break };

@@ -28,6 +28,31 @@ const DOCKERFILE: &str = "Dockerfile";
 pub(super) struct Local {
     pub entry: Entry,
     source: PathBuf,
+    /// What told of it when the folder was looked through.
+    pub stamp: Stamp,
+}
+
+/// What tells that a file is as it was. The change time cannot be set back, as the time of modification can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub device: u64,
+    pub inode: u64,
+    pub size: u64,
+    /// Seconds, and nanoseconds of the second.
+    pub modified: (i64, i64),
+    pub changed: (i64, i64),
+}
+
+impl Stamp {
+    pub(super) fn of(found: &Metadata) -> Self {
+        Self {
+            device: found.dev(),
+            inode: found.ino(),
+            size: found.size(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        }
+    }
 }
 
 impl Local {
@@ -184,7 +209,7 @@ impl Walk {
             bail!("{} has a name that is not UTF-8", source.display());
         }
         let entry = Entry { path, kind, mode: found.mode() & 0o7777, mtime: u64::try_from(found.mtime()).unwrap_or(0) };
-        self.take(Local { entry, source: source.to_owned() }, sent)
+        self.take(Local { entry, source: source.to_owned(), stamp: Stamp::of(&found) }, sent)
     }
 
     fn take(&mut self, local: Local, sent: bool) -> anyhow::Result<()> {

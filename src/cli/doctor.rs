@@ -14,6 +14,7 @@ use crate::config::{Config, StoreUrl};
 use crate::context::git;
 use crate::context::storage::free_bytes;
 use crate::domain::{ErrorKind, ImageRef, Timestamp};
+use crate::egress::Egress;
 use crate::engine::docker::Docker;
 use crate::engine::{Engine, EngineError, EngineInfo};
 use crate::registry::{RegistryClient, Timeouts};
@@ -257,7 +258,7 @@ async fn reachable(registry: &str, insecure: Vec<String>) -> Finding {
     let Ok(image) = format!("{registry}/dockwright/doctor:none").parse::<ImageRef>() else {
         return trouble(format!("{registry:?} is no registry's name"), "name one with --registry HOST[:PORT]");
     };
-    let client = RegistryClient::new(Timeouts { connect: PATIENCE, request: PATIENCE });
+    let client = RegistryClient::new(Timeouts { connect: PATIENCE, request: PATIENCE }, Egress::near());
     client.set_insecure(insecure);
     match client.manifest(&image, None).await {
         Ok(_) => Ok(format!("{} answers", image.host())),

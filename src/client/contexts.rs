@@ -28,6 +28,18 @@ impl Client {
         }
     }
 
+    /// Says what has changed since the manifest `base`; `lines` are in zstd. `None`: the service needs to be told everything.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn declare_changes(&self, base: &str, lines: Vec<u8>) -> anyhow::Result<Option<Declared>> {
+        match self.send_packed(&format!("/api/v1/contexts?base={base}"), "application/x-ndjson", lines.into()).await {
+            // Not known, not to be joined with these changes, or too long.
+            Err(error) if refused_with(&error, &[400, 404, 405, 413]) => Ok(None),
+            declared => declared.map(Some),
+        }
+    }
+
     /// Sends blobs as a tar in zstd, which may take any time; tells what is missing then.
     ///
     /// # Errors
@@ -50,5 +62,9 @@ impl Client {
 
 /// A path that the service does not have.
 fn is_unknown(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Refused>().is_some_and(|refused| [404, 405].contains(&refused.status))
+    refused_with(error, &[404, 405])
+}
+
+fn refused_with(error: &anyhow::Error, any: &[u16]) -> bool {
+    error.downcast_ref::<Refused>().is_some_and(|refused| any.contains(&refused.status))
 }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use reqwest::Response;
 use serde_json::Value;
 use tokio::time::timeout;
+
+use super::Lost;
 
 /// A stream of events.
 pub struct Events {
@@ -38,7 +40,7 @@ impl Events {
     /// The same; but when nothing at all comes for this long, not even the comment that keeps a connection alive, it is broken.
     ///
     /// # Errors
-    /// When the connection breaks off.
+    /// When the connection breaks off; [`Lost::Silent`].
     pub async fn next_within(&mut self, silence: Duration) -> anyhow::Result<Option<(String, Value)>> {
         loop {
             if let Some(event) = self.unread_event() {
@@ -49,7 +51,7 @@ impl Events {
                     Some(bytes) => self.unread.extend_from_slice(&bytes),
                     None => return Ok(None),
                 },
-                Err(_) => bail!("nothing was heard of the service for {} s", silence.as_secs()),
+                Err(_) => return Err(Lost::Silent(silence).into()),
             }
         }
     }

@@ -112,7 +112,7 @@ impl Client {
             .header(header::SEC_WEBSOCKET_KEY, &key);
         let answer = self.send(request).await?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Err(refused(answer.status(), &answer.bytes().await?));
+            return Err(refused(answer.status(), &answer.bytes().await?).into());
         }
         let accepted = answer.headers().get(header::SEC_WEBSOCKET_ACCEPT);
         if accepted.is_none_or(|accepted| accepted.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes()) {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 
 use super::{Config, Role, StoreUrl};
 use crate::domain::limits;
@@ -34,11 +34,14 @@ impl Config {
         if self.webhook_retry.0.is_zero() {
             bail!("webhook_retry: must be more than 0");
         }
-        if self.keep_builds == Some(0) || self.keep_days == Some(0) {
-            bail!("keep_builds, keep_days: must be at least 1");
+        for (name, many) in [("keep_builds", self.keep_builds), ("keep_days", self.keep_days)] {
+            if many == Some(0) {
+                bail!("{name}: must be at least 1");
+            }
         }
         if self.disk_low > self.disk_high || self.disk_high > 100 {
-            bail!("disk_low, disk_high: must be percents, the low one not above the high one");
+            let (low, high) = (self.disk_low, self.disk_high);
+            bail!("disk_low, disk_high: are {low} and {high}; they must be percents, the low one not above the high one");
         }
         if self.max_fetches == 0 {
             bail!("max_fetches: must be at least 1");
@@ -47,7 +50,18 @@ impl Config {
         if self.git_timeout.0 > Duration::from_secs(1800) {
             bail!("git_timeout: must be at most 30m");
         }
+        self.check_git_ca()?;
         self.check_containers()
+    }
+
+    /// Git says nothing of a file that it cannot use until it meets a server.
+    fn check_git_ca(&self) -> anyhow::Result<()> {
+        let Some(file) = &self.git_ca else { return Ok(()) };
+        let text = std::fs::read_to_string(file).with_context(|| format!("git_ca: cannot read {}", file.display()))?;
+        if !file.is_absolute() || !text.contains("-----BEGIN CERTIFICATE-----") {
+            bail!("git_ca: {} must be an absolute path of a file with certificates in PEM", file.display());
+        }
+        Ok(())
     }
 
     fn check_containers(&self) -> anyhow::Result<()> {

@@ -48,6 +48,7 @@ use crate::domain::ContextKind;
 pub(super) use digest::ContextDigest;
 pub use digest::of_dockerfile;
 pub use entry::{Entry, EntryKind};
+pub(super) use gate::clean;
 pub(super) use inspect::clean_dockerfile_path;
 pub use inspect::{DockerfileAt, Inspected, inspect, inspect_manifest};
 pub(super) use manifest::sum_of;
@@ -62,7 +63,7 @@ use gate::{Gate, Seen};
 use meter::Meter;
 
 /// What of a file is read at once to hash it.
-const CONTENT_BUFFER: usize = 128 * 1024;
+pub(super) const CONTENT_BUFFER: usize = 128 * 1024;
 
 /// Tells the kind of an archive by its first bytes.
 ///

@@ -17,24 +17,31 @@
 //!
 //! What is known of a blob is its name, its length and its time: an object store has the same three.
 
+mod changes;
 mod collect;
+mod coming;
 mod intake;
 mod kept;
 mod tar;
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::archive::{ArchiveLimits, Sum, Walk};
+use sha2::{Digest as _, Sha256};
+
+use super::archive::{ArchiveLimits, CONTENT_BUFFER, Sum, Walk};
 use super::fault::{ContextError, ContextFault};
-use super::storage::{Received, blocking, free_bytes, persist, storing};
+use super::storage::{Received, blocking, free_bytes, persist, remove_if_there, storing};
 use crate::domain::{BuildId, ManifestId, Owner, Timestamp};
 use crate::error::{Error, Result};
 
+use collect::Heads;
+use coming::Coming;
+pub use coming::Reserved;
 pub use intake::BlobIntake;
 use kept::Head;
 pub use kept::{Coding, MANIFEST_BYTES};
@@ -56,10 +63,32 @@ const TOUCH_AFTER: Duration = Duration::from_secs(3600);
 pub struct Blobs {
     root: Arc<Path>,
     floor: u64,
-    /// Bytes that uploads under way may still bring, by owner.
-    coming: Arc<Mutex<HashMap<Owner, u64>>>,
+    coming: Arc<Coming>,
     /// Held while room is made.
     tidying: Arc<Mutex<()>>,
+    heads: Arc<Mutex<Heads>>,
+    complete: Arc<Complete>,
+}
+
+/// Manifests of which nothing is missing: for as long as they live, nothing will be.
+#[derive(Debug, Default)]
+struct Complete(Mutex<HashSet<ManifestId>>);
+
+impl Complete {
+    /// Most that are remembered; of others all blobs are looked for again.
+    const MOST: usize = 1024;
+
+    fn has(&self, id: ManifestId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+    }
+
+    fn add(&self, id: ManifestId) {
+        let mut ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if ids.len() >= Self::MOST {
+            ids.clear();
+        }
+        ids.insert(id);
+    }
 }
 
 /// A manifest as its owner sees it.
@@ -79,30 +108,16 @@ pub struct Manifest {
     pub kept_bytes: u64,
 }
 
-/// Bytes that are counted as an owner's while they are on their way.
-#[derive(Debug)]
-pub struct Reserved {
-    blobs: Blobs,
-    owner: Owner,
-    bytes: u64,
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        self.blobs.count_coming(&self.owner, |coming| coming.saturating_sub(self.bytes));
-    }
-}
-
-/// The entries of a manifest that a build keeps at `path`; `root` is the folder of all storage.
+/// Digest and entries of a manifest that is kept at `path`; `root` is the folder of all storage.
 ///
 /// # Errors
 /// When it cannot be read.
-pub(super) fn open(path: &Path, root: &Path, limits: &ArchiveLimits) -> Result<Walk, ContextError> {
+pub(super) fn open(path: &Path, root: &Path, limits: &ArchiveLimits) -> Result<(String, Walk), ContextError> {
     let (head, lines) = kept::open(path).map_err(ContextError::Io)?.ok_or_else(|| {
         let detail = format!("{} is no manifest", path.display());
         ContextError::Io(io::Error::other(detail))
     })?;
-    Ok(Walk::manifest(lines, root.join(BLOBS).join(head.owner.as_str()), limits))
+    Ok((head.digest, Walk::manifest(lines, root.join(BLOBS).join(head.owner.as_str()), limits)))
 }
 
 impl Blobs {
@@ -110,7 +125,7 @@ impl Blobs {
         for folder in [BLOBS, MANIFESTS, LOCKS] {
             fs::create_dir_all(root.join(folder)).map_err(storing)?;
         }
-        Ok(Self { root, floor, coming: Arc::default(), tidying: Arc::default() })
+        Ok(Self { root, floor, coming: Arc::default(), tidying: Arc::default(), heads: Arc::default(), complete: Arc::default() })
     }
 
     /// The folder that [`super::stream::Source::Manifest`] asks for.
@@ -145,10 +160,28 @@ impl Blobs {
     /// # Errors
     /// [`Error::Invalid`] and [`Error::TooLarge`] as of an archive (see [`super::archive`]), `blob_size` when a size cannot be; the disk's.
     pub async fn declare(&self, owner: &Owner, received: Received, coding: Coding, limits: ArchiveLimits) -> Result<Manifest> {
+        self.declare_since(None, owner, received, coding, limits).await
+    }
+
+    /// The same of a manifest that is told as what has changed since another one of this owner.
+    ///
+    /// # Errors
+    /// As [`Blobs::declare`]; [`Error::BaseUnknown`].
+    pub async fn declare_since(
+        &self,
+        base: Option<ManifestId>,
+        owner: &Owner,
+        received: Received,
+        coding: Coding,
+        limits: ArchiveLimits,
+    ) -> Result<Manifest> {
         let (blobs, owner) = (self.clone(), owner.clone());
         blocking(move || {
+            // Once it is open, it may expire.
+            let base = base.map(|id| Self::living(&blobs.path(&owner, id))?.ok_or(Error::BaseUnknown)).transpose()?;
             let (spill, _gone) = blobs.temporary()?;
-            let mut parsed = kept::parse(received.path(), coding, &limits, spill).map_err(told)?;
+            let base = base.map(|(_, lines)| lines);
+            let mut parsed = kept::parse(received.path(), coding, base, &limits, spill).map_err(told)?;
             let (id, expires_at) = (ManifestId::new(), Timestamp::now().plus(MANIFEST_LIFE));
             let head = Head { owner: owner.clone(), expires_at, digest: parsed.digest, bytes: parsed.bytes };
             let _lock = blobs.lock(&owner).map_err(storing)?;
@@ -176,6 +209,10 @@ impl Blobs {
         let (blobs, owner) = (self.clone(), owner.clone());
         blocking(move || {
             let _lock = blobs.lock(&owner).map_err(storing)?;
+            if blobs.complete.has(id) {
+                let path = blobs.path(&owner, id);
+                return Self::living(&path)?.map(|(head, _)| blobs.with_missing(id, head, &path, &[])).transpose();
+            }
             Ok(blobs.look(&owner, id)?.map(|(manifest, _)| manifest))
         })
         .await
@@ -185,7 +222,7 @@ impl Blobs {
     fn look(&self, owner: &Owner, id: ManifestId) -> Result<Option<(Manifest, Wants)>> {
         let path = self.path(owner, id);
         let Some((head, lines)) = Self::living(&path)? else { return Ok(None) };
-        let wants = kept::wants(lines)?;
+        let wants = kept::wants(lines).map_err(storing)?;
         let manifest = self.with_missing(id, head, &path, &wants)?;
         Ok(Some((manifest, wants)))
     }
@@ -207,8 +244,16 @@ impl Blobs {
             let name = hex::encode(sum);
             let blob = folder.join(&name);
             match fs::symlink_metadata(&blob) {
-                Ok(found) if found.len() != *size => return Err(wrong_size(&name, *size, found.len()).into()),
-                Ok(found) => touch(&blob, &found).map_err(storing)?,
+                Ok(found) if found.len() == *size => touch(&blob, &found).map_err(storing)?,
+                Ok(found) if is_named_rightly(&blob, sum).map_err(storing)? => {
+                    return Err(wrong_size(&name, *size, found.len()).into());
+                }
+                Ok(found) => {
+                    tracing::warn!(blob = %blob.display(), bytes = found.len(), "a blob was damaged on the disk, and has to come again");
+                    remove_if_there(&blob).map_err(storing)?;
+                    missing_bytes += size;
+                    missing.push(name);
+                }
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     missing_bytes += size;
                     missing.push(name);
@@ -218,6 +263,9 @@ impl Blobs {
         }
         let kept_bytes = fs::metadata(path).map_err(storing)?.len();
         let Head { expires_at, digest, bytes, .. } = head;
+        if missing.is_empty() {
+            self.complete.add(id);
+        }
         Ok(Manifest { id, digest, missing, missing_bytes, expires_at, bytes, kept_bytes })
     }
 
@@ -227,11 +275,7 @@ impl Blobs {
     /// When the disk refuses.
     pub async fn forget(&self, owner: &Owner, id: ManifestId) -> Result<()> {
         let path = self.path(owner, id);
-        blocking(move || match fs::remove_file(path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(storing(e)),
-            _ => Ok(()),
-        })
-        .await
+        blocking(move || remove_if_there(&path).map(drop).map_err(storing)).await
     }
 
     /// Keeps a manifest, of which nothing was missing, as a build's context. From then on its blobs stay for the build's sake; until then
@@ -247,10 +291,7 @@ impl Blobs {
             Self::living(&from)?.ok_or(Error::NotFound("manifest"))?;
             let to = super::storage::context_path(&blobs.root, build);
             // A request that is repeated with the same id.
-            match fs::remove_file(&to) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(storing(e)),
-                _ => {}
-            }
+            remove_if_there(&to).map_err(storing)?;
             fs::hard_link(from, &to).map_err(storing)?;
             super::storage::sync_folder_of(&to).map_err(storing)
         })
@@ -262,39 +303,14 @@ impl Blobs {
     /// # Errors
     /// When the disk refuses.
     pub async fn used(&self, owner: &Owner) -> Result<u64> {
-        let folders = [self.folder(owner), self.manifests(owner)];
-        blocking(move || {
-            let mut used = 0;
-            for folder in folders {
-                used += collect::files(&folder)?.iter().map(|(_, meta)| meta.len()).sum::<u64>();
-            }
-            Ok(used)
-        })
-        .await
+        let (blobs, owner) = (self.clone(), owner.clone());
+        blocking(move || blobs.stored(&owner)).await
     }
 
-    /// Counts bytes as the owner's until what it gives back is dropped.
-    #[must_use]
-    pub fn reserve(&self, owner: &Owner, bytes: u64) -> Reserved {
-        self.count_coming(owner, |coming| coming.saturating_add(bytes));
-        Reserved { blobs: self.clone(), owner: owner.clone(), bytes }
-    }
-
-    /// Bytes that are reserved for an owner.
-    #[must_use]
-    pub fn coming(&self, owner: &Owner) -> u64 {
-        self.count_coming(owner, |coming| coming)
-    }
-
-    fn count_coming(&self, owner: &Owner, change: impl FnOnce(u64) -> u64) -> u64 {
-        let mut coming = self.coming.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes = change(coming.get(owner).copied().unwrap_or(0));
-        if bytes == 0 {
-            coming.remove(owner);
-        } else {
-            coming.insert(owner.clone(), bytes);
-        }
-        bytes
+    fn stored(&self, owner: &Owner) -> Result<u64> {
+        [self.folder(owner), self.manifests(owner)]
+            .iter()
+            .try_fold(0, |sum, folder| Ok(sum + collect::files(folder)?.iter().map(|(_, meta)| meta.len()).sum::<u64>()))
     }
 
     fn temporary(&self) -> Result<(File, tempfile::TempPath)> {
@@ -311,6 +327,20 @@ impl Blobs {
 fn touch(blob: &Path, found: &fs::Metadata) -> io::Result<()> {
     let age = SystemTime::now().duration_since(found.modified()?).unwrap_or_default();
     if age < TOUCH_AFTER { Ok(()) } else { File::open(blob)?.set_modified(SystemTime::now()) }
+}
+
+/// Whether a blob's bytes are those that it is named by.
+fn is_named_rightly(blob: &Path, sum: &Sum) -> io::Result<bool> {
+    let (mut hash, mut file) = (Sha256::new(), BufReader::with_capacity(CONTENT_BUFFER, File::open(blob)?));
+    loop {
+        let bytes = file.fill_buf()?;
+        if bytes.is_empty() {
+            return Ok(Sum::from(hash.finalize()) == *sum);
+        }
+        hash.update(bytes);
+        let read = bytes.len();
+        file.consume(read);
+    }
 }
 
 fn wrong_size(name: &str, said: u64, is: u64) -> ContextFault {

@@ -173,11 +173,7 @@ impl ContextStorage {
         blocking(move || {
             let mut removed = false;
             for path in paths {
-                match fs::remove_file(path) {
-                    Ok(()) => removed = true,
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                    Err(e) => return Err(storing(e)),
-                }
+                removed |= remove_if_there(&path).map_err(storing)?;
             }
             Ok(removed)
         })
@@ -190,12 +186,7 @@ impl ContextStorage {
     /// When the disk refuses.
     pub async fn remove_upload(&self, id: BuildId) -> Result<bool> {
         let path = self.path(id);
-        blocking(move || match fs::remove_file(path) {
-            Ok(()) => Ok(true),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(e) => Err(storing(e)),
-        })
-        .await
+        blocking(move || remove_if_there(&path).map_err(storing)).await
     }
 
     /// How full the disk below the folder is, in percent of what this account may use.
@@ -283,6 +274,15 @@ pub(super) fn persist(file: &File, from: TempPath, to: &Path) -> io::Result<()> 
     file.sync_all()?;
     from.persist(to).map_err(|e| e.error)?;
     sync_folder_of(to)
+}
+
+/// Removes a file; whether there was one.
+pub(super) fn remove_if_there(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
 }
 
 /// Makes durable which files are in the folder of this one.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{BuildId, ImagePattern, InvalidId, Owner, Permissions, Quota, Role, Timestamp};
+use super::{AccountId, BuildId, ImagePattern, InvalidId, Owner, Permissions, Quota, Role, Timestamp};
 
 /// A password as Argon2 keeps it, in the PHC string format; never shown.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ impl fmt::Debug for PasswordHash {
 /// An account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
+    /// Tells it from another account that had its name before; `None` for one that is older than this field.
+    #[serde(default)]
+    pub id: Option<AccountId>,
     pub name: Owner,
     pub role: Role,
     /// A disabled account cannot log in and its tokens do nothing; what it owns stays.
@@ -45,6 +48,15 @@ pub struct User {
     pub epoch: u64,
     pub quota: Quota,
     pub created_at: Timestamp,
+}
+
+impl User {
+    /// An account that begins now.
+    #[must_use]
+    pub fn new(name: Owner, role: Role, password: Option<PasswordHash>, quota: Quota) -> Self {
+        let (id, created_at) = (Some(AccountId::new()), Timestamp::now());
+        Self { id, name, role, disabled: false, password, epoch: 0, quota, created_at }
+    }
 }
 
 /// The id of a token.

@@ -12,19 +12,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Base, BuildError, BuildId, BuildSpec, BuildState, ContextInfo, ContextWarning, Destination, DestinationState, Digest,
-    ErrorKind, Layer, LegacyUpload, NodeId, Owner, Stage, StageName, StageState, Step, Timestamp, WorkerId,
+    Base, BuildError, BuildId, BuildSpec, BuildState, BuilderKind, ContextInfo, ContextWarning, Destination, DestinationState,
+    Digest, ErrorKind, Landed, Layer, LegacyUpload, NodeId, Owner, Stage, StageName, StageState, Step, Timestamp, WorkerId,
 };
 
 /// A build whose worker was lost this many times is not tried again.
 pub const MAX_CRASHES: u32 = 3;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BuilderKind {
-    Buildkit,
-    Classic,
-}
 
 /// Everything that is known of a build. Holds no secret. The fence and the lease live beside it in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +40,7 @@ pub struct BuildRecord {
     /// What is surprising about the context.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<ContextWarning>,
-    /// The newest layers of the image, oldest first.
+    /// The newest layers of the image, oldest first; empty ones too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<Layer>,
     /// The steps of the newest attempt that built, once it has ended; before, the log tells them.
@@ -65,15 +58,27 @@ pub struct BuildRecord {
     /// The build that this one repeats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<BuildId>,
+    /// The order of that build's acceptance, if this one is to be as old as that for its tags.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeats_order: Option<u64>,
     /// Whether only the push can be repeated, because what it takes to build is gone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub push_only: bool,
+    /// The node that alone has its image, when nothing but that image can be pushed and no registry has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound_to: Option<NodeId>,
     /// Whether it was sent by somebody who is limited to some destinations, and so ends no older build that has others.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub limited: bool,
     /// The younger build for which this one was ended, or which has its tags; `None` also when that is another owner's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superseded_by: Option<BuildId>,
+    /// The build whose image this one took or waits for, because that one did the very same on the same engine when this one began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined_to: Option<BuildId>,
+    /// When other submissions have joined it; the newest [`super::limits::JOINS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joins: Vec<Timestamp>,
     /// Lower-case hexadecimal SHA-256 of all that was sent and asked for: builds of one owner with the same one do the same.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub identity: String,
@@ -99,12 +104,9 @@ pub struct IllegalTransition {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttemptStart {
     Build,
-    /// The image of an earlier attempt is on this very node: only the push is left.
+    /// The image of an earlier attempt is on this very node, or at a registry: only the push is left.
     Push,
 }
-
-/// A destination (by its index) of a cancelled push that has the image already, or may yet get it.
-pub type Landed = (usize, Result<Digest, BuildError>);
 
 /// What became of a build whose lease ended without being settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,9 +155,13 @@ impl BuildRecord {
             error: None,
             legacy,
             retry_of: None,
+            repeats_order: None,
             push_only: false,
+            bound_to: None,
             limited: false,
             superseded_by: None,
+            joined_to: None,
+            joins: Vec::new(),
             identity: String::new(),
             bases: Vec::new(),
             log_archived: false,
@@ -185,7 +191,7 @@ impl BuildRecord {
         self.stages.iter_mut().find(|stage| stage.name == name)
     }
 
-    fn start_stage(&mut self, name: StageName, worker: &WorkerId, now: Timestamp) {
+    pub(super) fn start_stage(&mut self, name: StageName, worker: &WorkerId, now: Timestamp) {
         if let Some(stage) = self.stage_mut(name) {
             *stage = Stage {
                 name,
@@ -215,8 +221,8 @@ impl BuildRecord {
         attempt: u64,
         now: Timestamp,
     ) -> Result<AttemptStart, IllegalTransition> {
-        let image_here = self.image_id.is_some() && self.node.as_ref() == Some(node);
-        let start = if image_here && self.spec.push { AttemptStart::Push } else { AttemptStart::Build };
+        let somewhere = self.node.as_ref() == Some(node) || self.pushed().next().is_some();
+        let start = if self.image_id.is_some() && somewhere && self.spec.push { AttemptStart::Push } else { AttemptStart::Build };
         match start {
             AttemptStart::Push => {
                 self.go(BuildState::Pushing)?;
@@ -226,9 +232,7 @@ impl BuildRecord {
             AttemptStart::Build => {
                 self.go(BuildState::Building)?;
                 self.message = "Build is starting".into();
-                self.image_id = None;
-                self.size_bytes = None;
-                self.forget_pushes();
+                self.forget_image();
                 self.start_stage(StageName::Build, worker, now);
             }
         }
@@ -237,24 +241,6 @@ impl BuildRecord {
         self.node = Some(node.clone());
         self.started_at.get_or_insert(now);
         Ok(start)
-    }
-
-    /// The image of an earlier attempt is gone from the node: the attempt starts over with the build.
-    ///
-    /// # Errors
-    /// When the build is not being pushed.
-    pub fn restart_build(&mut self, worker: &WorkerId, now: Timestamp) -> Result<(), IllegalTransition> {
-        self.go(BuildState::Queued)?;
-        self.go(BuildState::Building)?;
-        self.message = "Build is starting".into();
-        self.image_id = None;
-        self.size_bytes = None;
-        for stage in &mut self.stages {
-            *stage = Stage { name: stage.name, state: StageState::Waiting, started_at: None, finished_at: None, worker: None };
-        }
-        self.forget_pushes();
-        self.start_stage(StageName::Build, worker, now);
-        Ok(())
     }
 
     /// The image exists on the engine. Goes on to the push, or ends as `built` when none was asked for.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::ContextKind;
+use crate::domain::{ContextKind, StepState};
 
 fn record(push: bool) -> BuildRecord {
     let spec = BuildSpec {
@@ -41,6 +41,26 @@ fn a_lost_push_goes_on_with_the_push_on_the_same_node_only() {
     assert_eq!(b.clone().start_attempt(&worker, &node, 2, now), Ok(AttemptStart::Push));
     assert_eq!(b.start_attempt(&worker, &NodeId::new("other"), 2, now), Ok(AttemptStart::Build));
     assert_eq!(b.image_id, None);
+}
+
+#[test]
+fn steps_and_layers_stay_for_a_push_and_go_when_it_is_built_anew() {
+    let (worker, node, now) = (WorkerId::unique(), NodeId::new("n"), Timestamp::from_millis(2));
+    let mut b = record(true);
+    b.start_attempt(&worker, &node, 1, now).expect("queued");
+    b.image_built(digest(), 10, &worker, now).expect("building");
+    b.steps = vec![Step { number: 1, name: "s".into(), state: StepState::Done, started_at: now, finished_at: Some(now) }];
+    b.layers = vec![Layer { instruction: "RUN".into(), bytes: 1 }];
+    b.requeued("x").expect("pushing");
+    b.start_attempt(&worker, &node, 2, now).expect("queued");
+    assert_eq!((b.state, b.steps.len(), b.layers.len()), (BuildState::Pushing, 1, 1));
+    let mut elsewhere = b.clone();
+    b.restart_build(&worker, now).expect("pushing");
+    elsewhere.requeued("x").expect("pushing");
+    elsewhere.start_attempt(&worker, &NodeId::new("other"), 3, now).expect("queued");
+    for b in [b, elsewhere] {
+        assert_eq!((b.state, b.steps.len(), b.layers.len()), (BuildState::Building, 0, 0));
+    }
 }
 
 #[test]

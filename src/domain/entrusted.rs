@@ -50,7 +50,13 @@ pub struct Entrusted {
 impl Entrusted {
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.credentials.is_empty() && self.secrets.is_empty() && self.ssh.is_empty()
+        self.credentials.is_empty() && !self.has_secrets()
+    }
+
+    /// Whether there are build secrets or ssh keys.
+    #[must_use]
+    pub fn has_secrets(&self) -> bool {
+        !self.secrets.is_empty() || !self.ssh.is_empty()
     }
 }
 

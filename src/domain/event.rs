@@ -29,7 +29,7 @@ pub struct LogLine {
 }
 
 /// Where a line comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogStream {
     Stdout,
@@ -38,4 +38,6 @@ pub enum LogStream {
     Progress,
     /// The service's words.
     System,
+    /// The service's words of what is surprising about the context.
+    Warning,
 }

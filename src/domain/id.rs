@@ -136,6 +136,10 @@ uuid_id! {
     ManifestId, "a manifest's id (a UUID in lower case, with hyphens)"
 }
 uuid_id! {
+    /// The id of an account, which no later account of the same name has. It is shown to nobody.
+    AccountId, "an account's id (a UUID in lower case, with hyphens)"
+}
+uuid_id! {
     /// The id of an app.
     AppId, "an app's id (a UUID in lower case, with hyphens)"
 }
@@ -166,29 +170,16 @@ impl DeliveryId {
 }
 
 /// What one request makes may be known by one id: a repeated request then makes the same thing.
-impl From<BuildId> for WebhookId {
-    fn from(id: BuildId) -> Self {
-        Self(id.0)
-    }
+macro_rules! from_build_id {
+    ($($name:ident),*) => {
+        $(impl From<BuildId> for $name {
+            fn from(id: BuildId) -> Self {
+                Self(id.0)
+            }
+        })*
+    };
 }
-
-impl From<BuildId> for DeliveryId {
-    fn from(id: BuildId) -> Self {
-        Self(id.0)
-    }
-}
-
-impl From<BuildId> for AppId {
-    fn from(id: BuildId) -> Self {
-        Self(id.0)
-    }
-}
-
-impl From<BuildId> for RunId {
-    fn from(id: BuildId) -> Self {
-        Self(id.0)
-    }
-}
+from_build_id!(AppId, RunId, WebhookId, DeliveryId);
 
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {

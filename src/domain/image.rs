@@ -1,7 +1,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use oci_client::Reference;
 use serde::{Deserialize, Serialize};
 
 use super::BuildId;
@@ -108,23 +107,50 @@ impl FromStr for ImageRef {
         if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
             return Err(InvalidImageRef::Tag(tag.to_owned()));
         }
-        let reference = Reference::from_str(text).map_err(|_| {
-            let name = tag.map_or(text, |tag| &text[..text.len() - tag.len() - 1]);
-            let path = name.split_once('/').map_or(name, |(_, path)| path);
-            if path.bytes().any(|b| b.is_ascii_uppercase()) { InvalidImageRef::UpperCase } else { InvalidImageRef::Format }
-        })?;
-        if reference.repository().bytes().any(|b| b.is_ascii_uppercase()) {
-            return Err(InvalidImageRef::UpperCase);
+        let name = tag.map_or(text, |tag| &text[..text.len() - tag.len() - 1]);
+        let (host, path) = split(name);
+        if !is_host(host) || !path.split('/').all(is_component) {
+            let upper = path.bytes().any(|b| b.is_ascii_uppercase());
+            return Err(if upper { InvalidImageRef::UpperCase } else { InvalidImageRef::Format });
         }
-        if reference.registry().eq_ignore_ascii_case(LOCAL_HOST) {
+        if host.eq_ignore_ascii_case(LOCAL_HOST) {
             return Err(InvalidImageRef::Reserved);
         }
-        Ok(Self {
-            host: reference.registry().to_owned(),
-            path: reference.repository().to_owned(),
-            tag: reference.tag().unwrap_or("latest").to_owned(),
-        })
+        let host = if host == HUB_OF_OLD { HUB } else { host };
+        let path = if host == HUB && !path.contains('/') { format!("library/{path}") } else { path.to_owned() };
+        Ok(Self { host: host.to_owned(), path, tag: tag.unwrap_or("latest").to_owned() })
     }
+}
+
+const HUB: &str = "docker.io";
+const HUB_OF_OLD: &str = "index.docker.io";
+
+/// Host and path of a name. What stands before the first `/` is a host when it looks like one, else the path is one of Docker Hub.
+fn split(name: &str) -> (&str, &str) {
+    match name.split_once('/') {
+        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (host, path),
+        _ => (HUB, name),
+    }
+}
+
+/// `domain` of the grammar of references: labels of letters, digits and inner `-`, and a port.
+///
+/// Not by the regular expression of [`oci_client::Reference`], which is the same grammar but holds 10 MiB for good.
+fn is_host(host: &str) -> bool {
+    let (name, port) = host.split_once(':').unwrap_or((host, "0"));
+    let label = |label: &str| {
+        let inner = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        inner && !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
+    };
+    name.split('.').all(label) && !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// `path-component` of the grammar: runs of lower-case letters and digits, between them `.`, `_`, `__` or any number of `-`.
+fn is_component(text: &str) -> bool {
+    let word = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let ends = text.as_bytes().first().is_some_and(&word) && text.as_bytes().last().is_some_and(&word);
+    let mut between = text.as_bytes().split(word).filter(|run| !run.is_empty());
+    ends && between.all(|run| matches!(run, b"." | b"_" | b"__") || run.iter().all(|b| *b == b'-'))
 }
 
 fn is_tag(tag: &str) -> bool {
@@ -198,6 +224,26 @@ mod tests {
             ("a b", E::Format),
         ] {
             assert_eq!(given.parse::<ImageRef>(), Err(why), "{given:?}");
+        }
+    }
+
+    /// The same names pass as by the regular expression of the specification, and come to the same; but that one takes letters of any
+    /// script in a tag, where the specification's own means ASCII.
+    #[test]
+    fn takes_what_the_specification_takes() {
+        let parts = ["a", "A", "0", ".", "_", "__", "-", "--", "/", ":", "localhost", "x.y", ":5000", "docker.io", "é", " "];
+        let mut names: Vec<String> = parts.map(str::to_owned).to_vec();
+        for _ in 0..3 {
+            names = names.iter().flat_map(|name| parts.iter().map(move |part| format!("{name}{part}"))).collect();
+            for name in &names {
+                let theirs = name.parse::<oci_client::Reference>().ok();
+                let theirs =
+                    theirs.filter(|theirs| name.is_ascii() && !theirs.repository().bytes().any(|b| b.is_ascii_uppercase()));
+                let ours = name.parse::<ImageRef>().ok();
+                let parts = theirs.as_ref().map(|is| (is.registry(), is.repository(), is.tag().unwrap_or("latest")));
+                assert_eq!(ours.as_ref().map(|is| (is.host(), is.path(), is.tag())), parts, "{name:?}");
+            }
+            names.truncate(4096);
         }
     }
 }

@@ -90,3 +90,5 @@ pub const CHECK_SHORTEST_MS: u64 = 1000;
 pub const CHECK_LONGEST_MS: u64 = 24 * 3600 * 1000;
 /// Most failed checks in a row before a container is unhealthy.
 pub const CHECK_RETRIES: u32 = 100;
+/// Joins of one build that its record tells.
+pub const JOINS: usize = 100;

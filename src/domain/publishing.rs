@@ -1,9 +1,12 @@
 //! What becomes of a build by what becomes of its destinations, and of a build that is made again.
 
 use super::{
-    BuildError, BuildId, BuildRecord, BuildState, Destination, DestinationState, Digest, IllegalTransition, StageName,
-    StageState, Timestamp,
+    BuildError, BuildId, BuildRecord, BuildState, Destination, DestinationState, Digest, IllegalTransition, MAX_CRASHES, Stage,
+    StageName, StageState, Timestamp, WorkerId, limits,
 };
+
+/// A destination (by its index) of a cancelled push that has the image already, or may yet get it.
+pub type Landed = (usize, Result<Digest, BuildError>);
 
 /// What the push stage came to, when nothing of it is under way any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,12 +19,19 @@ pub enum PushEnd {
 }
 
 impl BuildRecord {
-    /// What the destinations say together. An error tells which of several failed, one a line.
+    /// Whether it is not tried again when its worker is lost once more, and so is done alone.
+    #[must_use]
+    pub const fn is_last_try(&self) -> bool {
+        self.crashes + 1 >= MAX_CRASHES
+    }
+
+    /// What the destinations say together. An error tells which of several failed, one a line; its code is that of the first that
+    /// somebody has to mend, because a build with such a one fails again however often it is tried, else of the first.
     #[must_use]
     pub fn push_end(&self) -> PushEnd {
         let failed = || self.destinations.iter().filter_map(|d| Some((&d.image, d.error.as_ref()?)));
         let alone = self.destinations.len() == 1;
-        if let Some((_, first)) = failed().next() {
+        if let Some((_, first)) = failed().min_by_key(|(_, error)| !error.kind.needs_a_person()) {
             let told: Vec<String> = failed().map(|(image, error)| format!("{image}: {}", error.message)).collect();
             let message = if alone { first.message.clone() } else { told.join("\n") };
             return PushEnd::Failed(BuildError { message, ..first.clone() });
@@ -31,6 +41,20 @@ impl BuildRecord {
             return PushEnd::Superseded(superseded.filter_map(|d| d.superseded_by).max());
         }
         PushEnd::Published
+    }
+
+    /// Whether younger builds have ended this one: by taking its place, or by having all of its tags.
+    #[must_use]
+    pub fn is_superseded(&self) -> bool {
+        let overtaken = || self.superseded_by.is_some() || matches!(self.push_end(), PushEnd::Superseded(_));
+        self.state == BuildState::Cancelled && overtaken()
+    }
+
+    /// Another submission is answered with this build.
+    pub fn join(&mut self, now: Timestamp) {
+        self.joins.push(now);
+        let many = self.joins.len().saturating_sub(limits::JOINS);
+        self.joins.drain(..many);
     }
 
     /// One line for people about a push that has succeeded.
@@ -55,6 +79,42 @@ impl BuildRecord {
         self.superseded_by = by;
         self.end_running_stages(StageState::Cancelled, now);
         self.finished_at = Some(now);
+        Ok(())
+    }
+
+    /// The image is made anew: nothing that was told of an earlier one is true of it.
+    pub(super) fn forget_image(&mut self) {
+        self.image_id = None;
+        self.size_bytes = None;
+        self.image_labels.clear();
+        self.layers.clear();
+        self.steps.clear();
+        self.joined_to = None;
+        self.forget_pushes();
+    }
+
+    /// Whether this very build has pushed its image somewhere: it can have no other image then.
+    #[must_use]
+    pub fn has_pushed(&self) -> bool {
+        self.pushed().any(|(destination, _)| destination.carried_from.is_none())
+    }
+
+    /// The image of an earlier attempt is gone: the attempt starts over with the build.
+    ///
+    /// # Errors
+    /// When the build is not being pushed, or has pushed that image somewhere: a build has but one.
+    pub fn restart_build(&mut self, worker: &WorkerId, now: Timestamp) -> Result<(), IllegalTransition> {
+        if self.has_pushed() {
+            return Err(IllegalTransition { from: self.state, to: BuildState::Building });
+        }
+        self.go(BuildState::Queued)?;
+        self.go(BuildState::Building)?;
+        self.message = "Build is starting".into();
+        for stage in &mut self.stages {
+            *stage = Stage { name: stage.name, state: StageState::Waiting, started_at: None, finished_at: None, worker: None };
+        }
+        self.forget_image();
+        self.start_stage(StageName::Build, worker, now);
         Ok(())
     }
 

@@ -110,6 +110,20 @@ macro_rules! as_text {
 }
 as_text!(Bytes, Cpus, Span);
 
+/// A number of bytes for people, in powers of 1000: `12.3 MB`.
+#[must_use]
+pub fn readable(bytes: u64) -> String {
+    let units = ["kB", "MB", "GB"];
+    let mut tenths = bytes / 100;
+    for unit in &units[..2] {
+        if tenths < 10_000 {
+            return if bytes < 1000 { format!("{bytes} B") } else { format!("{}.{} {unit}", tenths / 10, tenths % 10) };
+        }
+        tenths /= 1000;
+    }
+    format!("{}.{} {}", tenths / 10, tenths % 10, units[2])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,5 +145,11 @@ mod tests {
         }
         assert_eq!("15m".parse(), Ok(Span(Duration::from_secs(900))));
         assert_eq!(Bytes(3 << 20).to_string(), "3m");
+    }
+
+    #[test]
+    fn sizes_are_for_people() {
+        let shown: Vec<String> = [999, 1000, 12_345, 999_999, 1_000_000, 5_250_000_000].map(readable).into();
+        assert_eq!(shown, ["999 B", "1.0 kB", "12.3 kB", "999.9 kB", "1.0 MB", "5.2 GB"]);
     }
 }

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{App, BuildId, BuildRecord, BuildState, ImageSource, Owner, Run, Timestamp};
+use super::{App, BuildId, BuildRecord, BuildState, Digest, ImageSource, Owner, Run, Timestamp};
 
 /// What is kept of the ended builds of one project, or of all that have no rule of their own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetentionRule {
     /// A project's name, or `*`.
     pub project: String,
-    /// So many of the newest builds of each project; all when absent.
+    /// So many of the newest builds of each project, and the newest good one; all when absent.
     pub keep_builds: Option<u64>,
     /// Those that ended in so many last days; all when absent.
     pub keep_days: Option<u64>,
@@ -36,7 +36,7 @@ impl RetentionRule {
         self.keep_builds.is_some() || self.keep_days.is_some()
     }
 
-    /// Whether an ended build is to go: `newer` builds of its project were made after it.
+    /// Whether an ended build is to go: `newer` builds of its project were made after it, as far as they count.
     #[must_use]
     pub fn is_over(&self, build: &BuildRecord, newer: u64, now: Timestamp) -> bool {
         let Some(ended) = build.finished_at.filter(|_| build.state.is_terminal()) else { return false };
@@ -54,7 +54,7 @@ impl RetentionRule {
 /// Every rule that there is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetentionRules {
-    /// The service's own, for owners that have none for all projects.
+    /// The service's own, for builds that no rule of their owner's is for.
     pub own: RetentionRule,
     /// Those of each owner, by project.
     pub of: BTreeMap<Owner, BTreeMap<String, RetentionRule>>,
@@ -94,7 +94,7 @@ pub struct Cleaned {
     pub contexts: u64,
 }
 
-/// The builds whose images apps and containers are made of.
+/// The builds whose images are needed: apps and containers are made of them, or a live build repeats them.
 #[derive(Debug, Default)]
 pub struct InUse {
     builds: HashSet<BuildId>,
@@ -115,6 +115,14 @@ impl InUse {
         apps.into_iter().map(|app| &app.spec).chain(runs.iter().map(|run| &run.spec)).for_each(|spec| note(&spec.image));
         used.images = runs.into_iter().filter_map(|run| run.image_id.as_ref()).map(ToString::to_string).collect();
         used
+    }
+
+    /// With a build that a live one repeats, and the image that this is to push.
+    #[must_use]
+    pub fn and_repeated(mut self, first: BuildId, image: Option<&Digest>) -> Self {
+        self.builds.insert(first);
+        self.images.extend(image.map(ToString::to_string));
+        self
     }
 
     #[must_use]

@@ -5,6 +5,13 @@ use serde::{Deserialize, Serialize};
 
 use super::ImageRef;
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BuilderKind {
+    Buildkit,
+    Classic,
+}
+
 /// What a client asked for: every option of a build, checked and normalised. Holds no secret.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildSpec {

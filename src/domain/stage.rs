@@ -136,6 +136,14 @@ pub enum ErrorKind {
     Internal,
 }
 
+impl ErrorKind {
+    /// Whether trying again cannot help before somebody has changed something.
+    #[must_use]
+    pub const fn needs_a_person(self) -> bool {
+        matches!(self, Self::User | Self::Auth | Self::Limit)
+    }
+}
+
 /// Why a build, or one of its destinations, failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildError {

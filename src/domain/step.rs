@@ -7,6 +7,8 @@ use super::{LogLine, LogStream, Timestamp, limits};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepState {
+    /// It has not begun. (In no record: what is to come is read off the Dockerfile.)
+    Waiting,
     Running,
     Done,
     /// Nothing was done, for it had been done before.
@@ -14,7 +16,12 @@ pub enum StepState {
     Failed,
     /// The build ended before it did.
     Cancelled,
+    /// It never began. (In no record either.)
+    Skipped,
 }
+
+/// How the service's own line ends that says that an attempt builds once more: its steps are counted anew.
+pub const BUILDING_AGAIN: &str = ": building it again";
 
 /// One step, as the builder counts them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +44,7 @@ pub struct Layer {
 }
 
 /// Collects steps from the lines of a log.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Steps {
     all: Vec<Step>,
     /// Whether there were more than are kept.
@@ -47,6 +54,9 @@ pub struct Steps {
 impl Steps {
     /// Takes a line that was written at this time. At most [`limits::STEPS`] steps are kept.
     pub fn take(&mut self, line: &LogLine, at: Timestamp) {
+        if line.stream == LogStream::System && line.text.ends_with(BUILDING_AGAIN) {
+            *self = Self::default();
+        }
         let (LogStream::Progress, Some(name)) = (line.stream, &line.step) else { return };
         let text = line.text.lines().next().unwrap_or_default();
         if let Some((number, rest)) = text.strip_prefix('#').and_then(|text| text.split_once(' ')) {
@@ -169,6 +179,16 @@ mod tests {
         let wanted =
             [(1, "[1/3] FROM busybox".into(), Done), (2, "[2/3] RUN a".into(), Cached), (3, "[3/3] RUN b".into(), Failed)];
         assert_eq!(told(steps), wanted);
+    }
+
+    #[test]
+    fn what_is_built_again_counts_its_steps_anew() {
+        let again = LogLine { stream: LogStream::System, step: None, text: format!("The image was removed{BUILDING_AGAIN}") };
+        let faked = LogLine { stream: LogStream::Stdout, step: Some("[1/1] RUN a".into()), ..again.clone() };
+        let first = [line("[1/1] RUN a", "#1 [1/1] RUN a"), line("[1/1] RUN a", "#1 DONE 1.0s"), faked];
+        assert_eq!(folded(&first).so_far().len(), 1);
+        let both = [&first[..], &[again, line("[1/1] RUN b", "#1 [1/1] RUN b")]].concat();
+        assert_eq!(told(folded(&both).so_far()), [(1, "[1/1] RUN b".into(), StepState::Running)]);
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BuildId, BuildRecord, BuildState, DeliveryId, ImageRef, Owner, Timestamp, WebhookId, limits};
+use super::{
+    BuildId, BuildRecord, BuildState, DeliveryId, Destination, DestinationState, ImageRef, Owner, Timestamp, WebhookId, limits,
+};
 
 /// Longest pause between two tries of a delivery.
 const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 3600);
@@ -13,7 +15,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 3600);
 /// What is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum HookEvent {
-    /// Pushed to every destination.
+    /// Pushed to every destination that no younger build has: of those that the webhook is for, to one at least.
     #[serde(rename = "build.published")]
     Published,
     /// Built, and asked not to push.
@@ -23,7 +25,7 @@ pub enum HookEvent {
     Failed,
     #[serde(rename = "build.cancelled")]
     Cancelled,
-    /// Ended because a younger build took its place.
+    /// A younger build took its place, or has all of its tags that the webhook is for.
     #[serde(rename = "build.superseded")]
     Superseded,
     /// Somebody tries the webhook.
@@ -48,10 +50,14 @@ impl HookEvent {
         }
     }
 
-    /// How a build has ended; none while it is live.
+    /// How a build has ended for whoever looks at these of its destinations; none while it is live.
     #[must_use]
-    pub const fn of(record: &BuildRecord) -> Option<Self> {
+    pub fn of(record: &BuildRecord, concerns: impl Fn(&ImageRef) -> bool) -> Option<Self> {
+        let superseded = |d: &Destination| d.state == DestinationState::Superseded;
+        let mut seen = record.destinations.iter().filter(|d| concerns(&d.image)).peekable();
         match record.state {
+            BuildState::Published if seen.peek().is_some() && seen.all(superseded) => Some(Self::Superseded),
+            BuildState::Cancelled if record.is_superseded() => Some(Self::Superseded),
             BuildState::Published => Some(Self::Published),
             BuildState::Built => Some(Self::Built),
             BuildState::Failed => Some(Self::Failed),
@@ -91,17 +97,17 @@ impl Webhook {
         format!("dockwright/webhook/v1/{owner}/{id}")
     }
 
-    /// Whether it is to be told of this end.
+    /// What it is to be told of this end, if anything.
     #[must_use]
-    pub fn wants(&self, event: HookEvent, record: &BuildRecord) -> bool {
-        let named = |image: &ImageRef| {
-            let filter = self.image.as_deref().unwrap_or_default();
-            filter == image.repository() || filter == image.to_string()
+    pub fn event_of(&self, record: &BuildRecord) -> Option<HookEvent> {
+        let concerns = |image: &ImageRef| {
+            let filter = self.image.as_deref();
+            filter.is_none_or(|filter| filter == image.repository() || filter == image.to_string())
         };
-        self.enabled
-            && self.events.contains(&event)
+        let ours = self.enabled
             && self.project.as_ref().is_none_or(|project| *project == record.spec.project)
-            && (self.image.is_none() || record.spec.images.iter().any(named))
+            && (self.image.is_none() || record.spec.images.iter().any(concerns));
+        HookEvent::of(record, concerns).filter(|event| ours && self.events.contains(event))
     }
 }
 

@@ -94,6 +94,9 @@ pub struct BuildRequest {
     pub id: BuildId,
     /// Path inside the context.
     pub dockerfile: String,
+    /// Names of its build stages, as the builder shows them; none when there is but one. The engine does a step once for all who have it,
+    /// and names it for all by the stage of whoever came first: others' names are not told.
+    pub stages: Vec<String>,
     pub build_args: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
     pub target: Option<String>,
@@ -141,9 +144,9 @@ pub trait Builder: Send + Sync {
 }
 
 /// A whole engine.
-pub trait ContainerEngine: Engine + Builder + Images {}
+pub trait ContainerEngine: Engine + Builder + Images + containers::Library {}
 
-impl<T: Engine + Builder + Images> ContainerEngine for T {}
+impl<T: Engine + Builder + Images + containers::Library> ContainerEngine for T {}
 
 /// What is left of an image after our tag was removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

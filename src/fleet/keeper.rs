@@ -151,12 +151,12 @@ async fn drive(fleet: &Fleet, id: RunId) {
             Ok(Next::WaitForTurn) => {
                 let Some(owner) = book.as_ref().map(LogBook::owner) else { continue };
                 // Somebody may end it while it waits.
-                tokio::select! { mine = fleet.inner.turns.wait(owner) => turn = Some(mine), () = moved.sleep(LOOK) => {} }
+                tokio::select! { mine = fleet.inner.turns.wait(owner) => turn = Some(mine), () = moved.woken(LOOK) => {} }
             }
-            Ok(Next::Wait(long)) => moved.sleep(long).await,
+            Ok(Next::Wait(long)) => moved.woken(long).await,
             Ok(Next::WaitFor(build)) => {
                 let mut build = fleet.store().wakes().subscribe(Topic::Build(build));
-                tokio::select! { () = moved.sleep(LOOK) => {} () = build.sleep(LOOK) => {} }
+                tokio::select! { () = moved.woken(LOOK) => {} () = build.woken(LOOK) => {} }
             }
             Err(why) => {
                 tracing::debug!(run = %id, why, "a step of the run waits");

@@ -167,7 +167,7 @@ impl Fleet {
             }
             tokio::select! {
                 () = pull.moved() => {}
-                () = moved.sleep(SELDOM) => if self.is_to_stop(&run).await? { return Ok(Next::Again) },
+                () = moved.woken(SELDOM) => if self.is_to_stop(&run).await? { return Ok(Next::Again) },
             }
             // Progress comes faster than anybody reads it.
             tokio::time::sleep(TOLD).await;

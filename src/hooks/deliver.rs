@@ -1,6 +1,6 @@
 //! From the end of a build to its deliveries, and each of those until it is taken or given up. One process of a store does it at a time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -11,13 +11,14 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::due::Waiting;
 use super::{body, enqueue, fresh, send};
 use crate::domain::{
-    Attempt, BuildRecord, Delivery, DeliveryId, DeliveryState, DueDelivery, HookEvent, Owner, Scope, Timestamp, Webhook, limits,
+    Attempt, BuildId, BuildRecord, Delivery, DeliveryId, DeliveryState, DueDelivery, HookEvent, Owner, Scope, Timestamp, Webhook,
 };
 use crate::egress::Egress;
 use crate::store::objects::{Expect, Kind, Object, ObjectQuery, Write};
-use crate::store::{Store, StoreError, Topic};
+use crate::store::{Ended, Store, StoreError, Topic};
 use crate::vault::Vault;
 
 /// A lost wake-up costs at most this much.
@@ -29,9 +30,11 @@ const LOCK: &str = "webhooks";
 const LOCKED: Duration = Duration::from_secs(15);
 /// Ends that are made into deliveries in one step.
 const ENDS: usize = 100;
-/// Tries under way at once, and those of one owner: a receiver that hangs holds up only its own.
+/// Tries under way at once, and those of one owner: a receiver that hangs holds up only its own. An owner who has none under way always
+/// gets one, up to a bound that only hundreds of owners reach whose receivers all hang.
 const TRIES: usize = 32;
 const TRIES_OF_OWNER: usize = 4;
+const TRIES_AT_MOST: usize = 512;
 
 /// A build as the interface shows it.
 pub type Render = Arc<dyn Fn(&BuildRecord) -> Value + Send + Sync>;
@@ -55,6 +58,9 @@ pub struct Dispatcher {
     holder: String,
     // A std mutex, for it is never held across an await.
     under_way: Mutex<HashMap<DeliveryId, Owner>>,
+    waiting: Waiting,
+    /// Ended builds that this version cannot read.
+    left: Mutex<HashSet<BuildId>>,
     tasks: TaskTracker,
 }
 
@@ -69,6 +75,8 @@ impl Dispatcher {
             settings,
             holder: uuid::Uuid::new_v4().simple().to_string(),
             under_way: Mutex::default(),
+            waiting: Waiting::default(),
+            left: Mutex::default(),
             tasks: TaskTracker::new(),
         })
     }
@@ -87,7 +95,7 @@ impl Dispatcher {
                     Duration::ZERO
                 }
             };
-            tokio::select! { () = woken.sleep(nap) => {} () = stop.cancelled() => {} }
+            tokio::select! { () = woken.woken(nap) => {} () = stop.cancelled() => {} }
         }
         self.tasks.close();
         self.tasks.wait().await;
@@ -101,8 +109,9 @@ impl Dispatcher {
     /// # Errors
     /// When the store is away; nothing is lost by it.
     pub async fn deliver_once(self: &Arc<Self>, stop: &CancellationToken) -> Result<Option<Timestamp>, StoreError> {
-        let idle = self.store.ended(1).await?.is_empty() && self.due(1).await?.is_empty();
+        let idle = self.ended(1).await?.is_empty() && !self.any_waits().await?;
         if idle || !self.store.lock(LOCK, &self.holder, LOCKED).await? {
+            self.waiting.forget();
             return Ok(None);
         }
         self.take_ends().await?;
@@ -111,25 +120,46 @@ impl Dispatcher {
 
     async fn take_ends(&self) -> Result<(), StoreError> {
         loop {
-            let ended = self.store.ended(ENDS).await?;
-            for record in ended.iter().filter_map(|end| end.record.as_ref()) {
-                self.announce(record).await?;
+            let ended = self.ended(ENDS).await?;
+            let mut told = Vec::new();
+            for Ended { build, record } in &ended {
+                match record {
+                    Some(record) => {
+                        self.announce(record).await?;
+                        told.push(*build);
+                    }
+                    None => self.leave(*build),
+                }
             }
-            let builds: Vec<_> = ended.iter().map(|end| end.build).collect();
-            self.store.ended_done(&builds).await?;
+            self.store.ended_done(&told).await?;
             if ended.len() < ENDS {
                 return Ok(());
             }
         }
     }
 
+    /// The first ends to be told of, without those that are left to a version that can read them.
+    async fn ended(&self, most: usize) -> Result<Vec<Ended>, StoreError> {
+        let left = self.left().clone();
+        let mut ended = self.store.ended(most + left.len()).await?;
+        ended.retain(|end| !left.contains(&end.build));
+        Ok(ended)
+    }
+
+    fn leave(&self, build: BuildId) {
+        tracing::error!(%build, "a build has ended, and this version cannot read its record: its webhooks are told by one that can");
+        self.left().insert(build);
+    }
+
+    fn left(&self) -> MutexGuard<'_, HashSet<BuildId>> {
+        self.left.lock().expect("not poisoned, because nothing panics while it is held")
+    }
+
     async fn announce(&self, record: &BuildRecord) -> Result<(), StoreError> {
-        let Some(event) = HookEvent::of(record) else { return Ok(()) };
         let shown = (self.render)(record);
-        let event =
-            if event == HookEvent::Cancelled && !shown["superseded_by"].is_null() { HookEvent::Superseded } else { event };
         let webhooks = self.store.all_objects::<Webhook>(&Scope::Owner(record.owner.clone()), Kind::Webhook).await?;
-        for Object { body: webhook, .. } in webhooks.into_iter().filter(|object| object.body.wants(event, record)) {
+        for Object { body: webhook, .. } in webhooks {
+            let Some(event) = webhook.event_of(record) else { continue };
             let id = DeliveryId::of_end(webhook.id, record.id);
             let delivery = Delivery { build: Some(record.id), ..fresh(id, webhook.id, event, body(event, &shown)) };
             enqueue(&self.store, &webhook.owner, &delivery).await?;
@@ -137,19 +167,15 @@ impl Dispatcher {
         Ok(())
     }
 
-    async fn due(&self, limit: usize) -> Result<Vec<Object<DueDelivery>>, StoreError> {
-        Ok(self.store.objects(&ObjectQuery { limit, ..ObjectQuery::one(Kind::DueDelivery) }).await?.0)
+    async fn any_waits(&self) -> Result<bool, StoreError> {
+        Ok(!self.store.objects::<DueDelivery>(&ObjectQuery::one(Kind::DueDelivery)).await?.0.is_empty())
     }
 
     /// Begins the tries whose time has come, the longest due first; answers when the next one's comes.
     async fn begin_due(self: &Arc<Self>, stop: &CancellationToken) -> Result<Option<Timestamp>, StoreError> {
-        let query = ObjectQuery { limit: limits::PAGE, ..ObjectQuery::one(Kind::DueDelivery) };
-        let mut waiting = self.store.all_of::<DueDelivery>(query).await?;
-        waiting.sort_by_key(|object| object.body.at);
-        let now = Timestamp::now();
-        let later = waiting.iter().map(|object| object.body.at).find(|at| *at > now);
-        for Object { id, owner, .. } in waiting.into_iter().filter(|object| object.body.at <= now) {
-            let Ok(id) = id.parse::<DeliveryId>() else { continue };
+        self.waiting.look(&self.store).await?;
+        let (due, later) = self.waiting.due(Timestamp::now());
+        for (id, owner) in due {
             if self.admit(id, &owner) {
                 let (own, stop) = (Arc::clone(self), stop.clone());
                 self.tasks.spawn(async move {
@@ -176,7 +202,8 @@ impl Dispatcher {
     fn admit(&self, id: DeliveryId, owner: &Owner) -> bool {
         let mut under_way = self.under_way();
         let of_owner = under_way.values().filter(|other| *other == owner).count();
-        if under_way.contains_key(&id) || under_way.len() >= TRIES || of_owner >= TRIES_OF_OWNER {
+        let most = if of_owner == 0 { TRIES_AT_MOST } else { TRIES };
+        if under_way.contains_key(&id) || under_way.len() >= most || of_owner >= TRIES_OF_OWNER {
             return false;
         }
         under_way.insert(id, owner.clone());
@@ -187,15 +214,20 @@ impl Dispatcher {
         let name = id.to_string();
         let gone = || [Kind::Delivery, Kind::DueDelivery].map(|kind| Write::remove(kind, &name, Expect::Anything));
         let Some(found) = self.store.object::<Delivery>(&Scope::All, Kind::Delivery, &name).await? else {
+            self.waiting.set(id, None);
             return self.store.commit(&gone()).await;
         };
         let (owner, expect, mut delivery) = (found.owner, Expect::Revision(found.revision), found.body);
         if delivery.next_at.is_none_or(|at| at > Timestamp::now()) {
             // It was tried since the list was read.
+            self.waiting.set(id, delivery.next_at);
             return Ok(());
         }
         let webhook = self.store.object::<Webhook>(&Scope::All, Kind::Webhook, &delivery.webhook.to_string()).await?;
-        let Some(Object { body: webhook, .. }) = webhook else { return self.store.commit(&gone()).await };
+        let Some(Object { body: webhook, .. }) = webhook else {
+            self.waiting.set(id, None);
+            return self.store.commit(&gone()).await;
+        };
         if webhook.enabled || delivery.event == HookEvent::Test {
             self.try_once(&webhook, &mut delivery).await;
         } else {
@@ -211,6 +243,7 @@ impl Dispatcher {
             Err(StoreError::Conflict) => return Ok(()),
             other => other?,
         }
+        self.waiting.set(id, delivery.next_at);
         if delivery.event == HookEvent::Test { Ok(()) } else { self.note_health(&webhook, &delivery).await }
     }
 

@@ -9,6 +9,7 @@
 //! wherever the process is killed. [`send`] is one try.
 
 mod deliver;
+mod due;
 mod send;
 
 use std::sync::Arc;
@@ -166,6 +167,9 @@ impl Hooks {
             Err(why) => fault("events", why),
         }
         if let Some(project) = &change.project {
+            if project.as_ref().is_some_and(|name| !(1..=limits::PROJECT_BYTES).contains(&name.len())) {
+                fault("project", format!("must have 1 to {} bytes", limits::PROJECT_BYTES));
+            }
             webhook.project.clone_from(project);
         }
         match change.image.clone().map(|image| image.map(|text| image_filter(&text)).transpose()).transpose() {

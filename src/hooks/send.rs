@@ -45,7 +45,7 @@ pub(super) async fn send(egress: &Egress, url: &str, secret: &SecretBox<Vec<u8>>
     let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let (status, error, answer, retry_after) = match answered {
         Ok(response) => {
-            let (status, retry_after) = (response.status(), retry_after(&response, at));
+            let (status, retry_after) = (response.status(), asked_to_wait(&response, at));
             let more = if status.is_redirection() { ": redirects are not followed" } else { "" };
             let error = (!status.is_success()).then(|| format!("the receiver answered {status}{more}"));
             (Some(status.as_u16()), error, beginning(response, WITHIN.saturating_sub(began.elapsed())).await, retry_after)
@@ -111,9 +111,12 @@ fn told(error: reqwest::Error) -> String {
     text.chars().take(ERROR_CHARS).collect()
 }
 
+fn asked_to_wait(response: &Response, now: Timestamp) -> Option<Duration> {
+    retry_after(response.headers().get(header::RETRY_AFTER)?.to_str().ok()?, now)
+}
+
 /// Seconds, or a date (RFC 9110, 10.2.3).
-fn retry_after(response: &Response, now: Timestamp) -> Option<Duration> {
-    let value = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
+fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse() {
         return Some(Duration::from_secs(seconds));
     }
@@ -140,6 +143,20 @@ async fn beginning(mut response: Response, within: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_receiver_asks_for_time_in_seconds_or_by_a_date() {
+        // The example of RFC 9110, 5.6.7.
+        let now = Timestamp::from_millis(784_111_777_000 - 90_000);
+        for (value, waits) in [("120", Some(120)), (" 0 ", Some(0)), ("Sun, 06 Nov 1994 08:49:37 GMT", Some(90))] {
+            assert_eq!(retry_after(value, now).map(|span| span.as_secs()), waits, "{value}");
+        }
+        let passed = Timestamp::from_millis(784_111_777_000 + 5000);
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:37 GMT", passed), Some(Duration::ZERO));
+        for value in ["", "-1", "1.5", "soon"] {
+            assert_eq!(retry_after(value, now), None, "{value}");
+        }
+    }
 
     #[test]
     fn the_signature_is_that_of_another_implementation() {

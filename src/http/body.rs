@@ -51,11 +51,19 @@ async fn read_within(request: Request, most: usize) -> Result<(HeaderMap, Bytes)
 }
 
 /// # Errors
-/// [`Error::Invalid`] `invalid_json` with the place and what is wrong there.
+/// [`Error::Invalid`] `invalid_json` with the field, the place, and what is wrong there.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     // Of itself, `serde` also takes a form's fields one after another in a list.
     if bytes.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
         return Err(Error::invalid("invalid_json", "body", "must be an object"));
     }
-    serde_json::from_slice(bytes).map_err(|e| Error::invalid("invalid_json", "body", e.to_string()))
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let read = serde_path_to_error::deserialize(&mut reader).map_err(|wrong| {
+        let path = wrong.path().to_string();
+        // What is not JSON, has a field too many or too few, is wrong as a whole.
+        let field = if path == "." || path.contains('?') { "body" } else { &path };
+        Error::invalid("invalid_json", field, wrong.inner().to_string().replace("expected u64", "expected a whole number"))
+    })?;
+    reader.end().map_err(|wrong| Error::invalid("invalid_json", "body", wrong.to_string()))?;
+    Ok(read)
 }

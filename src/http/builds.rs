@@ -33,11 +33,19 @@ pub fn routes() -> Router<App> {
 #[utoipa::path(post, path = "/api/v1/builds", tag = "builds", operation_id = "submit_build",
     request_body(content = Upload, content_type = "multipart/form-data"),
     responses((status = 202, description = "Accepted, durably.", body = BuildView,
-            headers(("Location" = String, description = "The build."), ("ETag" = String, description = "Names this state of the build."))),
-        (status = 200, description = "With `reuse`: a build of the very same, whose result is still there (`reused`).", body = BuildView),
+            headers(("Location" = String, description = "The build."), ("ETag" = String, description = "Names this state of the build."),
+                ("Dockwright-Joined" = String, description = "`true` when, with `reuse`, it is a build of the very same that was under way."))),
+        (status = 200, description = "With `reuse`: a build of the very same, whose result is still there (`reused`).", body = BuildView,
+            headers(("Location" = String, description = "The build."), ("ETag" = String, description = "Names this state of the build."),
+                ("Dockwright-Reused" = String, description = "`true`."))),
         (status = 400, description = "All that is wrong with the upload, told together in `errors`."),
+        (status = 409, description = "`blobs_missing`: of the manifest that was named; `missing` has their hashes."),
         (status = 413, description = "Larger than a limit, which `detail` names."),
         (status = 415, description = "Not `multipart/form-data`."),
+        (status = 429, description = "`quota_exceeded`; `git_busy`: you fetch as many repositories as you may at once."),
+        (status = 503, description = "`git_busy`: too many repositories are fetched at once; `git_missing`: this machine has no git."),
+        (status = 502, description = "The git server does not answer as it should (`git_unreachable`, `git_certificate`)."),
+        (status = 504, description = "The git source took too long (`git_timeout`)."),
         (status = 507, description = "The service's disk is nearly full.")))]
 pub(super) async fn submit(State(app): State<App>, Extension(caller): Caller, request: Request) -> Result<Response> {
     let headers = request.headers().clone();

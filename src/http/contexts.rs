@@ -11,6 +11,7 @@ use futures::StreamExt;
 use serde::Serialize;
 
 use super::multipart::drain;
+use super::query::Query;
 use super::{App, BODY_STALL, Caller, replay};
 use crate::builds::{Coding, MANIFEST_BYTES, Manifest};
 use crate::domain::{InvalidId, ManifestId};
@@ -63,15 +64,26 @@ impl ManifestView {
     }
 }
 
+/// A hard link is sent as the file that it is.
+#[derive(utoipa::ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[allow(dead_code, reason = "only its schema is used")]
+enum EntryKind {
+    File,
+    Dir,
+    Symlink,
+    /// With `base`: not there any more.
+    Gone,
+}
+
 /// One line of a manifest.
 #[derive(utoipa::ToSchema)]
 #[allow(dead_code, reason = "only its schema is used")]
 pub(super) struct ManifestEntry {
     /// Inside the context, separated by `/`.
     path: String,
-    /// `file`, `dir` or `symlink`. A hard link is sent as the file that it is.
-    #[schema(rename = "type", pattern = "^(file|dir|symlink)$")]
-    kind: String,
+    #[schema(rename = "type", inline)]
+    kind: EntryKind,
     /// Octal, like `755`; `644` for a file and `755` for a dir if absent.
     #[schema(pattern = "^[0-7]{1,4}$")]
     mode: Option<String>,
@@ -86,18 +98,25 @@ pub(super) struct ManifestEntry {
     mtime: Option<u64>,
 }
 
-/// Say what a context holds, one entry a line (JSON lines), and learn which of its blobs are to be sent. Can be repeated.
+/// Say what a context holds, one entry a line (JSON lines), and learn which of its blobs are to be sent. With `base`, say
+/// only what has changed since that manifest: the lines that are other or new, and of what is not there any more its path with the type `gone`.
+/// Can be repeated.
 #[utoipa::path(post, path = "/api/v1/contexts", tag = "builds", operation_id = "declare_context",
-    params(("Content-Encoding" = Option<String>, Header, description = "`gzip`, `zstd` or `identity`.")),
+    params(("base" = Option<uuid::Uuid>, Query, description = "A manifest of your own that has not expired; only changes are sent then."),
+        ("Content-Encoding" = Option<String>, Header, description = "`gzip`, `zstd` or `identity`.")),
     request_body(content = ManifestEntry, content_type = "application/x-ndjson", description = "One entry a line."),
     responses((status = 201, description = "What is missing of it.", body = ManifestView,
             headers(("Location" = String, description = "The manifest."))),
         (status = 400, description = "An entry cannot be; as for archives."),
+        (status = 404, description = "`base_unknown`: send all lines."),
         (status = 413, description = "Larger than a limit or the quota, which `detail` names."),
         (status = 415, description = "The encoding is not known."),
         (status = 507, description = "The service's disk is nearly full.")))]
 pub(super) async fn declare(State(app): State<App>, Extension(caller): Caller, request: Request) -> Result<Response> {
     let headers = request.headers().clone();
+    let mut query = Query::of(request.uri(), &["base"]);
+    let base = query.read("base", |id| id.parse::<ManifestId>().map_err(|e: InvalidId| e.to_string()));
+    query.end()?;
     let (coding, mut body) = begun(request).await?;
     let received = async {
         app.builds.admit_manifest(&caller).await?;
@@ -111,10 +130,10 @@ pub(super) async fn declare(State(app): State<App>, Extension(caller): Caller, r
         Ok(received) => received,
         Err(error) => return refused(body, error).await,
     };
-    let content = received.sha256().as_bytes().to_vec();
+    let content = format!("{} {}", received.sha256(), base.map(|id| id.to_string()).unwrap_or_default()).into_bytes();
     let (app, caller) = (&app, &*caller);
     replay::once(app, caller, "POST contexts", &headers, &content, |_| async move {
-        let manifest = app.builds.declare_context(caller, received, coding).await?;
+        let manifest = app.builds.declare_context(caller, base, received, coding).await?;
         let location = format!("/api/v1/contexts/{}", manifest.id);
         Ok((StatusCode::CREATED, [(header::LOCATION, location)], ManifestView::of(manifest)).into_response())
     })

@@ -48,7 +48,7 @@ impl Right {
         let mut until = self.until;
         loop {
             let pause = until.map_or(SELDOM, |end| end.since(Timestamp::now()).clamp(A_MOMENT, SELDOM));
-            changed.sleep(pause).await;
+            changed.woken(pause).await;
             let still = self.app.auth.still(self.shown.as_ref(), self.client.address).await;
             match still.and_then(|caller| may_use(self.rule, &caller).map(|()| caller.until)) {
                 Ok(end) => until = end,

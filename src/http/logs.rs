@@ -37,6 +37,9 @@ pub fn routes() -> Router<App> {
 }
 
 /// The log, as text or (with `Accept: text/event-stream`) as server-sent events `log`, `state` and, at the end, `end`.
+///
+/// The `stream` of a `log` is `stdout`, `stderr`, `progress` (the builder's words), `system` (the service's) or `warning` (the service's, of what
+/// is surprising about the context).
 #[utoipa::path(get, path = "/api/v1/builds/{id}/logs", tag = "builds", operation_id = "get_logs",
     params(BuildPath, ("follow" = Option<bool>, Query, description = "Go on until the build has ended."),
         ("tail" = Option<u64>, Query, minimum = 0, maximum = 100000, description = "Only so many lines, the last ones."),

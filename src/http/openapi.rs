@@ -6,10 +6,16 @@ mod everywhere;
 pub mod forms;
 pub mod spec;
 
+use std::sync::LazyLock;
+
 use axum::Router;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use bytes::Bytes;
 use everywhere::{Authentication, EveryRoute, Examples};
 use utoipa::OpenApi;
-use utoipa_swagger_ui::SwaggerUi;
+use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::App;
 use super::problem::Problem;
@@ -60,7 +66,18 @@ use super::problem::Problem;
 )]
 struct Api;
 
+const PATH: &str = "/api/openapi.json";
+
 /// `/api/openapi.json`, and `/api/docs` to browse it.
 pub fn routes() -> Router<App> {
-    Router::new().merge(SwaggerUi::new("/api/docs").url("/api/openapi.json", Api::openapi()))
+    let page = SwaggerUi::new("/api/docs").config(Config::from(PATH));
+    Router::new().route(PATH, get(contract)).merge(page)
+}
+
+/// Made when it is asked for the first time, and kept as text: as a tree it takes megabytes, which a service that nobody asks need not hold.
+async fn contract() -> impl IntoResponse {
+    static TEXT: LazyLock<Bytes> = LazyLock::new(|| {
+        serde_json::to_vec(&Api::openapi()).expect("serialises, because it holds only text, numbers and lists").into()
+    });
+    ([(header::CONTENT_TYPE, "application/json")], TEXT.clone())
 }

@@ -127,7 +127,7 @@ fn sse(
         loop {
             let woken = async {
                 match &mut moved {
-                    Some(moved) => moved.sleep(KEEP_ALIVE).await,
+                    Some(moved) => moved.woken(KEEP_ALIVE).await,
                     None => std::future::pending().await,
                 }
             };

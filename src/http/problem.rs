@@ -55,6 +55,7 @@ impl From<Error> for Problem {
         match error {
             Error::Invalid { code, fields } => Self { errors: fields, ..Self::new(StatusCode::BAD_REQUEST, code, detail) },
             Error::NotFound(_) => Self::new(StatusCode::NOT_FOUND, "not_found", detail),
+            Error::BaseUnknown => Self::new(StatusCode::NOT_FOUND, "base_unknown", detail),
             Error::Conflict { code, .. } => Self::new(StatusCode::CONFLICT, code, detail),
             Error::MissingBlobs(missing) => Self { missing, ..Self::new(StatusCode::CONFLICT, "blobs_missing", detail) },
             Error::Changed(_) => Self::new(StatusCode::PRECONDITION_FAILED, "changed_meanwhile", detail),
@@ -75,6 +76,8 @@ impl From<Error> for Problem {
                 cause: source.map(|s| format!("{s:#}")),
                 ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
             },
+            Error::BadGateway { code, .. } => Self::new(StatusCode::BAD_GATEWAY, code, detail),
+            Error::GatewayTimeout { code, .. } => Self::new(StatusCode::GATEWAY_TIMEOUT, code, detail),
             Error::StorageFull(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", detail),
             Error::ClientTimeout(_) => Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail),
             Error::Internal(cause) => {

@@ -36,7 +36,7 @@ pub struct RuleView {
 struct RuleFields {
     /// `*`: every project that has no rule of its own.
     project: String,
-    /// So many of the newest builds of each project; null: all.
+    /// So many of the newest builds of each project, and always the newest that was published or built; null: all.
     keep_builds: Option<u64>,
     /// Those that ended in so many last days; null: all.
     keep_days: Option<u64>,
@@ -80,7 +80,7 @@ pub(super) async fn list(State(app): State<App>, Extension(caller): Caller, uri:
 pub struct RetentionForm {
     /// `*` when absent: every project that has no rule of its own.
     project: Option<String>,
-    /// So many of the newest builds of each project, from 1; all when absent.
+    /// So many of the newest builds of each project, from 1, and always the newest that was published or built; all when absent.
     #[schema(minimum = 1, maximum = 1_000_000)]
     keep_builds: Option<u64>,
     /// Those that ended in so many last days, from 1; all when absent.
@@ -116,13 +116,15 @@ pub(super) async fn remove(State(app): State<App>, Extension(caller): Caller, ur
 }
 
 /// Remove your ended builds of one state that ended long enough ago: at most 100 at once, each as if it were removed by itself, but
-/// without waiting for its image.
+/// without waiting for its image. Those are left that apps or containers are made of, and those that a build under way repeats.
 #[utoipa::path(delete, path = "/api/v1/builds", tag = "builds", operation_id = "delete_builds",
     params(("state" = inline(BuildStateView), Query, description = "One in which builds have ended."),
         ("older_than" = String, Query, example = "7d", description = "How long ago they ended, at least."),
         ("project" = Option<String>, Query), ("image" = Option<String>, Query, description = "A destination; without a tag, any tag."),
         ("owner" = Option<String>, Query, description = "For admins: another account's.")),
-    responses((status = 200, description = "Which were removed, and whether there may be more.", body = ManyDeleted)))]
+    responses((status = 200, description = "Which were removed, and whether there may be more.", body = ManyDeleted),
+        (status = 400, description = "A state in which builds have not ended, or no time."),
+        (status = 404, description = "There is no such account.")))]
 pub(super) async fn remove_many(State(app): State<App>, Extension(caller): Caller, uri: Uri) -> Result<Json<ManyDeleted>> {
     let mut query = Query::of(&uri, &["state", "older_than", "project", "image", "owner"]);
     let (state, image, owner) = (query.read("state", state), query.read("image", image), query.owner());

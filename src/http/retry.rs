@@ -29,6 +29,7 @@ struct Json {
     username: Option<SecretString>,
     password: Option<SecretString>,
     registry: Names,
+    force: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -55,6 +56,9 @@ impl Json {
         for (part, value) in own.into_iter().filter_map(|(part, value)| Some((part, value?))) {
             draft.text(part, value);
         }
+        if let Some(force) = self.force {
+            draft.text(TextPart::Force, force.to_string().into());
+        }
         for name in names {
             draft.text(TextPart::Registry, name.into());
         }
@@ -63,23 +67,32 @@ impl Json {
 }
 
 /// The parts of the form.
-struct Credentials;
+struct Anew;
 
-impl Parts for Credentials {
+impl Parts for Anew {
     fn kind(&self, name: &str) -> PartKind {
-        if ["username", "password", "registry"].contains(&name) { PartKind::of(name) } else { PartKind::Unknown }
+        let kind = PartKind::of(name);
+        match name {
+            "force" => PartKind::Text(TextPart::Force),
+            "username" | "password" | "registry" => kind,
+            _ if matches!(kind, PartKind::Secret(_)) => kind,
+            _ => PartKind::Unknown,
+        }
     }
 }
 
 /// Do it again: a new build of the same inputs, for the same owner. Where its image is still on its engine, only what is missing is
 /// pushed; destinations that have the image are carried over. Credentials that came with the first build were erased at its end, and
-/// are sent again; kept ones are used as they are now. A build that had secrets can only be pushed again.
+/// are sent again; kept ones are used as they are now. The secrets
+/// and ssh keys of the first build were erased as well: with each of them sent again it can be built again, without them only pushed.
+/// The new build is as old as the first: a tag that a younger build has pushed since is left alone (`superseded`), unless `force` is sent.
 /// A token that is limited to destinations repeats only builds for these (403 `image_not_allowed`).
 #[utoipa::path(post, path = "/api/v1/builds/{id}/retry", tag = "builds", operation_id = "retry_build", params(BuildPath),
     request_body(content((Option<RetryForm> = "application/json"), (RetryForm = "multipart/form-data"))),
     responses((status = 202, description = "Accepted, durably: the new build.", body = BuildView,
             headers(("Location" = String, description = "The new build."), ("ETag" = String, description = "Names this state of it."))),
-        (status = 400, description = "Not an id, or what is wrong with the credentials (`credentials_needed`: send them again)."),
+        (status = 400, description = "Not an id, or what is wrong with the form (`credentials_needed`: send them again; `secret_missing`, \
+            `secret_unknown`: not the secrets that the first build had)."),
         (status = 404, description = "There is no such build."),
         (status = 409, description = "`not_finished`: it goes on; `cannot_build_again`: its image is gone, and what it takes to build it was erased."),
         (status = 429, description = "`quota_exceeded`: `detail` names the quota, its limit and its use.")))]
@@ -105,7 +118,7 @@ async fn read(app: &App, caller: &Principal, request: Request) -> Result<(Header
     let headers = request.headers().clone();
     let kind = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes().to_ascii_lowercase());
     if kind.is_some_and(|kind| kind.starts_with(b"multipart/form-data")) {
-        return Ok((headers, multipart::read(&app.builds, caller, request, &mut Credentials).await?));
+        return Ok((headers, multipart::read(&app.builds, caller, request, &mut Anew).await?));
     }
     app.builds.admit_upload(caller).await?;
     let (headers, bytes) = body::read(request).await?;

@@ -21,9 +21,9 @@ pub fn routes() -> Router<App> {
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = Step)]
 pub(super) struct StepView {
-    /// From 1, in the order in which steps began; for `?step=` of the log.
-    number: u32,
-    /// As the builder names it.
+    /// From 1, in the order in which steps began; for `?step=` of the log. Null for one that has not begun.
+    number: Option<u32>,
+    /// As the builder names it; of one that has not begun, as the Dockerfile has it.
     name: String,
     /// The build stage, by its name, or as `stage-0`.
     stage: Option<String>,
@@ -31,12 +31,13 @@ pub(super) struct StepView {
     instruction: Option<String>,
     /// Of the Dockerfile.
     line: Option<u32>,
+    /// `waiting` and `skipped` ones have not begun; no step is `waiting` once the image is built or the build has ended.
     #[schema(value_type = StepStateView)]
     state: StepState,
     /// Nothing was done, for it had been done before.
     cached: bool,
     #[schema(format = "date-time")]
-    started_at: String,
+    started_at: Option<String>,
     #[schema(format = "date-time")]
     finished_at: Option<String>,
     /// What it added to the image, once that is built.
@@ -47,11 +48,13 @@ pub(super) struct StepView {
 #[schema(as = StepState, rename_all = "snake_case")]
 #[allow(dead_code, reason = "only its schema is used")]
 enum StepStateView {
+    Waiting,
     Running,
     Done,
     Cached,
     Failed,
     Cancelled,
+    Skipped,
 }
 
 /// What a list of steps answers.
@@ -63,17 +66,17 @@ pub(super) struct StepList {
 
 impl From<StepInFile> for StepView {
     fn from(told: StepInFile) -> Self {
-        let StepInFile { step, stage, instruction, line, bytes } = told;
+        let StepInFile { number, name, stage, instruction, line, state, started_at, finished_at, bytes } = told;
         Self {
-            number: step.number,
-            name: step.name,
+            number,
+            name,
             stage,
             instruction,
             line,
-            state: step.state,
-            cached: step.state == StepState::Cached,
-            started_at: step.started_at.to_string(),
-            finished_at: step.finished_at.map(|at| at.to_string()),
+            state,
+            cached: state == StepState::Cached,
+            started_at: started_at.map(|at| at.to_string()),
+            finished_at: finished_at.map(|at| at.to_string()),
             bytes,
         }
     }
@@ -81,7 +84,7 @@ impl From<StepInFile> for StepView {
 
 /// What a build does, step by step, with the time and the bytes of each: of the newest attempt that built.
 #[utoipa::path(get, path = "/api/v1/builds/{id}/steps", tag = "builds", operation_id = "list_steps", params(BuildPath),
-    responses((status = 200, description = "In the order in which they began; 500 at most.", body = StepList),
+    responses((status = 200, description = "In the order in which they began, then those that have not, in the order of the file; 500 at most.", body = StepList),
         (status = 400, description = "Not an id."), (status = 404, description = "There is no such build.")))]
 pub(super) async fn list(
     State(app): State<App>,

@@ -6,14 +6,13 @@ use serde::Serialize;
 
 use crate::builds::{Waiting, WaitsFor};
 use crate::domain::quantity::{Cpus, Span};
-use crate::domain::{
-    BuildError, BuildRecord, BuildState, BuilderKind, Destination, DestinationState, ErrorKind, NetworkMode, StageName,
-    StageState,
-};
+use crate::domain::{BuildError, BuildRecord, BuildState, BuilderKind, ErrorKind, Layer, NetworkMode, StageName, StageState};
 use crate::store::Stored;
 
+mod destination;
 mod origin;
 
+use destination::DestinationView;
 use origin::{ContextView, ResultView, WarningView};
 
 /// See `docs/api.md`.
@@ -41,6 +40,8 @@ pub struct BuildView {
     context: ContextView,
     /// What is surprising about the context.
     warnings: Vec<WarningView>,
+    /// What each instruction added to the image, empty ones too: the newest 500, the newest last; none before it is built.
+    layers: Vec<LayerView>,
     /// What was made; null before.
     result: Option<ResultView>,
     options: OptionsView,
@@ -52,6 +53,13 @@ pub struct BuildView {
     /// The younger build for which this one was ended, or which has its tags; null also when that belongs to another account.
     #[schema(format = "uuid")]
     superseded_by: Option<String>,
+    /// The build whose image this one took or waits for: it did the very same on the same engine when this one began.
+    #[schema(format = "uuid")]
+    joined_to: Option<String>,
+    /// When other submissions have joined it (`reuse`): the newest 100. Absent when none has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    joins: Vec<String>,
     #[schema(format = "date-time")]
     created_at: String,
     #[schema(format = "date-time")]
@@ -122,36 +130,13 @@ struct StageView {
     worker: Option<String>,
 }
 
+/// What one instruction added to the image.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = Destination)]
-struct DestinationView {
-    image: String,
-    #[schema(value_type = DestinationStateView)]
-    state: DestinationState,
-    #[schema(pattern = "^sha256:[0-9a-f]{64}$")]
-    digest: Option<String>,
-    error: Option<ErrorView>,
-    /// How often the push was tried.
-    attempts: u32,
-    bytes: Option<TransferView>,
-    #[schema(format = "date-time")]
-    started_at: Option<String>,
-    #[schema(format = "date-time")]
-    finished_at: Option<String>,
-    /// The younger build that has the tag, when `state` is `superseded`; null also when that belongs to another account.
-    #[schema(format = "uuid")]
-    superseded_by: Option<String>,
-    /// The build that this one repeats, when that had pushed the image.
-    #[schema(format = "uuid")]
-    carried_from: Option<String>,
-}
-
-/// What the registry was sent, as far as the engine tells: to three digits, and without the layers that were there.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = Transfer)]
-struct TransferView {
-    total: u64,
-    done: u64,
+#[schema(as = Layer)]
+struct LayerView {
+    /// Its keyword, like `RUN`; those of the base image are among them.
+    instruction: String,
+    bytes: u64,
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -185,6 +170,8 @@ struct OptionsView {
     timeout: String,
     priority: i8,
     username: Option<String>,
+    /// Names of the kept credentials that it was given.
+    registries: Vec<String>,
     project: String,
     cache_from: Vec<String>,
     inline_cache: bool,
@@ -203,6 +190,7 @@ struct LinksView {
     own: String,
     logs: String,
     dockerfile: String,
+    steps: String,
 }
 
 /// Mirrors of the domain's enums for the OpenAPI: the domain itself knows nothing of HTTP.
@@ -280,36 +268,35 @@ impl BuildView {
             builder: record.builder,
             context: ContextView::of(&record.context),
             warnings: record.warnings.iter().map(WarningView::of).collect(),
+            layers: record.layers.iter().map(LayerView::of).collect(),
             result: ResultView::of(record),
             options: OptionsView::of(record),
             error: record.error.as_ref().map(ErrorView::of),
             cancel_requested: record.cancel_requested,
             retry_of: record.retry_of.map(|id| id.to_string()),
             superseded_by: record.superseded_by.map(|id| id.to_string()),
+            joined_to: record.joined_to.map(|id| id.to_string()),
+            joins: record.joins.iter().map(ToString::to_string).collect(),
             created_at: record.created_at.to_string(),
             started_at: at(record.started_at),
             finished_at: at(record.finished_at),
-            links: LinksView { logs: format!("{own}/logs"), dockerfile: format!("{own}/dockerfile"), own },
+            links: LinksView::of(own),
             joined: None,
             reused: None,
         }
     }
 }
 
-impl DestinationView {
-    fn of(d: &Destination) -> Self {
-        Self {
-            image: d.image.to_string(),
-            state: d.state,
-            digest: d.digest.as_ref().map(ToString::to_string),
-            error: d.error.as_ref().map(ErrorView::of),
-            attempts: d.attempts,
-            bytes: d.bytes.map(|bytes| TransferView { total: bytes.total, done: bytes.done }),
-            started_at: d.started_at.map(|at| at.to_string()),
-            finished_at: d.finished_at.map(|at| at.to_string()),
-            superseded_by: d.superseded_by.map(|id| id.to_string()),
-            carried_from: d.carried_from.map(|id| id.to_string()),
-        }
+impl LinksView {
+    fn of(own: String) -> Self {
+        let below = |name: &str| format!("{own}/{name}");
+        Self { logs: below("logs"), dockerfile: below("dockerfile"), steps: below("steps"), own }
+    }
+}
+
+impl LayerView {
+    fn of(layer: &Layer) -> Self {
+        Self { instruction: layer.instruction.clone(), bytes: layer.bytes }
     }
 }
 
@@ -331,6 +318,7 @@ impl OptionsView {
             timeout: Span(spec.timeout()).to_string(),
             priority: spec.priority.get(),
             username: spec.username.clone(),
+            registries: spec.registries.clone(),
             project: spec.project.clone(),
             cache_from: spec.cache_from.iter().map(ToString::to_string).collect(),
             inline_cache: spec.inline_cache,

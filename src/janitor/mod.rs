@@ -194,7 +194,13 @@ impl Janitor {
     pub async fn images_once(&self) -> anyhow::Result<()> {
         let Some(node) = &self.node else { return Ok(()) };
         let entries = node.ledger.entries()?;
-        for gone in without_record(&self.store, &entries).await? {
+        let gone = without_record(&self.store, &entries).await?;
+        if gone.is_empty() {
+            return Ok(());
+        }
+        // What a build under way repeats waits for its worker, which hands the image on.
+        let repeated: HashSet<BuildId> = self.store.repeats().await?.into_iter().map(|one| one.first).collect();
+        for gone in gone.into_iter().filter(|gone| !repeated.contains(gone)) {
             node.images.untag(&local_tag(gone)).await?;
             node.ledger.strike(gone);
         }

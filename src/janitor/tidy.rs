@@ -17,7 +17,9 @@ use crate::store::StoreError;
 /// Images, or uploads, that one pass takes away at most.
 const AT_ONCE: usize = 200;
 /// Caches go that nobody has used for so long; the longest first.
-const CACHE_AGES: [Duration; 3] = [Duration::from_secs(7 * 24 * 3600), Duration::from_secs(24 * 3600), Duration::from_secs(3600)];
+/// At last all that no build uses: while layers of an image stand in the cache as well, to remove the image frees nothing.
+const CACHE_AGES: [Duration; 4] =
+    [Duration::from_secs(7 * 24 * 3600), Duration::from_secs(24 * 3600), Duration::from_secs(3600), Duration::ZERO];
 /// The lock of whoever goes by the rules, and for how long a process that is killed has it.
 const LOCK: &str = "retention";
 const LOCKED: Duration = Duration::from_secs(120);

@@ -3,7 +3,7 @@
 //!
 //! Redirects are not followed: what is asked for here lives at the registry itself, and credentials stay at their host.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode, header};
@@ -13,10 +13,12 @@ use serde::Deserialize;
 use super::admission::{Admission, Asked, admission, base, challenge};
 use super::challenge::Challenge;
 use super::endpoint::{Scheme, authorities, is_insecure, schemes, server};
+use super::reach::Reach;
 use super::refusal;
 pub use super::refusal::Refusal;
-use super::token::{Question, fetch};
+use super::token::Question;
 use crate::domain::{Credentials, Digest, ImageRef};
+use crate::egress::Egress;
 
 /// The manifests that an engine pushes, and lists of them.
 const MANIFESTS: &str = "application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json, \
@@ -66,6 +68,7 @@ pub enum RemoteDelete {
 pub struct RegistryClient {
     insecure: RwLock<Vec<String>>,
     timeouts: Timeouts,
+    pub(super) reachable: Reach,
     strict: reqwest::Client,
     lax: reqwest::Client,
 }
@@ -84,20 +87,23 @@ pub(super) struct Ask<'a> {
 /// An answer, and what it took to get it.
 pub(super) struct Answer {
     pub response: Response,
-    client: reqwest::Client,
+    pub client: reqwest::Client,
     asked: Asked,
-    authorization: Option<HeaderValue>,
+    pub authorization: Option<HeaderValue>,
 }
 
 impl RegistryClient {
+    /// Asks registries that are where `egress` says, and no others.
+    ///
     /// # Panics
     /// When the process has no TLS provider, which its dependencies exclude.
     #[must_use]
-    pub fn new(timeouts: Timeouts) -> Self {
-        let strict = builder(timeouts).build().expect("a client builds, because its TLS provider is compiled in");
-        let lax = builder(timeouts).tls_danger_accept_invalid_certs(true).no_proxy().build();
+    pub fn new(timeouts: Timeouts, egress: Egress) -> Self {
+        let reachable = Reach(egress);
+        let strict = builder(timeouts, &reachable).build().expect("a client builds, because its TLS provider is compiled in");
+        let lax = builder(timeouts, &reachable).tls_danger_accept_invalid_certs(true).no_proxy().build();
         let lax = lax.expect("a client builds, because its TLS provider is compiled in");
-        Self { insecure: RwLock::default(), timeouts, strict, lax }
+        Self { insecure: RwLock::default(), timeouts, reachable, strict, lax }
     }
 
     /// The hosts and networks that the engine speaks to without TLS verification ([`crate::engine::EngineInfo`]).
@@ -249,7 +255,7 @@ impl RegistryClient {
                 let scopes = [scope.unwrap_or_else(|| if ask.path.is_empty() { String::new() } else { own() })];
                 let plain = url.scheme() == "http";
                 let question = Question { host, realm, service: service.as_deref(), scopes: &scopes, plain };
-                let issued = fetch(&client, question, one).await?;
+                let issued = self.fetch(&client, question, one).await?;
                 let header = issued.header(host)?;
                 (Asked::Token(issued), header)
             }
@@ -270,7 +276,7 @@ impl RegistryClient {
             return self.lax.clone();
         }
         let own = authorities(host);
-        let merged = || builder(self.timeouts).tls_certs_merge(own.clone()).build().ok();
+        let merged = || builder(self.timeouts, &self.reachable).tls_certs_merge(own.clone()).build().ok();
         if own.is_empty() { self.strict.clone() } else { merged().unwrap_or_else(|| self.strict.clone()) }
     }
 
@@ -287,6 +293,7 @@ impl RegistryClient {
         let mut failed = None;
         for scheme in schemes(host, insecure) {
             let url = url(*scheme, ask)?;
+            self.reachable.check(&url)?;
             let request = client.request(ask.method.clone(), url.clone()).header(header::ACCEPT, MANIFESTS);
             match request.header(header::CONTENT_LENGTH, 0).send().await {
                 Ok(response) if *scheme == Scheme::Http && response.status() == StatusCode::BAD_REQUEST => {
@@ -307,8 +314,9 @@ impl RegistryClient {
     }
 }
 
-fn builder(timeouts: Timeouts) -> reqwest::ClientBuilder {
+fn builder(timeouts: Timeouts, reach: &Reach) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
+        .dns_resolver(Arc::new(reach.clone()))
         .user_agent(concat!("dockwright/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(timeouts.connect)
@@ -332,7 +340,7 @@ pub(super) fn basic(credentials: &Credentials) -> HeaderValue {
 }
 
 /// Ends an upload that was begun only to see whether it may be. A registry that does not end it forgets it by itself.
-async fn take_back(answer: Answer) {
+pub(super) async fn take_back(answer: Answer) {
     let base = answer.response.url().clone();
     let location = answer.response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
     let Some(url) = location.and_then(|location| base.join(location).ok()) else { return };

@@ -6,11 +6,14 @@ use http::{StatusCode, header};
 use reqwest::{Response, Url};
 use serde::Deserialize;
 
-use crate::domain::{Credentials, ErrorKind};
+use crate::domain::{Credentials, ErrorKind, REDACTED};
+use crate::egress::Refused;
 use crate::engine::EngineError;
 
 /// Longest text of a registry that is kept, in bytes.
 const TEXT_BYTES: usize = 4096;
+/// Passwords shorter than this are not looked for in them: they would stand there by chance.
+const SHORTEST: usize = 4;
 
 /// A registry's refusal, and when it wants to be asked again if it said so.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -53,11 +56,20 @@ pub(super) fn foreign_realm(host: &str, realm: &Url) -> Refusal {
     error(ErrorKind::Auth, "foreign_realm", message).into()
 }
 
+/// The operator's rule leaves this host out.
+pub(super) fn host_refused(refused: &Refused) -> Refusal {
+    error(ErrorKind::User, "registry_host_refused", format!("{refused}; the operator names registries by --allow-registry"))
+        .into()
+}
+
 /// No answer at all.
 pub(super) fn from_transport(host: &str, failure: &reqwest::Error) -> Refusal {
     let mut causes = Vec::new();
     let mut cause = std::error::Error::source(failure);
     while let Some(one) = cause {
+        if let Some(refused @ Refused::Inside { .. }) = one.downcast_ref() {
+            return host_refused(refused);
+        }
         causes.push(one.to_string());
         cause = one.source();
     }
@@ -75,7 +87,7 @@ pub(super) fn from_transport(host: &str, failure: &reqwest::Error) -> Refusal {
 pub(super) async fn from_answer(host: &str, credentials: Option<&Credentials>, response: Response) -> Refusal {
     let status = response.status();
     let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-    let said = said(status, response).await;
+    let said = without(credentials, said(status, response).await);
     let known = credentials.is_some_and(|one| one.host() == host);
     let scope =
         said.to_lowercase().contains("insufficient_scope") || said.to_lowercase().contains("access to the resource is denied");
@@ -97,6 +109,16 @@ pub(super) async fn from_answer(host: &str, credentials: Option<&Credentials>, r
         _ => error(ErrorKind::Registry, "registry_error", format!("{host}: {said}")),
     };
     Refusal { error, retry_after: retry_after.map(Duration::from_secs) }
+}
+
+/// Some registries say back what they were sent.
+fn without(credentials: Option<&Credentials>, said: String) -> String {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    let Some(one) = credentials.filter(|one| one.expose_password().len() >= SHORTEST) else { return said };
+    let password = one.expose_password();
+    let sent = [STANDARD.encode(format!("{}:{password}", one.username())), STANDARD.encode(password), password.to_owned()];
+    sent.iter().fold(said, |said, form| said.replace(form, REDACTED))
 }
 
 /// The registry's words: its errors (OCI distribution specification, "Error Codes"), else its status and text.

@@ -44,37 +44,42 @@ impl Issued {
     }
 }
 
-pub(super) async fn fetch(
-    client: &reqwest::Client,
-    question: Question<'_>,
-    credentials: Option<&Credentials>,
-) -> Result<Issued, Refusal> {
-    #[derive(Deserialize)]
-    struct Body {
-        token: Option<SecretString>,
-        access_token: Option<SecretString>,
-        expires_in: Option<u64>,
+impl RegistryClient {
+    /// Asks a token server; `client` is the one for the registry.
+    pub(super) async fn fetch(
+        &self,
+        client: &reqwest::Client,
+        question: Question<'_>,
+        credentials: Option<&Credentials>,
+    ) -> Result<Issued, Refusal> {
+        #[derive(Deserialize)]
+        struct Body {
+            token: Option<SecretString>,
+            access_token: Option<SecretString>,
+            expires_in: Option<u64>,
+        }
+        let Question { host, mut realm, service, scopes, plain } = question;
+        if credentials.is_some() && !may_have_credentials(host, &realm, plain) {
+            return Err(refusal::foreign_realm(host, &realm));
+        }
+        self.reachable.check(&realm)?;
+        let scopes = scopes.iter().map(|scope| ("scope", scope.as_str())).filter(|(_, scope)| !scope.is_empty());
+        realm.query_pairs_mut().extend_pairs(service.map(|service| ("service", service)).into_iter().chain(scopes));
+        let mut request = client.get(realm);
+        if let Some(one) = credentials {
+            request = request.header(header::AUTHORIZATION, basic(one));
+        }
+        let asked = Instant::now();
+        let response = request.send().await.map_err(|e| refusal::from_transport(host, &e))?;
+        if !response.status().is_success() {
+            return Err(refusal::from_answer(host, credentials, response).await);
+        }
+        let body: Option<Body> = serde_json::from_slice(&read_limited(host, response).await?).ok();
+        let life = body.as_ref().and_then(|body| body.expires_in).map_or(USUAL_LIFE, Duration::from_secs);
+        let text = body.and_then(|body| body.token.or(body.access_token));
+        let text = text.ok_or_else(|| refusal::not_understood(host, "its token server sent no token"))?;
+        Ok(Issued { text, life, until: asked + life.min(Duration::from_secs(24 * 3600)) })
     }
-    let Question { host, mut realm, service, scopes, plain } = question;
-    if credentials.is_some() && !may_have_credentials(host, &realm, plain) {
-        return Err(refusal::foreign_realm(host, &realm));
-    }
-    let scopes = scopes.iter().map(|scope| ("scope", scope.as_str())).filter(|(_, scope)| !scope.is_empty());
-    realm.query_pairs_mut().extend_pairs(service.map(|service| ("service", service)).into_iter().chain(scopes));
-    let mut request = client.get(realm);
-    if let Some(one) = credentials {
-        request = request.header(header::AUTHORIZATION, basic(one));
-    }
-    let asked = Instant::now();
-    let response = request.send().await.map_err(|e| refusal::from_transport(host, &e))?;
-    if !response.status().is_success() {
-        return Err(refusal::from_answer(host, credentials, response).await);
-    }
-    let body: Option<Body> = serde_json::from_slice(&read_limited(host, response).await?).ok();
-    let life = body.as_ref().and_then(|body| body.expires_in).map_or(USUAL_LIFE, Duration::from_secs);
-    let text = body.and_then(|body| body.token.or(body.access_token));
-    let text = text.ok_or_else(|| refusal::not_understood(host, "its token server sent no token"))?;
-    Ok(Issued { text, life, until: asked + life.min(Duration::from_secs(24 * 3600)) })
 }
 
 #[async_trait]
@@ -90,7 +95,7 @@ impl RegistryAuth for RegistryClient {
         let plain = self.is_insecure(host);
         let service = Some(wanted.service.as_str()).filter(|service| !service.is_empty());
         let question = Question { host, realm, service, scopes: &wanted.scopes, plain };
-        let Issued { text, life, .. } = fetch(&self.client_for(host, plain), question, Some(credentials)).await?;
+        let Issued { text, life, .. } = self.fetch(&self.client_for(host, plain), question, Some(credentials)).await?;
         Ok(Token { text, life })
     }
 

@@ -9,7 +9,7 @@ use super::objects::{Expect, Kind, Write};
 use super::{Result, Store, StoreError};
 use crate::domain::{Owner, Scope};
 
-/// So many builds are remembered of a project, and of all together.
+/// So many builds are remembered of a project, of an owner, and of all together.
 const REMEMBERED: usize = 20;
 /// What nobody built for so long is forgotten.
 const KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -41,6 +41,7 @@ impl Durations {
 #[derive(Debug, Clone, Copy)]
 pub enum Of<'a> {
     Everybody,
+    Owner(&'a Owner),
     Project(&'a Owner, &'a str),
 }
 
@@ -48,6 +49,7 @@ impl Of<'_> {
     fn id(self) -> String {
         match self {
             Self::Everybody => ALL.to_owned(),
+            Self::Owner(owner) => owner.to_string(),
             Self::Project(owner, project) => format!("{owner}/{}", hex::encode(Sha256::digest(project.as_bytes()))),
         }
     }
@@ -62,7 +64,7 @@ impl Store {
     /// Remembers how long a build took. Of two at the same moment one may be left out: it is only an estimate.
     pub async fn add_duration(&self, owner: &Owner, project: &str, took: Duration) -> Result<()> {
         let mut writes = Vec::new();
-        for of in [Of::Everybody, Of::Project(owner, project)] {
+        for of in [Of::Everybody, Of::Owner(owner), Of::Project(owner, project)] {
             let known = self.object::<Durations>(&Scope::All, Kind::Durations, &of.id()).await?;
             let expect = known.as_ref().map_or(Expect::Absent, |known| Expect::Revision(known.revision));
             let mut durations = known.map(|known| known.body).unwrap_or_default();

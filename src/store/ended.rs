@@ -12,7 +12,7 @@ pub struct Ended {
 
 impl Ended {
     pub(super) fn read(build: BuildId, record: &str) -> Self {
-        let record = rules::decode_record(record).inspect_err(|why| tracing::error!(%build, %why, "an end cannot be told"));
+        let record = rules::decode_record(record).inspect_err(|why| tracing::debug!(%build, %why, "an end cannot be read"));
         Self { build, record: record.ok() }
     }
 }

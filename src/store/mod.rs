@@ -34,6 +34,7 @@ mod query;
 mod recent;
 pub mod redis;
 mod removal;
+mod repeats;
 mod rules;
 pub mod sqlite;
 mod supersede;
@@ -49,6 +50,7 @@ pub use ended::Ended;
 pub use push_turn::PushTurn;
 pub use query::{ImageFilter, ListQuery, Page};
 pub use removal::{Deleted, ImageRemoval, OUTCOME_KEPT, Removal};
+pub use repeats::Repeat;
 pub use types::{
     Change, Claim, Guard, Leased, NewBuild, QueueStats, Reaped, Renewal, Result, SET_ASIDE, StoreError, Stored, WorkerInfo,
 };

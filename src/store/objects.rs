@@ -46,7 +46,8 @@ pub enum Kind {
     Image,
     /// The youngest build that has pushed a tag; by the tag.
     TagPush,
-    /// How long builds took lately; by `OWNER/SHA-256 of the project`, or `*` for all.
+    /// How long builds took lately; by `OWNER/SHA-256 of the project`, `OWNER` for all of theirs, or `*` for
+    /// everybody's.
     Durations,
     /// What an owner's containers take, by the owner's name.
     Holdings,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::{Store, Topic};
 use crate::domain::ImageRef;
 
@@ -30,17 +32,22 @@ impl PushTurn {
         let lock = Self { store: store.clone(), key, holder: format!("{who}/{}", uuid::Uuid::new_v4().simple()) };
         let mut freed = store.wakes().subscribe(Topic::Locks);
         while !matches!(lock.store.lock(&lock.key, &lock.holder, LOCK_TTL).await, Ok(true)) {
-            freed.sleep(LOOK_AGAIN).await;
+            freed.woken(LOOK_AGAIN).await;
         }
         lock
     }
 
-    /// Renews the turn for as long as it is polled.
-    pub async fn keep(&self) -> std::convert::Infallible {
+    /// Renews the turn for as long as it is polled. Comes back when it is lost: another has it, or may have had it, because this process
+    /// was held up, or the store away, for longer than it lasts.
+    pub async fn lost(&self) {
+        let mut renewed = Instant::now();
         loop {
             tokio::time::sleep(LOCK_TTL / 4).await;
-            if let Err(error) = self.store.lock(&self.key, &self.holder, LOCK_TTL).await {
-                tracing::debug!(%error, "the lock of a destination could not be renewed");
+            let asked = Instant::now();
+            match self.store.lock(&self.key, &self.holder, LOCK_TTL).await {
+                Ok(true) if renewed.elapsed() < LOCK_TTL => renewed = asked,
+                Ok(_) => return,
+                Err(error) => tracing::debug!(%error, "the lock of a destination could not be renewed"),
             }
         }
     }

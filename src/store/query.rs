@@ -1,7 +1,7 @@
 //! What a list is asked for, and what it answers.
 
 use super::Stored;
-use crate::domain::{BuildId, BuildState, ImageRef, Owner, Scope};
+use crate::domain::{BuildId, BuildState, ImageRef, Owner, Scope, limits};
 
 /// A filter and a place in a list, newest first.
 #[derive(Debug, Clone)]
@@ -16,6 +16,14 @@ pub struct ListQuery {
     pub before: Option<BuildId>,
     /// 1–200.
     pub limit: usize,
+}
+
+impl ListQuery {
+    /// The newest builds in a scope, as many as a page may have.
+    #[must_use]
+    pub fn of(scope: Scope) -> Self {
+        Self { scope, owner: None, state: None, image: None, before: None, limit: limits::PAGE }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -137,7 +137,7 @@ mod tests {
             None,
             Timestamp::now(),
         );
-        Arc::new(Stored { record, revision, last_seq: 1, fence: Fence(0), leased: false })
+        Arc::new(Stored { record, revision, last_seq: 1, fence: Fence(0), leased: false, order: 1 })
     }
 
     fn ticket(recent: &mut Recent, id: BuildId) -> Ticket {

@@ -1,9 +1,14 @@
 //! What both backends do alike: the consequence of a change for queue and lease, and the stored form of records and events.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::{Result, StoreError, Stored};
 use crate::domain::{BuildRecord, BuildState, Event, EventBody, LogLine, Timestamp};
+
+/// A node whose worker was seen so long ago is away: what waits for it goes elsewhere.
+pub(super) const NODE_SEEN: Duration = Duration::from_secs(10);
 
 /// What a change of a record means for its place in the queue and for its lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,37 +1,32 @@
 //! A build that takes the place of older ones: `supersede=true`.
 
-use super::{Guard, ImageFilter, ListQuery, Result, Store, StoreError};
-use crate::domain::{BuildId, BuildRecord, BuildState, Scope, limits};
+use super::{Guard, ImageFilter, ListQuery, Result, Store, StoreError, Stored};
+use crate::domain::{BuildId, BuildRecord, BuildState, Scope};
 
 /// In this order, so that a build that goes on meanwhile is met later.
-const LIVE: [BuildState; 3] = [BuildState::Queued, BuildState::Building, BuildState::Pushing];
+pub(super) const LIVE: [BuildState; 3] = [BuildState::Queued, BuildState::Building, BuildState::Pushing];
 
-/// Whether the younger of two with an image in common takes the place of the other.
-fn replaces(by: &BuildRecord, older: &BuildRecord) -> bool {
-    let reaches = || older.spec.images.iter().all(|image| by.spec.images.contains(image));
-    older.spec.project == by.spec.project && (!by.limited || reaches())
+/// Whether the first of two with an image in common takes the place of the other. By [`Stored::age`], as everywhere: ids are made
+/// when an upload begins, and so another may have been accepted between the two.
+fn replaces(by: &BuildRecord, age: u64, other: &Stored) -> bool {
+    let reaches = || other.record.spec.images.iter().all(|image| by.spec.images.contains(image));
+    other.age() < age && other.record.spec.project == by.spec.project && (!by.limited || reaches())
 }
 
 impl Store {
     /// Ends the older live builds of the same owner and project that have an image of this one: those that wait at once, those
     /// that are worked on by their workers, which are told. Done after the acceptance, and again when the build is claimed: a
-    /// process that dies between the two leaves nothing undone, and doing it twice does nothing twice.
-    pub async fn supersede_older(&self, by: &BuildRecord) -> Result<()> {
+    /// process that dies between the two leaves nothing undone, and doing it twice does nothing twice. `age` is its [`Stored::age`].
+    pub async fn supersede_older(&self, by: &BuildRecord, age: u64) -> Result<()> {
         for image in &by.spec.images {
             for state in LIVE {
                 let filter = ImageFilter { repository: image.repository(), tag: Some(image.tag().to_owned()) };
-                let mut query = ListQuery {
-                    scope: Scope::Owner(by.owner.clone()),
-                    owner: None,
-                    state: Some(state),
-                    image: Some(filter),
-                    before: Some(by.id),
-                    limit: limits::PAGE,
-                };
+                let scope = Scope::Owner(by.owner.clone());
+                let mut query = ListQuery { state: Some(state), image: Some(filter), ..ListQuery::of(scope) };
                 loop {
                     let page = self.list(&query).await?;
                     query.before = page.items.last().map(|older| older.record.id);
-                    for older in page.items.iter().filter(|older| replaces(by, &older.record)) {
+                    for older in page.items.iter().filter(|other| replaces(by, age, other)) {
                         self.supersede(older.record.id, by).await?;
                     }
                     if !page.more {

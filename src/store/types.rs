@@ -49,6 +49,16 @@ pub struct Stored {
     pub fence: Fence,
     /// Whether a claim is on it now.
     pub leased: bool,
+    /// The number of its acceptance: the store gives a build that is accepted later a higher one, whatever a clock or an id says.
+    pub order: u64,
+}
+
+impl Stored {
+    /// By what builds are older or younger than each other: the number of the acceptance, a retry's being that of the build it repeats.
+    #[must_use]
+    pub fn age(&self) -> u64 {
+        self.record.repeats_order.unwrap_or(self.order)
+    }
 }
 
 /// All that is written when a build is accepted.
@@ -78,8 +88,6 @@ impl NewBuild {
 pub struct Claim {
     /// After the claim: state, attempt, worker and node are those of this claim.
     pub stored: Stored,
-    /// The number of its acceptance: the store gives a build that is accepted later a higher one, whatever a clock says.
-    pub order: u64,
     pub fence: Fence,
     pub start: crate::domain::AttemptStart,
     pub sealed: Option<Vec<u8>>,
@@ -121,6 +129,9 @@ pub struct WorkerInfo {
     /// Whether it takes no build because there is no room on its disk.
     #[serde(default)]
     pub disk_full: bool,
+    /// Whether it takes no build until all that it has in hands have ended, to do one alone.
+    #[serde(default)]
+    pub clearing: bool,
     /// Engine version, for people.
     pub engine: String,
     pub seen_at: Timestamp,

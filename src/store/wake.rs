@@ -122,10 +122,10 @@ impl Wakes {
 }
 
 impl Waker {
-    /// Sleeps until woken, at most `limit`. A wake-up since the last call counts.
-    pub async fn sleep(&mut self, limit: Duration) {
+    /// Comes when woken, or after `limit`. A wake-up since the last call counts.
+    pub async fn woken(&mut self, limit: Duration) {
         if let Some(receiver) = &mut self.receiver {
-            // Both ends of the sleep mean the same: look again.
+            // Both ends of the wait mean the same: look again.
             let _ = tokio::time::timeout(limit, receiver.changed()).await;
         }
     }
@@ -152,7 +152,7 @@ mod tests {
         let mut waker = wakes.subscribe(Topic::Queue);
         wakes.wake(Topic::Queue);
         let hour = Duration::from_secs(3600);
-        tokio::time::timeout(Duration::from_secs(5), waker.sleep(hour)).await.expect("wakes at once");
+        tokio::time::timeout(Duration::from_secs(5), waker.woken(hour)).await.expect("wakes at once");
     }
 
     #[test]

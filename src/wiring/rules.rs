@@ -6,8 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::apps::spec::SpecRules;
-use crate::builds::{RemoteRemoval, RemoteTags};
+use crate::builds::{Policy, RemoteRemoval, RemoteTags};
 use crate::config::Config;
+use crate::context::git::GitSettings;
 use crate::domain::{Base, Credentials, Digest, ImageRef, RetentionRule};
 use crate::egress::Egress;
 use crate::engine::Images as _;
@@ -20,8 +21,35 @@ pub fn egress(config: &Config) -> Egress {
     Egress::new(config.allow_egress.clone())
 }
 
+/// Where registries may be that users name.
+pub(super) fn registry_egress(config: &Config) -> Egress {
+    config.allow_registry.clone().map_or_else(Egress::near, Egress::new)
+}
+
+/// What builds are held to.
+#[must_use]
+pub fn policy(c: &Config) -> Policy {
+    Policy {
+        max_upload: c.max_upload,
+        max_context: c.max_context,
+        max_entries: c.max_entries,
+        build_timeout: c.build_timeout,
+        max_build_timeout: c.max_build_timeout,
+        max_memory: c.max_memory,
+        max_cpus: c.max_cpus,
+        min_free_disk: c.min_free_disk,
+        retention: retention(c),
+        git: GitSettings {
+            egress: egress(c),
+            authorities: c.git_ca.clone(),
+            timeout: c.git_timeout.0,
+            at_once: usize::from(c.max_fetches),
+        },
+    }
+}
+
 /// How long builds are kept, of owners that have no rule of their own.
-pub(super) fn retention(config: &Config) -> RetentionRule {
+fn retention(config: &Config) -> RetentionRule {
     RetentionRule {
         project: RetentionRule::ANY.into(),
         keep_builds: config.keep_builds,

@@ -30,7 +30,7 @@ pub async fn watch(store: &Store, id: BuildId, fence: Fence, lease: Duration, ha
         let now = Instant::now();
         let nap = next.saturating_duration_since(now);
         tokio::select! {
-            () = moved.sleep(nap) => {}
+            () = moved.woken(nap) => {}
             () = hand_back.cancelled() => return Stop::HandBack,
         }
         match store.renew(id, fence, lease).await {

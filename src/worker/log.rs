@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::redact::Redactor;
-use super::sanitize::plain;
+use super::seams::Seams;
 use crate::domain::{BuildId, Fence, LogLine, LogStream, Steps, Timestamp, limits};
 use crate::store::{Store, StoreError};
 
@@ -34,7 +34,7 @@ impl Log {
     pub fn open(store: Store, id: BuildId, fence: Fence, redactor: Redactor, max_bytes: u64) -> Self {
         let (lines, receiver) = mpsc::channel(UNDER_WAY);
         let writer = Writer { store, id, fence, batch: 0, pending: Vec::new(), bytes: 0, steps: Steps::default() };
-        Self { lines, writer: tokio::spawn(writer.run(receiver, Cut::new(max_bytes), redactor)) }
+        Self { lines, writer: tokio::spawn(writer.run(receiver, Cut::new(max_bytes), Seams::new(redactor))) }
     }
 
     /// Where the engine writes.
@@ -45,8 +45,17 @@ impl Log {
 
     /// The service's own word.
     pub async fn say(&self, text: impl Into<String>) {
+        self.put(LogStream::System, text.into()).await;
+    }
+
+    /// The same of what whoever sent the build should look at.
+    pub async fn warn(&self, text: impl Into<String>) {
+        self.put(LogStream::Warning, text.into()).await;
+    }
+
+    async fn put(&self, stream: LogStream, text: String) {
         // Fails only when the claim was lost, and then nobody may write.
-        let _ = self.lines.send(LogLine { stream: LogStream::System, step: None, text: text.into() }).await;
+        let _ = self.lines.send(LogLine { stream, step: None, text }).await;
     }
 
     /// Waits until everything is written, and answers the steps that the log told. Call it before the build is settled: the tail is never
@@ -71,14 +80,14 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self, mut lines: mpsc::Receiver<LogLine>, mut cut: Cut, redactor: Redactor) -> Steps {
+    async fn run(mut self, mut lines: mpsc::Receiver<LogLine>, mut cut: Cut, mut seams: Seams) -> Steps {
         while let Some(first) = lines.recv().await {
-            self.take(first, &mut cut, &redactor);
+            self.take(&seams.clean(&first), &mut cut);
             let full = tokio::time::sleep(BATCH_AGE);
             tokio::pin!(full);
             while self.pending.len() < BATCH_LINES && self.bytes < BATCH_BYTES {
                 tokio::select! {
-                    line = lines.recv() => match line { Some(line) => self.take(line, &mut cut, &redactor), None => break },
+                    line = lines.recv() => match line { Some(line) => self.take(&seams.clean(&line), &mut cut), None => break },
                     () = &mut full => break,
                 }
             }
@@ -86,17 +95,16 @@ impl Writer {
                 return self.steps;
             }
         }
-        self.pending = cut.tail();
+        seams.finish().for_each(|line| self.take(&line, &mut cut));
+        self.pending.extend(cut.tail());
         // Lost claims write nothing more; that is no failure of the log.
         let _ = self.write().await;
         self.steps
     }
 
-    fn take(&mut self, line: LogLine, cut: &mut Cut, redactor: &Redactor) {
-        let step = line.step.map(|step| plain(&redactor.clean(&step)).into_owned());
-        let text = plain(&redactor.clean(&line.text)).into_owned();
-        for text in pieces(&text) {
-            let line = LogLine { stream: line.stream, step: step.clone(), text: text.to_owned() };
+    fn take(&mut self, line: &LogLine, cut: &mut Cut) {
+        for text in pieces(&line.text) {
+            let line = LogLine { stream: line.stream, step: line.step.clone(), text: text.to_owned() };
             self.steps.take(&line, Timestamp::now());
             if let Some(line) = cut.pass(line) {
                 self.bytes += line.text.len();

@@ -8,30 +8,37 @@ mod blame;
 mod caches;
 mod ending;
 mod exact;
+mod fetch;
+mod joined;
 mod lease;
 mod log;
+mod pen;
 mod pipeline;
 mod publish;
+mod readiness;
 mod redact;
 mod retry;
 mod sanitize;
+mod seams;
 mod settle;
+mod tag;
 mod told;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::context::storage::ContextStorage;
-use crate::domain::{MAX_CRASHES, NodeId, WorkerId, local_tag};
+use crate::domain::{NodeId, WorkerId, local_tag};
 use crate::engine::{ContainerEngine, EngineInfo, Ledger, Untagged};
 use crate::registry::{Publisher, RegistryClient};
-use crate::store::{Claim, ImageRemoval, Removal, Store, StoreError, Topic, WorkerInfo};
+use crate::store::{Claim, ImageRemoval, Removal, Repeat, Store, StoreError, Topic, WorkerInfo};
 use crate::vault::Vault;
+use readiness::Readiness;
 pub use sanitize::plain;
 
 /// How often a worker says that it is alive, and asks its engine the same.
@@ -82,7 +89,9 @@ pub struct Worker {
     parts: Arc<Parts>,
     slots: Arc<Semaphore>,
     running: AtomicU32,
-    engine_ready: AtomicBool,
+    engine: Readiness,
+    /// Whether it takes nothing until all its slots are free.
+    clearing: AtomicBool,
     tasks: TaskTracker,
 }
 
@@ -95,7 +104,8 @@ impl Worker {
             parts: Arc::new(parts),
             slots,
             running: AtomicU32::new(0),
-            engine_ready: AtomicBool::new(false),
+            engine: Readiness::default(),
+            clearing: AtomicBool::new(false),
             tasks: TaskTracker::new(),
         })
     }
@@ -131,10 +141,14 @@ impl Worker {
                 () = stop.cancelled() => return,
             };
             wanted = 1;
+            self.clearing.store(false, Ordering::Relaxed);
             match self.claim_once(permits, hand_back).await {
                 Ok(Claimed::Started) => {}
-                Ok(Claimed::NeedsAll) => wanted = self.parts.settings.slots,
-                Ok(Claimed::Nothing) => tokio::select! { () = queue.sleep(LOOK_AGAIN) => {} () = stop.cancelled() => {} },
+                Ok(Claimed::NeedsAll) => {
+                    wanted = self.parts.settings.slots;
+                    self.clearing.store(true, Ordering::Relaxed);
+                }
+                Ok(Claimed::Nothing) => tokio::select! { () = queue.woken(LOOK_AGAIN) => {} () = stop.cancelled() => {} },
                 Err(error) => {
                     tracing::warn!(%error, "could not claim");
                     tokio::select! { () = tokio::time::sleep(AFTER_FAILURE) => {} () = stop.cancelled() => {} }
@@ -158,7 +172,7 @@ impl Worker {
             return Ok(Claimed::Nothing);
         };
         let Some(permit) = self.room_for(&claim, permits) else {
-            pipeline::hand_back(&self.parts, &claim).await;
+            pen::hand_back(&self.parts.store, &claim).await;
             return Ok(Claimed::NeedsAll);
         };
         tracing::info!(build = %claim.stored.record.id, attempt = claim.fence.0, "claimed");
@@ -176,36 +190,35 @@ impl Worker {
     /// process. `None` when it needs all and others are running.
     fn room_for(&self, claim: &Claim, mut permits: OwnedSemaphorePermit) -> Option<OwnedSemaphorePermit> {
         let (has, all) = (permits.num_permits(), self.parts.settings.slots as usize);
-        if claim.stored.record.crashes + 1 < MAX_CRASHES {
-            drop(permits.split(has - 1));
-        } else {
+        if claim.stored.record.is_last_try() {
             let missing = u32::try_from(all - has).ok()?;
             permits.merge(Arc::clone(&self.slots).try_acquire_many_owned(missing).ok()?);
+        } else {
+            drop(permits.split(has - 1));
         }
         Some(permits)
     }
 
     async fn work(&self, claim: Claim, hand_back: CancellationToken) {
-        pipeline::run(Arc::clone(&self.parts), self.id.clone(), claim, hand_back, &self.engine_ready).await;
+        pipeline::run(Arc::clone(&self.parts), self.id.clone(), claim, hand_back, &self.engine).await;
     }
 
     /// The engine's id, when it answered at the last look.
     async fn node(&self) -> Option<NodeId> {
-        if !self.engine_ready.load(Ordering::Relaxed) {
+        if !self.engine.is_ready() {
             self.look_at_engine().await;
         }
-        if self.engine_ready.load(Ordering::Relaxed) { self.parts.ledger.node() } else { None }
+        if self.engine.is_ready() { self.parts.ledger.node() } else { None }
     }
 
     async fn look_at_engine(&self) -> Option<EngineInfo> {
         let info = self.parts.engine.info().await;
-        let ready = info.is_ok();
-        if ready != self.engine_ready.swap(ready, Ordering::Relaxed) {
+        if self.engine.heard(info.is_ok(), Instant::now()) {
             match &info {
                 Ok(info) => tracing::info!(version = %info.version, node = %info.node, "the engine answers"),
                 Err(error) => tracing::warn!(%error, "the engine is away: accepted builds wait"),
             }
-            if ready {
+            if info.is_ok() {
                 self.parts.store.wakes().wake(Topic::Queue);
             }
         }
@@ -232,7 +245,8 @@ impl Worker {
             node,
             slots: self.parts.settings.slots,
             running: self.running.load(Ordering::Relaxed),
-            engine_ready: info.is_some(),
+            engine_ready: self.engine.is_ready(),
+            clearing: self.clearing.load(Ordering::Relaxed),
             disk_full: !self.parts.contexts.may_build(),
             engine: info.map(|i| i.version).unwrap_or_default(),
             seen_at: crate::domain::Timestamp::now(),
@@ -250,19 +264,38 @@ impl Worker {
                     tracing::debug!(%error, "removals wait");
                 }
             }
-            tokio::select! { () = asked.sleep(LOOK_AGAIN) => {} () = stop.cancelled() => {} }
+            tokio::select! { () = asked.woken(LOOK_AGAIN) => {} () = stop.cancelled() => {} }
         }
     }
 
-    /// Removes the images of deleted builds from this node.
+    /// Removes the images of deleted builds from this node; builds under way that repeat them keep theirs.
     ///
     /// # Errors
     /// When the store or the engine is away; what is left is done at the next pass.
     pub async fn remove_once(&self, node: &NodeId) -> anyhow::Result<()> {
-        for removal in self.parts.store.removals(node).await? {
+        let removals = self.parts.store.removals(node).await?;
+        if removals.is_empty() {
+            return Ok(());
+        }
+        let repeats = self.parts.store.repeats().await?;
+        for removal in removals {
+            for heir in repeats.iter().filter(|repeat| repeat.first == removal.build) {
+                self.hand_on(heir).await?;
+            }
             let outcome = remove_image(&*self.parts.engine, &removal).await?;
             self.parts.ledger.strike(removal.build);
             self.parts.store.removal_done(&removal, outcome).await?;
+        }
+        Ok(())
+    }
+
+    /// The image of a deleted build stands under the name of one that repeats it, too.
+    async fn hand_on(&self, heir: &Repeat) -> anyhow::Result<()> {
+        let engine = &self.parts.engine;
+        let image = engine.image_id(&local_tag(heir.first)).await?;
+        if let Some(image) = image.filter(|image| heir.image.as_ref() == Some(image)) {
+            self.parts.ledger.enter(heir.build)?;
+            engine.tag(&image, &local_tag(heir.build)).await?;
         }
         Ok(())
     }

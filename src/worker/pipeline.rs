@@ -1,27 +1,30 @@
 //! A build's whole way, from its claim to its end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
 use super::bases::Bases;
 use super::lease;
 use super::log::Log;
+use super::pen::Pen;
+use super::readiness::Readiness;
 use super::redact::Redactor;
 use super::settle::settle;
-use super::{Parts, blame, caches, ending, exact, publish, told};
+use super::tag::Turns;
+use super::{Parts, blame, caches, ending, exact, fetch, joined, publish, told};
 use crate::context::archive::ArchiveLimits;
 use crate::context::dockerfile;
 use crate::context::stream::{self, Assemble, Source};
 use crate::domain::{
-    AttemptStart, Base, BuildError, BuildId, BuildRecord, BuildSecret, BuilderKind, ContextKind, Credentials, Digest, Entrusted,
-    ErrorKind, Fence, Scope, StageName, Timestamp, WorkerId, local_tag,
+    AttemptStart, BUILDING_AGAIN, Base, BuildError, BuildId, BuildRecord, BuildSecret, BuilderKind, ContextKind, Credentials,
+    Digest, Entrusted, ErrorKind, Owner, Scope, StageName, Timestamp, WorkerId, local_tag,
 };
 use crate::engine::{BuildRequest, BuiltImage, EngineError, RegistryAuth as _, VANISHED};
 use crate::registry;
-use crate::store::{Claim, Guard, StoreError};
+use crate::store::{Claim, StoreError};
+use crate::vault::Vault;
 
 /// An attempt that found its engine away goes back to the queue, this often at most.
 pub(super) const MAX_ATTEMPTS: u64 = 10;
@@ -37,9 +40,10 @@ pub(super) struct Job {
     pub parts: Arc<Parts>,
     pub worker: WorkerId,
     pub record: BuildRecord,
-    pub fence: Fence,
-    /// The number of the build's acceptance.
-    pub order: u64,
+    pub pen: Pen,
+    /// How old the build is ([`crate::store::Stored::age`]).
+    pub age: u64,
+    pub turns: Turns,
     /// Those that came with the build, one registry host each.
     pub credentials: Vec<Credentials>,
     pub secrets: Vec<BuildSecret>,
@@ -67,54 +71,63 @@ pub(super) enum Failure {
     Lost,
 }
 
-/// Does a claimed build and settles it, whatever happens. Whoever finds the engine away says so in `engine_ready`.
-pub(super) async fn run(
-    parts: Arc<Parts>,
-    worker: WorkerId,
-    claim: Claim,
-    hand_back: CancellationToken,
-    engine_ready: &AtomicBool,
-) {
-    let Claim { stored, order, fence, start, sealed } = claim;
-    let record = stored.record;
+/// Does a claimed build and settles it, whatever happens. Whoever finds the engine away says so in `readiness`.
+pub(super) async fn run(parts: Arc<Parts>, worker: WorkerId, claim: Claim, hand_back: CancellationToken, readiness: &Readiness) {
+    let Claim { stored, fence, start, sealed } = claim;
+    let (age, record, turns) = (stored.age(), stored.record, Turns::default());
     let id = record.id;
-    let opened = sealed.map(|sealed| parts.vault.open_for_build(&record.owner, id, &sealed)).transpose();
-    let known = opened.as_ref().ok().and_then(Clone::clone).unwrap_or_default();
-    let redactor = Redactor::of(&known);
-    let log = Log::open(parts.store.clone(), id, fence, redactor.clone(), parts.settings.max_log);
-    let Entrusted { credentials, secrets, ssh } = known;
-    let mut job = Job { parts: Arc::clone(&parts), worker, record, fence, order, credentials, secrets, ssh, log };
+    let (vault, owner) = (Arc::clone(&parts.vault), record.owner.clone());
+    let opening = tokio::task::spawn_blocking(move || opened(&vault, &owner, id, sealed));
+    let watch = lease::watch(&parts.store, id, fence, parts.settings.lease, &hand_back);
+    tokio::pin!(watch);
+    // Megabytes of secrets take their time, and the lease goes on.
+    let (stopped, (known, redactor)) = tokio::select! {
+        biased;
+        stop = &mut watch => (Some(stop), Default::default()),
+        opened = opening => (None, opened.expect("it does not panic, and nobody ends it")),
+    };
+    let pen = Pen::new(parts.store.clone(), id, fence, redactor.clone());
+    let log = Log::open(parts.store.clone(), id, fence, redactor, parts.settings.max_log);
+    let is_open = known.is_some();
+    let Entrusted { credentials, secrets, ssh } = known.unwrap_or_default();
+    let mut job = Job { parts: Arc::clone(&parts), worker, record, pen, age, turns, credentials, secrets, ssh, log };
     let timeout = job.record.spec.timeout();
 
-    let work = async {
-        if opened.is_err() {
-            return Err(Failure::Build(internal(
-                StageName::Build,
-                "the credentials of this build cannot be opened with the present key",
-            )));
-        }
-        parts
-            .ledger
-            .enter(id)
-            .map_err(|e| Failure::Build(internal(StageName::Build, &format!("the data folder cannot be written: {e}"))))?;
-        told::warnings(&job).await;
-        job.supersede_older().await?;
-        job.make(start).await
-    };
-    let ended = tokio::select! {
-        biased;
-        stop = lease::watch(&parts.store, id, fence, parts.settings.lease, &hand_back) => Err(stop),
-        ended = tokio::time::timeout(timeout, work) => Ok(ended.unwrap_or_else(|_| Err(Failure::Build(timed_out(timeout))))),
+    let ended = match stopped {
+        Some(stop) => Err(stop),
+        None => tokio::select! {
+            biased;
+            stop = &mut watch => Err(stop),
+            ended = tokio::time::timeout(timeout, job.work(is_open, start)) => Ok(ended.unwrap_or_else(|_| Err(Failure::Build(timed_out(timeout))))),
+        },
     };
     if matches!(ended, Ok(Err(Failure::Away(_)))) {
-        // Claimed again at once it would use up its attempts in a moment: an engine that ends still says that it is there.
-        engine_ready.store(false, Ordering::Relaxed);
+        readiness.doubt(Instant::now());
         tokio::time::sleep(AWAY.min(parts.settings.lease / 4)).await;
     }
-    settle(job, ended, &redactor).await;
+    settle(job, ended).await;
+}
+
+/// What the build was given, if the present key opens it, and what finds it in a log.
+fn opened(vault: &Vault, owner: &Owner, id: BuildId, sealed: Option<Vec<u8>>) -> (Option<Entrusted>, Redactor) {
+    let known = sealed.map_or(Ok(Entrusted::default()), |sealed| vault.open_for_build(owner, id, &sealed)).ok();
+    let redactor = known.as_ref().map(Redactor::of).unwrap_or_default();
+    (known, redactor)
 }
 
 impl Job {
+    async fn work(&mut self, is_open: bool, start: AttemptStart) -> Result<Success, Failure> {
+        let unable = |why: &str| Failure::Build(internal(StageName::Build, why));
+        if !is_open {
+            return Err(unable("the credentials of this build cannot be opened with the present key"));
+        }
+        let entered = self.parts.ledger.enter(self.record.id);
+        entered.map_err(|e| unable(&format!("the data folder cannot be written: {e}")))?;
+        told::warnings(self).await;
+        self.supersede_older().await?;
+        self.make(start).await
+    }
+
     /// Build and push, or as much of it as is left and was asked for.
     async fn make(&mut self, start: AttemptStart) -> Result<Success, Failure> {
         let mut earlier = self.earlier_image(start).await?;
@@ -125,7 +138,7 @@ impl Job {
                 None => {
                     let built = match self.build().await {
                         Err(Failure::Build(error)) if error.code == VANISHED && again.next().is_some() => {
-                            self.log.say(format!("{}: building it again", error.message)).await;
+                            self.log.say(format!("{}{BUILDING_AGAIN}", error.message)).await;
                             continue;
                         }
                         built => built?,
@@ -139,20 +152,24 @@ impl Job {
                 }
             };
             match publish::publish(self, &image).await {
-                Err(Failure::Build(error)) if self.may_build_again(&error).await? && again.next().is_some() => {
-                    self.start_over("The image was removed from the engine before it was pushed: building it again").await?;
+                Err(Failure::Build(_)) if self.image_has_gone().await? && again.next().is_some() => {
+                    earlier = self.fetched_or_anew("The image was removed from the engine before it was pushed").await?;
                 }
                 published => return published,
             }
         }
     }
 
-    /// Whether the image has gone from the engine and no destination has it: building again cannot publish two of them.
-    async fn may_build_again(&self, error: &BuildError) -> Result<bool, Failure> {
-        let Some(image) = self.record.image_id.as_ref().filter(|_| error.code == IMAGE_MISSING) else { return Ok(false) };
-        let pushed = self.record.pushed().any(|(destination, _)| destination.carried_from.is_none());
+    /// Whether a push failed because the image has gone from the engine.
+    async fn image_has_gone(&self) -> Result<bool, Failure> {
+        let mut errors = self.record.destinations.iter().filter_map(|destination| destination.error.as_ref());
+        Ok(errors.any(|error| error.code == IMAGE_MISSING) && !self.image_is_here().await?)
+    }
+
+    /// Whether the image stands under this build's own name on this very engine.
+    async fn image_is_here(&self) -> Result<bool, Failure> {
         let there = self.parts.engine.image_id(&local_tag(self.record.id)).await.map_err(|e| failure(StageName::Push, e))?;
-        Ok(!pushed && there.as_ref() != Some(image))
+        Ok(there.is_some() && there == self.record.image_id)
     }
 
     /// As it was when the build was accepted; once more, because the process may have died after that.
@@ -160,30 +177,38 @@ impl Job {
         if !self.record.spec.supersede {
             return Ok(());
         }
-        patiently(|| self.parts.store.supersede_older(&self.record)).await.map_err(|e| Failure::Away(e.to_string()))
+        patiently(|| self.parts.store.supersede_older(&self.record, self.age)).await.map_err(|e| Failure::Away(e.to_string()))
     }
 
     pub(super) async fn start_over(&mut self, why: &str) -> Result<(), Failure> {
-        self.log.say(why).await;
+        self.log.say(format!("{why}{BUILDING_AGAIN}")).await;
         let worker = self.worker.clone();
         self.write(move |record, now| record.restart_build(&worker, now)).await
     }
 
-    /// The image that an earlier attempt made, if it is still on this very engine.
+    /// The image that an earlier attempt made: here, or else where it was pushed.
     async fn earlier_image(&mut self, start: AttemptStart) -> Result<Option<Digest>, Failure> {
         if start == AttemptStart::Build {
             return Ok(None);
         }
-        let there = self.parts.engine.image_id(&local_tag(self.record.id)).await.map_err(|e| failure(StageName::Push, e))?;
-        if let Some(image) = there.filter(|image| self.record.image_id.as_ref() == Some(image)) {
+        if self.image_is_here().await? {
             self.log.say("The image of an earlier attempt is still here: going on with the push").await;
-            return Ok(Some(image));
+            return Ok(self.record.image_id.clone());
         }
         if let Some(image) = super::retry::image_of_first(self).await? {
             return Ok(Some(image));
         }
-        self.start_over("The image of an earlier attempt is gone from the engine: building it again").await?;
-        Ok(None)
+        self.fetched_or_anew("The image of an earlier attempt is gone from the engine").await
+    }
+
+    /// The image from a registry that has it; if none has, the build starts over.
+    async fn fetched_or_anew(&mut self, gone: &str) -> Result<Option<Digest>, Failure> {
+        let fetched = fetch::from_registry(self).await?;
+        if fetched.is_none() {
+            super::retry::may_build(&self.record)?;
+            self.start_over(gone).await?;
+        }
+        Ok(fetched)
     }
 
     async fn build(&mut self) -> Result<BuiltImage, Failure> {
@@ -193,23 +218,30 @@ impl Job {
         let builder = engine.choose_builder(self.record.spec.has_limits()).await.map_err(fail)?;
         let dockerfile = self.dockerfile().await?;
         let bases = self.bases(&dockerfile).await;
+        let noted = bases.clone().unwrap_or_default();
         self.write(move |record, _| {
             record.builder = Some(builder);
-            record.bases.clone_from(&bases);
+            record.bases.clone_from(&noted);
             Ok(())
         })
         .await?;
+        if let Some(bases) = bases
+            && let Some(image) = joined::image_of_same(self, &bases).await?
+        {
+            return Ok(image);
+        }
         if builder == BuilderKind::Classic && self.record.spec.needs_secrets() {
             return Err(Failure::Build(no_buildkit()));
         }
         exact::check(self, builder, &dockerfile).await.map_err(fail)?;
         let context = self.context(builder, dockerfile.clone()).await?;
         let credentials = self.credentials_for(builder).await;
-        let buildkit = caches::buildkit_only(self, builder).await;
+        let buildkit = caches::buildkit_only(self, builder).await?;
         let spec = &self.record.spec;
         let request = BuildRequest {
             id: self.record.id,
             dockerfile: spec.dockerfile.clone(),
+            stages: dockerfile::check(&dockerfile).map(|outline| outline.stage_names()).unwrap_or_default(),
             build_args: spec.build_args.clone(),
             labels: spec.labels.clone(),
             target: spec.target.clone(),
@@ -237,12 +269,12 @@ impl Job {
         Err(fail(error))
     }
 
-    /// What the images that it names are now, so that the same build can be known again.
-    async fn bases(&self, dockerfile: &[u8]) -> Vec<Base> {
+    /// What the images that it names are now, so that the same build can be known again; none when it cannot be.
+    async fn bases(&self, dockerfile: &[u8]) -> Option<Vec<Base>> {
         let spec = &self.record.spec;
         let names = dockerfile::check(dockerfile).ok().and_then(|outline| outline.all_images(&spec.build_args));
-        let names = names.filter(|_| !self.record.identity.is_empty()).unwrap_or_default();
-        registry::bases(&*self.parts.engine, &self.parts.registry, &names, spec.pull, &self.credentials).await
+        let names = names.filter(|_| !self.record.identity.is_empty())?;
+        Some(registry::bases(&*self.parts.engine, &self.parts.registry, &names, spec.pull, &self.credentials).await)
     }
 
     /// What the builder may pull base images with. BuildKit asks for each when it needs it; the classic builder is handed
@@ -298,7 +330,7 @@ impl Job {
     where
         F: Fn(&mut BuildRecord, Timestamp) -> Result<(), crate::domain::IllegalTransition> + Clone + Send + Sync + 'static,
     {
-        self.record = write(&self.parts, self.record.id, self.fence, change).await?;
+        self.record = self.pen.write(change).await?;
         Ok(())
     }
 }
@@ -328,43 +360,6 @@ pub(super) async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(ask:
     }
 }
 
-/// See [`Job::write`].
-pub(super) async fn write<F>(parts: &Parts, id: BuildId, fence: Fence, change: F) -> Result<BuildRecord, Failure>
-where
-    F: Fn(&mut BuildRecord, Timestamp) -> Result<(), crate::domain::IllegalTransition> + Clone + Send + Sync + 'static,
-{
-    let mut pause = Duration::from_millis(100);
-    let guard = Guard::Lease(fence);
-    loop {
-        let change = change.clone();
-        let written = parts
-            .store
-            .update(id, &guard, move |record, now, _| change(record, now).map_err(|e| StoreError::Refused(e.to_string())));
-        match written.await {
-            Ok(Some(stored)) => return Ok(stored.record),
-            Ok(None) | Err(StoreError::Lost) => return Err(Failure::Lost),
-            Err(StoreError::Unavailable(why)) => {
-                tracing::warn!(build = %id, %why, "the store is away: the build waits to write");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(2));
-            }
-            Err(StoreError::Full) => tokio::time::sleep(Duration::from_secs(1)).await,
-            Err(error) => {
-                tracing::error!(build = %id, %error, "a change of the record was refused");
-                return Err(Failure::Build(internal(StageName::Build, "the record could not be changed")));
-            }
-        }
-    }
-}
-
-/// Gives a claim back before any work on it: the build has lost workers before, and others run beside it here.
-pub(super) async fn hand_back(parts: &Parts, claim: &Claim) {
-    let why = "Workers were lost with this build. It waits until it can be built alone.";
-    if write(parts, claim.stored.record.id, claim.fence, move |record, _| record.requeued(why)).await.is_err() {
-        tracing::info!(build = %claim.stored.record.id, "it was taken away before it was handed back");
-    }
-}
-
 pub(super) fn failure(stage: StageName, error: EngineError) -> Failure {
     if error.code == "engine_unavailable" {
         return Failure::Away(error.message);
@@ -378,7 +373,7 @@ pub(super) fn failure(stage: StageName, error: EngineError) -> Failure {
     })
 }
 
-fn internal(stage: StageName, message: &str) -> BuildError {
+pub(super) fn internal(stage: StageName, message: &str) -> BuildError {
     BuildError { stage, kind: ErrorKind::Internal, code: "internal".into(), message: message.into(), dockerfile_line: None }
 }
 

@@ -1,6 +1,7 @@
 //! The push stage: every destination of a build; hosts beside each other, the tags of one host one after the other.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -8,7 +9,8 @@ use futures::{TryStreamExt, stream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::pipeline::{Failure, Job, Success, patiently, write};
+use super::pipeline::{Failure, Job, Success};
+use super::tag::{self, Stray};
 use super::{Parts, retry};
 use crate::domain::{
     BuildError, BuildId, BuildRecord, Credentials, Destination, DestinationState, Digest, ErrorKind, ImageRef, Landed, PushEnd,
@@ -18,7 +20,6 @@ use crate::engine::Lines;
 use crate::registry::host_credentials::HostLogins;
 use crate::registry::{Progress, Settled};
 use crate::store::PushTurn;
-use crate::store::tag_push::TagPush;
 
 /// Registries that one build pushes to at the same time.
 const HOSTS_AT_ONCE: usize = 4;
@@ -64,16 +65,13 @@ async fn bring(job: &Job, image: &Digest, index: usize) -> Result<(), Failure> {
     if matches!(before.state, DestinationState::Pushed if !carried) || before.state == DestinationState::Superseded {
         return Ok(());
     }
-    if !carried {
-        change(job, index, Destination::begin).await?;
-    }
     let outcome = match push_one(job, image, index).await {
         Ok(Pushed::Already) => return Ok(()),
         Ok(pushed) => Ok(pushed),
         Err(Failure::Build(error)) => Err(error),
         Err(other) => return Err(other),
     };
-    let outcome = std::sync::Arc::new(outcome);
+    let outcome = Arc::new(outcome);
     change(job, index, move |destination, now| match &*outcome {
         Ok(Pushed::Here(digest, progress)) => {
             tell(destination, *progress);
@@ -91,7 +89,7 @@ async fn change<F>(job: &Job, index: usize, change: F) -> Result<(), Failure>
 where
     F: Fn(&mut Destination, Timestamp) + Clone + Send + Sync + 'static,
 {
-    let written = write(&job.parts, job.record.id, job.fence, move |record, now| {
+    let written = job.pen.write(move |record, now| {
         change(&mut record.destinations[index], now);
         Ok(())
     });
@@ -103,55 +101,74 @@ fn tell(destination: &mut Destination, progress: Progress) {
     destination.bytes = progress.bytes;
 }
 
+/// Pushes in this destination's turn. When the turn is lost, another may have pushed meanwhile: stops, and looks again.
 async fn push_one(job: &Job, image: &Digest, index: usize) -> Result<Pushed, Failure> {
     let destination = &job.record.destinations[index].image;
-    let credentials = credentials_for(job, destination).await?;
-    let turn = PushTurn::take(&job.parts.store, destination, job.worker.as_str()).await;
-    let work = async {
-        if let Some(younger) = younger_push(job, destination, credentials.as_ref()).await? {
-            let by = (younger.owner == job.record.owner).then_some(younger.build);
-            job.log.say(format!("{destination} has been pushed by a younger build: it is left as it is")).await;
-            return Ok(Pushed::Superseded(by));
+    let own = credentials_for(job, destination).await?;
+    let mut stray = if job.record.attempt > 1 { Stray::Perhaps } else { Stray::None };
+    loop {
+        let turn = turn_for(job, index, destination).await;
+        let done = tokio::select! {
+            done = push_in_turn(job, image, index, own.as_ref(), stray) => done,
+            () = turn.lost() => Ok(None),
+        };
+        if matches!(done, Ok(None)) {
+            job.log.say(format!("The turn to push to {destination} was lost: this push stops and looks again")).await;
+            tag::stop(&job.parts, image, destination, own.as_ref()).await;
         }
-        let before = &job.record.destinations[index];
-        if before.carried_from.is_some() {
-            if retry::still_there(job, before, credentials.as_ref()).await {
-                enter(&job.parts, destination, &own_push(&job.record, job.order)).await;
-                return Ok(Pushed::Already);
-            }
-            change(job, index, Destination::begin).await?;
+        job.turns.end(index);
+        match done? {
+            Some(pushed) => return Ok(pushed),
+            None => stray = Stray::Perhaps,
         }
-        job.log.say(format!("Pushing to {destination}")).await;
-        let (digest, progress) = push_told(job, image, index, credentials.as_ref()).await?;
-        enter(&job.parts, destination, &own_push(&job.record, job.order)).await;
-        Ok(Pushed::Here(digest, progress))
-    };
-    tokio::select! {
-        done = work => done,
-        never = turn.keep() => match never {},
     }
 }
 
-/// The younger build that has pushed this tag already. Whether somebody else's has, only those are told who may push there.
-async fn younger_push(job: &Job, destination: &ImageRef, own: Option<&Credentials>) -> Result<Option<TagPush>, Failure> {
-    let last = patiently(|| job.parts.store.tag_push(destination)).await.map_err(|e| Failure::Away(e.to_string()))?;
-    let younger = last.filter(|push| push.order > job.order);
-    if younger.as_ref().is_some_and(|push| push.owner != job.record.owner) {
-        let asked = job.parts.registry.may_push(destination, own).await;
-        asked.map_err(|refusal| super::pipeline::failure(StageName::Push, refusal.error))?;
+/// The turn to push there. Who has to wait for it is told so; whose push it waits for may be nobody's business.
+async fn turn_for(job: &Job, index: usize, destination: &ImageRef) -> Arc<PushTurn> {
+    let taking = job.turns.take(&job.parts.store, index, destination, &job.worker);
+    tokio::pin!(taking);
+    match tokio::time::timeout(TOLD_EVERY, &mut taking).await {
+        Ok(turn) => turn,
+        Err(_) => {
+            job.log.say(format!("Waiting for another push of {destination} to end")).await;
+            taking.await
+        }
     }
-    Ok(younger)
 }
 
-fn own_push(record: &BuildRecord, order: u64) -> TagPush {
-    TagPush { order, build: record.id, owner: record.owner.clone() }
-}
-
-/// Enters what was pushed. When even patience does not help, the push is true all the same.
-async fn enter(parts: &Parts, destination: &ImageRef, push: &TagPush) {
-    if let Err(error) = patiently(|| parts.store.enter_tag_push(destination, push)).await {
-        tracing::warn!(image = %destination, build = %push.build, %error, "an older build may overwrite this tag");
+/// `None` when a younger build has pushed while this one did.
+async fn push_in_turn(
+    job: &Job,
+    image: &Digest,
+    index: usize,
+    own: Option<&Credentials>,
+    stray: Stray,
+) -> Result<Option<Pushed>, Failure> {
+    let before = &job.record.destinations[index];
+    let destination = &before.image;
+    if let Some(younger) = tag::younger_push(job, destination, own).await? {
+        if stray == Stray::Perhaps {
+            tag::put_back(&job.parts, image, destination, &younger, own).await.map_err(Failure::Build)?;
+        }
+        let by = (younger.owner == job.record.owner).then_some(younger.build);
+        job.log.say(format!("{destination} has been pushed by a younger build: it is left as it is")).await;
+        if job.record.repeats_order.is_some() {
+            job.log.say("A retry with force=true pushes there all the same").await;
+        }
+        return Ok(Some(Pushed::Superseded(by)));
     }
+    if let (Some(_), Some(digest)) = (before.carried_from, &before.digest)
+        && retry::still_there(job, before, own).await
+    {
+        let younger = tag::enter(&job.parts, destination, tag::own_push(&job.record, job.age, digest)).await;
+        return Ok(younger.is_none().then_some(Pushed::Already));
+    }
+    change(job, index, Destination::begin).await?;
+    job.log.say(format!("Pushing to {destination}")).await;
+    let (digest, progress) = push_told(job, image, index, own).await?;
+    let younger = tag::enter(&job.parts, destination, tag::own_push(&job.record, job.age, &digest)).await;
+    Ok(younger.is_none().then_some(Pushed::Here(digest, progress)))
 }
 
 /// Pushes, and writes how far it is.
@@ -213,29 +230,25 @@ async fn tell_all(job: &Job, index: usize, mut seen: watch::Receiver<Progress>) 
 }
 
 /// After a push was dropped by a cancel: waits until it has stopped, and tells what is true of the destinations all the same: the tag names
-/// the image, because the push was through before, or it may yet.
-pub(super) async fn settle_cancelled(
-    parts: &Parts,
-    record: &BuildRecord,
-    order: u64,
-    credentials: &[Credentials],
-) -> Vec<Landed> {
+/// the image, because the push was through before, or it may yet. Nobody else pushes there meanwhile, for the turns are still held.
+pub(super) async fn settle_cancelled(parts: &Parts, record: &BuildRecord, age: u64, credentials: &[Credentials]) -> Vec<Landed> {
     let Some(image) = &record.image_id else { return Vec::new() };
     let under_way = record.destinations.iter().enumerate().filter(|(_, d)| d.state == DestinationState::Pushing);
     let looks = under_way.map(|(index, destination)| async move {
-        let own = credentials.iter().find(|c| c.host() == destination.image.host());
-        let outcome = match parts.publisher.settle_after_cancel(image, &destination.image, own).await {
+        let destination = &destination.image;
+        let own = credentials.iter().find(|c| c.host() == destination.host());
+        let outcome = match parts.publisher.settle_after_cancel(image, destination, own).await {
             Ok(Settled::NotPushed) => return None,
-            Ok(Settled::Pushed(digest)) => {
-                enter(parts, &destination.image, &own_push(record, order)).await;
-                Ok(digest)
-            }
+            Ok(Settled::Pushed(digest)) => match tag::enter(parts, destination, tag::own_push(record, age, &digest)).await {
+                None => Ok(digest),
+                Some(_) => Err(tag::leave(parts, record, image, destination, own).await.err()?),
+            },
             Ok(Settled::Uncertain) => {
-                Err("the push had come to the tag when it was cancelled: the registry may still take it".to_owned())
+                Err(uncertain("the push had come to the tag when it was cancelled: the registry may still take it".to_owned()))
             }
-            Err(error) => Err(format!("what the tag names after the cancel is not known: {error}")),
+            Err(error) => Err(uncertain(format!("what the tag names after the cancel is not known: {error}"))),
         };
-        Some((index, outcome.map_err(uncertain)))
+        Some((index, outcome))
     });
     join_all(looks).await.into_iter().flatten().collect()
 }
@@ -264,7 +277,7 @@ pub(super) async fn recover_once(parts: &Parts, worker: &WorkerId) -> bool {
 }
 
 /// Those that came with the build for its host; else, where the operator allows it, the host's own.
-async fn credentials_for(job: &Job, destination: &ImageRef) -> Result<Option<Credentials>, Failure> {
+pub(super) async fn credentials_for(job: &Job, destination: &ImageRef) -> Result<Option<Credentials>, Failure> {
     if !job.credentials.is_empty() {
         return Ok(job.credentials.iter().find(|c| c.host() == destination.host()).cloned());
     }
@@ -277,6 +290,7 @@ async fn credentials_for(job: &Job, destination: &ImageRef) -> Result<Option<Cre
     };
     match found {
         Ok(Some(found)) => {
+            job.pen.redactor().learn(&found);
             job.log.say(format!("Using the host's own login for {} (user {})", destination.host(), found.username())).await;
             Ok(Some(found))
         }

@@ -1,14 +1,13 @@
 //! The end of a claim.
 
 use super::lease::Stop;
-use super::pipeline::{Failure, Job, MAX_ATTEMPTS, Success, built_by, write};
-use super::redact::Redactor;
+use super::pipeline::{Failure, Job, MAX_ATTEMPTS, Success, built_by};
 use super::{Parts, publish};
 use crate::domain::{BuildError, BuildId, BuildRecord, BuildState, ErrorKind, Scope, StageName, StepState, Timestamp, local_tag};
 
 /// Writes the end of the claim, after the log's last line, and leaves nothing behind in the engine.
-pub(super) async fn settle(job: Job, ended: Result<Result<Success, Failure>, Stop>, redactor: &Redactor) {
-    let Job { parts, worker, record, fence, order, credentials, log, .. } = job;
+pub(super) async fn settle(job: Job, ended: Result<Result<Success, Failure>, Stop>) {
+    let Job { parts, worker, record, pen, age, turns, credentials, log, .. } = job;
     let id = record.id;
     let ended = match ended {
         Ok(Err(Failure::Lost)) => Err(Stop::Lost),
@@ -17,7 +16,7 @@ pub(super) async fn settle(job: Job, ended: Result<Result<Success, Failure>, Sto
             Err(Stop::HandBack)
         }
         Ok(Err(Failure::Away(why))) => Ok(Err(engine_gone(record.current_stage(), &why))),
-        Ok(Err(Failure::Build(error))) => Ok(Err(BuildError { message: redactor.clean(&error.message).into_owned(), ..error })),
+        Ok(Err(Failure::Build(error))) => Ok(Err(error)),
         Ok(Ok(success)) => Ok(Ok(success)),
         Err(stop) => Err(stop),
     };
@@ -32,11 +31,12 @@ pub(super) async fn settle(job: Job, ended: Result<Result<Success, Failure>, Sto
     let steps = log.flush().await.ended(state, Timestamp::now());
     if !steps.is_empty() && !matches!(ended, Err(Stop::Lost)) {
         // Refused only when the claim is lost, which the next write is told as well.
-        let _ = write(&parts, id, fence, move |record, _| {
-            record.steps.clone_from(&steps);
-            Ok(())
-        })
-        .await;
+        let _ = pen
+            .write(move |record, _| {
+                record.steps.clone_from(&steps);
+                Ok(())
+            })
+            .await;
     }
     let keeps_image = match &ended {
         Ok(Ok(Success::Superseded(_))) => false,
@@ -48,23 +48,23 @@ pub(super) async fn settle(job: Job, ended: Result<Result<Success, Failure>, Sto
         forget_image(&parts, id).await;
     }
     let settled = match ended {
-        Ok(Ok(Success::Published)) => write(&parts, id, fence, |record, now| record.published(now)).await,
-        Ok(Ok(Success::Superseded(by))) => write(&parts, id, fence, move |record, now| record.superseded(by, now)).await,
-        Ok(Ok(Success::Built(built))) => {
-            write(&parts, id, fence, move |record, now| built_by(record, &built, &worker, now)).await
-        }
-        Ok(Err(error)) => write(&parts, id, fence, move |record, now| record.failed(error.clone(), now)).await,
+        Ok(Ok(Success::Published)) => pen.write(|record, now| record.published(now)).await,
+        Ok(Ok(Success::Superseded(by))) => pen.write(move |record, now| record.superseded(by, now)).await,
+        Ok(Ok(Success::Built(built))) => pen.write(move |record, now| built_by(record, &built, &worker, now)).await,
+        Ok(Err(error)) => pen.write(move |record, now| record.failed(error.clone(), now)).await,
         Err(Stop::Cancelled) => {
             // Destinations write for themselves: the copy here may not know of the newest push.
             let now = parts.store.get(&Scope::All, id).await.ok().flatten().map_or(record, |stored| stored.record);
-            let landed = publish::settle_cancelled(&parts, &now, order, &credentials).await;
-            write(&parts, id, fence, move |record, now| record.cancelled(&landed, now)).await
+            let landed = publish::settle_cancelled(&parts, &now, age, &credentials).await;
+            pen.write(move |record, now| record.cancelled(&landed, now)).await
         }
         Err(Stop::HandBack) => {
-            write(&parts, id, fence, |record, _| record.requeued("The worker stopped. The build waits for another one.")).await
+            pen.write(|record, _| record.requeued("The worker stopped. The build waits for another one.")).await
         }
         Err(Stop::Lost) => Err(Failure::Lost),
     };
+    // What was pushing when it was stopped has settled: others may.
+    drop(turns);
     match settled {
         Ok(record) => remember_duration(&parts, &record).await,
         Err(_) => forget_if_deleted(&parts, id).await,

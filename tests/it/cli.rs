@@ -2,9 +2,14 @@
 
 mod apps;
 mod builds;
+mod builds_flags;
 mod builds_known;
 mod builds_live;
-mod ci;
+mod builds_logins;
+mod builds_told;
+mod builds_trouble;
+pub mod ci;
+mod front;
 mod images;
 mod login;
 mod person;

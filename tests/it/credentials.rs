@@ -1,5 +1,6 @@
 //! Passwords: what they open, and that they are found nowhere.
 
+use std::io::Read as _;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -99,24 +100,55 @@ pub fn forms(user: &str, canary: &str) -> Vec<String> {
 }
 
 pub fn assert_nowhere(forms: &[String], bytes: &[u8], place: &str) {
-    let text = String::from_utf8_lossy(bytes);
-    for form in forms {
-        assert!(!text.contains(form.as_str()), "{form} is found in {place}");
-    }
+    let found = forms.iter().find(|form| is_in(form, bytes));
+    assert!(found.is_none(), "{} is found in {place}", found.expect("found"));
 }
 
+/// Whether a text stands in what was read, as it is or packed.
+pub fn is_in(text: &str, bytes: &[u8]) -> bool {
+    String::from_utf8_lossy(bytes).contains(text) || String::from_utf8_lossy(&unpacked(bytes)).contains(text)
+}
+
+/// What is in a file of gzip or zstd, as far as it can be read.
+fn unpacked(bytes: &[u8]) -> Vec<u8> {
+    let mut text = Vec::new();
+    // The last frame of a file that is being written may be cut off.
+    let _ = match bytes {
+        [0x1f, 0x8b, ..] => flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut text),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            zstd::stream::read::Decoder::new(bytes).and_then(|mut frames| frames.read_to_end(&mut text))
+        }
+        _ => Ok(0),
+    };
+    text
+}
+
+/// Looks for them in every file; how many there were.
 pub fn assert_not_in_folder(forms: &[String], folder: &Path) -> usize {
     let mut files = 0;
+    each_file(folder, &mut |path, bytes| {
+        assert_nowhere(forms, bytes, &path.display().to_string());
+        files += 1;
+    });
+    files
+}
+
+/// Whether the same search finds a text that is there.
+pub fn is_in_folder(text: &str, folder: &Path) -> bool {
+    let mut found = false;
+    each_file(folder, &mut |_, bytes| found |= is_in(text, bytes));
+    found
+}
+
+fn each_file(folder: &Path, look: &mut impl FnMut(&Path, &[u8])) {
     for entry in std::fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
-            files += assert_not_in_folder(forms, &path);
+            each_file(&path, look);
         } else if let Ok(bytes) = std::fs::read(&path) {
-            assert_nowhere(forms, &bytes, &path.display().to_string());
-            files += 1;
+            look(&path, &bytes);
         }
     }
-    files
 }
 
 /// A build that succeeds and one that is refused by the registry, with a canary as the password of each; then a look everywhere.

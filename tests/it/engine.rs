@@ -19,6 +19,7 @@ mod volumes;
 use std::collections::BTreeMap;
 
 use dockwright::domain::{BuildId, BuilderKind, LogLine, LogStream, NetworkMode, local_tag};
+use dockwright::egress::Egress;
 use dockwright::engine::docker::Docker;
 use dockwright::engine::{BuildRequest, Builder, BuiltImage, ContextStream, EngineError, Images, VANISHED};
 use dockwright::registry::{RegistryClient, Timeouts};
@@ -43,6 +44,7 @@ pub fn context(files: &[(&str, &str)]) -> ContextStream {
 
 pub fn request(builder: BuilderKind) -> BuildRequest {
     BuildRequest {
+        stages: Vec::new(),
         id: BuildId::new(),
         dockerfile: "Dockerfile".into(),
         build_args: BTreeMap::new(),
@@ -55,7 +57,7 @@ pub fn request(builder: BuilderKind) -> BuildRequest {
         memory_bytes: None,
         milli_cpus: None,
         credentials: Vec::new(),
-        registries: std::sync::Arc::new(RegistryClient::new(Timeouts::default())),
+        registries: std::sync::Arc::new(RegistryClient::new(Timeouts::default(), Egress::near())),
         builder,
         buildkit: dockwright::engine::BuildkitOnly::default(),
     }
@@ -126,11 +128,4 @@ pub fn cli(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text").trim().to_owned()
 }
 
-/// Waits until the condition holds, looking again every few milliseconds; fails after `seconds`.
-pub async fn eventually(seconds: u64, what: &str, mut holds: impl FnMut() -> bool) {
-    let give_up = std::time::Instant::now() + std::time::Duration::from_secs(seconds);
-    while !holds() {
-        assert!(std::time::Instant::now() < give_up, "{what}: not within {seconds} s");
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-}
+pub use crate::support::watch::watch_for as eventually;

@@ -17,7 +17,7 @@ use std::time::Duration;
 use dockwright::apps::{Apps, Line, NewRun, OutputQuery};
 use dockwright::auth::Principal;
 use dockwright::config::Settings;
-use dockwright::domain::{Owner, Proof, Quota, Role, Run, RunId, RunState, Timestamp, User};
+use dockwright::domain::{Owner, Proof, Quota, Role, Run, RunId, RunState, User};
 use dockwright::engine::containers::{Containers, INSTALLATION, Networks, Volumes};
 use dockwright::error::Error;
 use dockwright::fleet::{self, Fleet};
@@ -154,18 +154,7 @@ pub fn ada() -> Principal {
 
 pub fn person(name: &str, quota: Quota) -> Principal {
     let name: Owner = name.parse().expect("a name");
-    let created_at = Timestamp::now();
-    let user = User { name, role: Role::User, disabled: false, password: None, epoch: 0, quota, created_at };
-    Principal::in_person(&user, Proof::Password)
+    Principal::in_person(&User::new(name, Role::User, None, quota), Proof::Password)
 }
 
-/// Looks until it is true.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
-    for _ in 0..600 {
-        if is_so().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("not within a minute: {what}");
-}
+pub use crate::support::watch::until as eventually;

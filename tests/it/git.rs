@@ -11,6 +11,9 @@ mod private;
 mod refused;
 mod result;
 mod sources;
+mod surprises;
+mod tls;
+mod troubles;
 
 const DOCKERFILE: &str = "FROM scratch\nCOPY . /\n";
 

@@ -3,6 +3,7 @@
 mod bounds;
 mod kills;
 pub mod receiver;
+mod superseded;
 mod tells;
 
 use dockwright::config::{Config, Settings};

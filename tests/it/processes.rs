@@ -57,14 +57,14 @@ struct Client {
 impl Client {
     async fn submit(&self, form: Form) -> String {
         let answer =
-            reqwest::Client::new().post(&self.base).bearer_auth(&self.token).multipart(form).send().await.expect("an answer");
+            crate::support::http().post(&self.base).bearer_auth(&self.token).multipart(form).send().await.expect("an answer");
         let build: Value = answer.json().await.expect("JSON");
         build["id"].as_str().unwrap_or_else(|| panic!("not accepted: {build}")).to_owned()
     }
 
     async fn get(&self, path: &str) -> Value {
         let asked =
-            reqwest::Client::new().get(format!("{}/{path}", self.base)).bearer_auth(&self.token).timeout(Duration::from_secs(70));
+            crate::support::http().get(format!("{}/{path}", self.base)).bearer_auth(&self.token).timeout(Duration::from_secs(70));
         asked.send().await.expect("an answer").json().await.expect("JSON")
     }
 
@@ -74,7 +74,7 @@ impl Client {
 
     /// Follows the log until it holds `text`.
     async fn logged(&self, id: &str, text: &str) {
-        let asked = reqwest::Client::new().get(format!("{}/{id}/logs?follow=true", self.base)).bearer_auth(&self.token);
+        let asked = crate::support::http().get(format!("{}/{id}/logs?follow=true", self.base)).bearer_auth(&self.token);
         let mut log = asked.timeout(Duration::from_secs(60)).send().await.expect("a log");
         let mut seen = String::new();
         while !seen.contains(text) {
@@ -143,6 +143,22 @@ async fn sigterm_finishes_what_runs_and_the_rest_waits_for_the_next_start() {
     let ended = client.get(&running).await;
     assert_eq!((&ended["state"], &ended["attempt"]), (&"built".into(), &1.into()), "finished before the process ended: {ended}");
     docker(&["rmi", &format!("dockwright.local/build:{running}")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_whose_log_nobody_reads_any_more_builds_and_ends() {
+    let data = tempfile::tempdir().expect("a folder");
+    let mut process = Process::start(&["serve", "--listen", "127.0.0.1:0", "--log-level", "debug"], data.path());
+    let client = Client { base: format!("http://{}/api/v1/builds", process.address()), token: token(data.path()) };
+    process.unread();
+    for _ in 0..3 {
+        let id = client.submit(dockerfile("FROM busybox\n").text("push", "false")).await;
+        let ended = client.ended(&id).await;
+        assert_eq!((&ended["state"], &ended["attempt"]), (&"built".into(), &1.into()), "{ended}");
+        docker(&["rmi", &format!("dockwright.local/build:{id}")]);
+    }
+    process.signal("-TERM");
+    assert!(process.wait().success());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dockwright::domain::{BuilderKind, Credentials, Digest, ImageRef};
+use dockwright::egress::Egress;
 use dockwright::engine::docker::Docker;
 use dockwright::engine::{EngineError, Images};
 use dockwright::registry::{Publisher, PushPolicy, RegistryClient, Timeouts};
@@ -30,7 +31,7 @@ const POLICY: PushPolicy = PushPolicy {
 const TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(1), request: Duration::from_secs(1) };
 
 fn client() -> Arc<RegistryClient> {
-    Arc::new(RegistryClient::new(TIMEOUTS))
+    Arc::new(RegistryClient::new(TIMEOUTS, Egress::near()))
 }
 
 fn publisher() -> Publisher<Docker> {

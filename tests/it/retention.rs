@@ -3,31 +3,67 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use dockwright::builds::{Builds, Policy, RemoteRemoval, RemoteTags};
-use dockwright::context::git::GitSettings;
+use dockwright::builds::{Builds, RemoteRemoval, RemoteTags};
 use dockwright::context::storage::ContextStorage;
-use dockwright::domain::{Base, BuildId, BuildRecord, Credentials, Digest, ImageRef, RetentionRule, Scope, Timestamp};
-use dockwright::egress::Egress;
-use dockwright::engine::Ledger;
+use dockwright::domain::{
+    Base, BuildError, BuildId, BuildRecord, BuildState, Credentials, Digest, ErrorKind, ImageRef, NodeId, Scope, StageName,
+    Timestamp, WorkerId,
+};
 use dockwright::engine::docker::Docker;
+use dockwright::engine::{Images as _, Ledger};
 use dockwright::janitor::{Measure, Tidy, TidyNode};
 use dockwright::store::{Guard, StoreError};
 use dockwright::vault::Vault;
+use dockwright::wiring::policy;
+use futures::StreamExt as _;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::accounts::people::{quiet, send};
+use crate::pipeline::on_both_stores;
+use crate::support::engine::OwnEngine;
 use crate::support::service::{Backend, Running, dockerfile, has_local_tag, id, start_with};
-use crate::support::{registry, unique};
+use crate::support::{private_registry, registry, unique};
+
+on_both_stores!(
+    an_image_that_was_published_goes_from_the_engine_when_its_owner_does_not_keep_it,
+    a_full_disk_is_cleaned_from_the_oldest_until_it_is_not_so_full,
+    builds_that_failed_do_not_push_out_the_last_good_one,
+    failed_builds_are_deleted_a_hundred_at_once,
+    a_queued_retry_keeps_its_image,
+    caches_go_from_the_engine_by_how_long_nobody_has_used_them,
+);
 
 /// An ended build of a project, made and ended in the store itself; `days` ago.
 async fn ended(service: &Running, token: &str, project: &str, days: u64) -> String {
+    ended_as(service, token, project, days, BuildState::Cancelled).await
+}
+
+async fn ended_as(service: &Running, token: &str, project: &str, days: u64, state: BuildState) -> String {
     let form = dockerfile("FROM busybox\n").text("image", "127.0.0.1:1/team/app:1").text("project", project.to_owned());
     let build = service.submit_as(token, form).await;
     let rule = move |record: &mut BuildRecord, now: Timestamp, _| {
         let millis = i64::try_from(days * 24 * 3600 * 1000).expect("days");
-        record.cancelled(&[], Timestamp::from_millis(now.as_millis() - millis)).map_err(|e| StoreError::Refused(e.to_string()))
+        let at = Timestamp::from_millis(now.as_millis() - millis);
+        let (worker, node) = (WorkerId::unique(), NodeId::new("n"));
+        let error = BuildError {
+            stage: StageName::Build,
+            kind: ErrorKind::User,
+            code: "x".into(),
+            message: "x".into(),
+            dockerfile_line: None,
+        };
+        let ended = match state {
+            BuildState::Published => record
+                .start_attempt(&worker, &node, 1, at)
+                .and_then(|_| record.image_built(format!("sha256:{}", "0".repeat(64)).parse().expect("a digest"), 1, &worker, at))
+                .and_then(|()| record.published(at)),
+            BuildState::Failed => record.failed(error, at),
+            _ => record.cancelled(&[], at),
+        };
+        ended.map_err(|e| StoreError::Refused(e.to_string()))
     };
     let id: BuildId = id(&build).parse().expect("an id");
     service.store.update(id, &Guard::Scope(Scope::All), rule).await.expect("ends").expect("is there");
@@ -69,20 +105,8 @@ impl RemoteTags for NoTags {
 /// The use-cases of builds of another process, on the service's store and folder.
 fn builds_of(service: &Running) -> Arc<Builds> {
     let c = &service.config;
-    let policy = Policy {
-        max_upload: c.max_upload,
-        max_context: c.max_context,
-        max_entries: c.max_entries,
-        build_timeout: c.build_timeout,
-        max_build_timeout: c.max_build_timeout,
-        max_memory: c.max_memory,
-        max_cpus: c.max_cpus,
-        min_free_disk: c.min_free_disk,
-        git: GitSettings { egress: Egress::default(), timeout: c.git_timeout.0, at_once: 1 },
-        retention: RetentionRule { project: "*".into(), keep_builds: None, keep_days: None, keep_local_image: true },
-    };
     let contexts = ContextStorage::open(&c.data_dir, 0).expect("opens");
-    Arc::new(Builds::new(service.store.clone(), contexts, Arc::new(Vault::new([7; 32])), Arc::new(NoTags), policy))
+    Arc::new(Builds::new(service.store.clone(), contexts, Arc::new(Vault::new([7; 32])), Arc::new(NoTags), policy(c)))
 }
 
 async fn rules_are_gone_by(backend: Backend) {
@@ -117,9 +141,15 @@ async fn rules_are_gone_by(backend: Backend) {
     assert_eq!(send(service.request_as(&bob, Method::GET, "/api/v1/retention")).await.1["items"], json!([]));
     let gone = send(service.request_as(&ada, Method::DELETE, "/api/v1/retention?project=shop")).await.0;
     assert_eq!(gone, StatusCode::NO_CONTENT);
-    for bad in [json!({"keep_builds": 0}), json!({"project": ""}), json!({"keep_days": -1}), json!({"keep": 1})] {
+    for (bad, field) in [
+        (json!({"keep_builds": 0}), "keep_builds"),
+        (json!({"project": ""}), "project"),
+        (json!({"keep_days": -1}), "keep_days"),
+        (json!({"keep_local_image": "no"}), "keep_local_image"),
+        (json!({"keep": 1}), "keep"),
+    ] {
         let (status, told) = send(service.request_as(&ada, Method::PUT, "/api/v1/retention").json(&bad)).await;
-        assert_eq!(status, StatusCode::BAD_REQUEST, "{told}");
+        assert_eq!((status, &told["errors"][0]["field"]), (StatusCode::BAD_REQUEST, &field.into()), "{told}");
     }
 }
 
@@ -138,6 +168,10 @@ async fn many_are_deleted(backend: Backend) {
     let (ada, bob) = (service.user("ada").await, service.user("bob").await);
     let old = [ended(&service, &ada, "shop", 8).await, ended(&service, &ada, "shop", 9).await];
     let stay = [ended(&service, &ada, "shop", 6).await, ended(&service, &ada, "other", 9).await];
+    let used = ended(&service, &ada, "shop", 9).await;
+    let app = json!({"name": unique("app"), "build": used, "network": "none"});
+    let (made, told) = send(service.request_as(&ada, Method::POST, "/api/v1/apps").json(&app)).await;
+    assert!(made.is_success(), "{told}");
     ended(&service, &bob, "shop", 9).await;
     let delete =
         async |token: &str, query: &str| send(service.request_as(token, Method::DELETE, &format!("/api/v1/builds{query}"))).await;
@@ -145,11 +179,13 @@ async fn many_are_deleted(backend: Backend) {
         assert_eq!(delete(&ada, bad).await.0, StatusCode::BAD_REQUEST, "{bad}");
     }
     let none = delete(&ada, "?state=failed&older_than=7d").await.1;
-    assert_eq!(none, json!({"deleted": 0, "ids": [], "more": false}));
+    assert_eq!(none, json!({"deleted": 0, "ids": [], "in_use": 0, "more": false}));
     let (status, told) = delete(&ada, "?state=cancelled&older_than=7d&project=shop&image=127.0.0.1:1/team/app").await;
     let ids: BTreeSet<_> = told["ids"].as_array().expect("ids").iter().filter_map(Value::as_str).map(str::to_owned).collect();
     assert_eq!((status, &told["deleted"], &told["more"], ids), (StatusCode::OK, &2.into(), &false.into(), BTreeSet::from(old)));
-    assert_eq!(left(&service, &ada).await, BTreeSet::from(stay));
+    assert_eq!(told["in_use"], 1, "an app is made of one: {told}");
+    let [six_days, other] = stay;
+    assert_eq!(left(&service, &ada).await, BTreeSet::from([six_days, other, used]));
     assert_eq!(left(&service, &bob).await.len(), 1);
     assert_eq!(delete(&ada, "?state=cancelled&older_than=7d&owner=bob").await.0, StatusCode::NOT_FOUND);
     // An admin's own, unless it names somebody.
@@ -177,9 +213,8 @@ async fn published(service: &Running) -> Value {
     ended
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_image_that_was_published_goes_from_the_engine_when_its_owner_does_not_keep_it() {
-    let service = start_with(Backend::Sqlite, |_| {}).await;
+async fn an_image_that_was_published_goes_from_the_engine_when_its_owner_does_not_keep_it(backend: Backend) {
+    let service = start_with(backend, |_| {}).await;
     let kept = published(&service).await;
     put(&service, &service.token, json!({"project": "x", "keep_local_image": false})).await;
     let mut look = tokio::time::interval(std::time::Duration::from_millis(50));
@@ -211,9 +246,8 @@ fn scripted(service: &Running, engine: bool, looks: &[u8]) -> Measure {
 }
 
 /// A disk that is as full as the test says, on the real engine: what goes first, and what stays.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_is_cleaned_from_the_oldest_until_it_is_not_so_full() {
-    let service = start_with(Backend::Sqlite, |_| {}).await;
+async fn a_full_disk_is_cleaned_from_the_oldest_until_it_is_not_so_full(backend: Backend) {
+    let service = start_with(backend, |_| {}).await;
     let builds = [published(&service).await, published(&service).await, published(&service).await];
     let archive = crate::support::service::tar(&[("Dockerfile", "FROM busybox\n")]);
     let form = || crate::support::service::context(archive.clone()).text("push", "false");
@@ -227,7 +261,7 @@ async fn a_full_disk_is_cleaned_from_the_oldest_until_it_is_not_so_full() {
     let node = TidyNode { ledger, engine: Arc::new(Docker::connect(None).expect("an engine")) };
     let cases = builds_of(&service);
     // Caches that nobody has used for a week do not free enough; one image does.
-    let looks = [91, 90, 85, 85, 90, 90, 85, 85];
+    let looks = [91, 90, 85, 85, 85, 90, 90, 85, 85];
     let tidy = Tidy::new(Arc::clone(&cases), Some(node), 85, 85).measured_by(scripted(&service, true, &looks));
     tidy.disk_once().await.expect("cleans");
     assert!(has_local_tag(&builds[0]), "an app uses it");
@@ -251,4 +285,104 @@ async fn a_full_disk_is_cleaned_from_the_oldest_until_it_is_not_so_full() {
     for build in builds.iter().chain(&uploads) {
         service.delete(build).await;
     }
+}
+
+async fn builds_that_failed_do_not_push_out_the_last_good_one(backend: Backend) {
+    let service = quiet(backend).await;
+    let good = [
+        ended_as(&service, &service.token, "shop", 9, BuildState::Published).await,
+        ended_as(&service, &service.token, "shop", 8, BuildState::Published).await,
+    ];
+    let mut failed = Vec::new();
+    for days in [5, 4, 3] {
+        failed.push(ended_as(&service, &service.token, "shop", days, BuildState::Failed).await);
+    }
+    put(&service, &service.token, json!({"project": "shop", "keep_builds": 2})).await;
+    let builds = builds_of(&service);
+    assert_eq!(builds.retention_once().await.expect("passes").len(), 2);
+    assert_eq!(left(&service, &service.token).await, BTreeSet::from([&good[1], &failed[1], &failed[2]].map(Clone::clone)));
+    // The days count for it, too.
+    put(&service, &service.token, json!({"project": "shop", "keep_builds": 2, "keep_days": 7})).await;
+    assert_eq!(builds.retention_once().await.expect("passes").len(), 1);
+    assert_eq!(left(&service, &service.token).await, BTreeSet::from([&failed[1], &failed[2]].map(Clone::clone)));
+}
+
+async fn failed_builds_are_deleted_a_hundred_at_once(backend: Backend) {
+    let service = quiet(backend).await;
+    // Of one address no more connections than these are taken at once.
+    let one = |_| ended_as(&service, &service.token, "shop", 8, BuildState::Failed);
+    let all: BTreeSet<String> = futures::stream::iter(0..103).map(one).buffer_unordered(16).collect().await;
+    let stays = ended(&service, &service.token, "shop", 8).await;
+    let mut gone = BTreeSet::new();
+    for (deleted, more) in [(100, true), (3, false), (0, false)] {
+        let request = service.request(Method::DELETE, "/api/v1/builds?state=failed&older_than=7d");
+        let (status, told) = send(request).await;
+        assert_eq!((status, &told["deleted"], &told["more"]), (StatusCode::OK, &deleted.into(), &more.into()), "{told}");
+        gone.extend(told["ids"].as_array().expect("ids").iter().filter_map(Value::as_str).map(str::to_owned));
+    }
+    assert_eq!((gone, left(&service, &service.token).await), (all, BTreeSet::from([stays])));
+}
+
+/// The only slot is taken: a retry waits, and what it is to push must still be there when its turn comes.
+async fn a_queued_retry_keeps_its_image(backend: Backend) {
+    let service = start_with(backend, |settings| settings.workers = Some(1)).await;
+    let name = unique("queued");
+    let form = dockerfile(&format!("FROM busybox\nRUN echo {name} >/made-of\n"));
+    let images = [format!("{}/{name}:1", registry()), format!("{}/{name}:1", private_registry().0)];
+    let form = images.iter().fold(form, |form, image| form.text("image", image.clone()));
+    let first = service.ended(&service.submit(form).await).await;
+    assert_eq!((&first["state"], has_local_tag(&first)), (&"failed".into(), true), "{first}");
+    let blocker = service.submit(dockerfile("FROM busybox\nRUN echo on && sleep 600\n").text("push", "false")).await;
+    service.logged(&blocker, "sleep 600").await;
+    let retry = service.request(Method::POST, &format!("/api/v1/builds/{}/retry", id(&first)));
+    let (status, again) = send(retry).await;
+    assert_eq!((status, &again["state"]), (StatusCode::ACCEPTED, &"queued".into()), "{again}");
+
+    let ledger = Ledger::open(service.config.data_dir.join("ledger")).expect("opens");
+    let node = TidyNode { ledger, engine: Arc::new(Docker::connect(None).expect("an engine")) };
+    // Full enough for images alone.
+    let looks = [91, 85, 85, 85, 85, 90, 90, 90, 90, 90, 90];
+    let tidy = Tidy::new(builds_of(&service), Some(node), 85, 85).measured_by(scripted(&service, true, &looks));
+    tidy.disk_once().await.expect("cleans");
+    assert!(has_local_tag(&first), "the disk is too full, and the image is needed");
+    let (_, many) = send(service.request(Method::DELETE, "/api/v1/builds?state=failed&older_than=0s")).await;
+    assert_eq!((&many["deleted"], &many["in_use"]), (&0.into(), &1.into()), "{many}");
+
+    let (status, deleted) = send(service.request(Method::DELETE, &format!("/api/v1/builds/{}", id(&first)))).await;
+    assert_eq!((status, &deleted["image"]), (StatusCode::OK, &"in_use".into()), "{deleted}");
+    assert!(!has_local_tag(&first) && has_local_tag(&again), "the retry has it");
+    service.cancel(&blocker).await;
+    let ended = service.ended(&again).await;
+    let log = service.log(&again).await;
+    assert_eq!(ended["image_id"], first["image_id"], "{ended}\n{log}");
+    assert!(log.contains("is still here") && !log.contains("RUN echo"), "it was not built again: {log}");
+    assert_eq!((&ended["destinations"][0]["state"], &ended["destinations"][1]["state"]), (&"pushed".into(), &"failed".into()));
+    for build in [&blocker, &again] {
+        service.delete(build).await;
+    }
+}
+
+/// On an engine of the test's own: what is cached on the shared one may be another test's.
+async fn caches_go_from_the_engine_by_how_long_nobody_has_used_them(backend: Backend) {
+    let engine = OwnEngine::start().await;
+    let service = start_with(backend, |settings| settings.engine = Some(engine.address())).await;
+    let text = "FROM busybox\nRUN head -c 3000000 /dev/urandom >/cached\n";
+    let build = service.submit(dockerfile(text).text("push", "false").text("network", "none")).await;
+    assert_eq!(service.ended(&build).await["state"], "built");
+    service.delete(&build).await;
+    let docker = Docker::connect(Some(&engine.address())).expect("an address");
+    assert_eq!(docker.prune_cache(Duration::from_secs(3600)).await.expect("prunes"), 0, "it was used just now");
+    let freed = docker.prune_cache(Duration::ZERO).await.expect("prunes");
+    assert!(freed >= 3_000_000, "{freed} bytes");
+    assert_eq!(docker.prune_cache(Duration::ZERO).await.expect("prunes"), 0, "there is nothing more");
+    // Before an image goes, its layers do that stand in a fresh cache: else there would be as much on the disk as before.
+    let build = service.ended(&service.submit(dockerfile(text).text("push", "false").text("network", "none")).await).await;
+    let ledger = Ledger::open(service.config.data_dir.join("ledger")).expect("opens");
+    let node = TidyNode { ledger, engine: Arc::new(docker) };
+    let looks = [91, 90, 90, 90, 90, 85, 85];
+    let tidy = Tidy::new(builds_of(&service), Some(node), 85, 85).measured_by(scripted(&service, true, &looks));
+    tidy.disk_once().await.expect("cleans");
+    let told = service.get("/api/v1/system").await["disk"]["cleaned"][0].clone();
+    assert_eq!((&build["state"], &told["images"]), (&"built".into(), &0.into()), "{told}");
+    assert!(told["cache_bytes"].as_u64().is_some_and(|bytes| bytes >= 3_000_000), "{told}");
 }

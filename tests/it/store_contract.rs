@@ -1,6 +1,7 @@
 //! The contract of the store, each sentence of it, on both backends: a real file and a real Redis.
 #![allow(clippy::disallowed_types, reason = "a test of an adapter looks behind it")]
 
+mod ages;
 mod aside;
 mod ended;
 mod fences;

@@ -1,10 +1,13 @@
 //! Contexts in pieces: manifests, and blobs that are sent once.
 
 mod built;
+mod changes;
 mod collecting;
 mod command;
 mod digests;
 mod hostile;
 mod large;
 mod owners;
-mod pieces;
+mod page;
+pub mod pieces;
+mod room;

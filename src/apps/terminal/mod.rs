@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::{Apps, containers, spec};
+use super::{Apps, spec};
 use crate::auth::Principal;
 use crate::domain::Owner;
 use crate::engine::containers::ExecRequest;
@@ -199,7 +199,7 @@ impl Apps {
     /// As [`Apps::own_container`].
     pub async fn terminal_place(&self, caller: &Principal, key: &str) -> Result<TerminalPlace> {
         let (seen, _) = self.own_container(caller, key).await?;
-        Ok(TerminalPlace { container: seen.summary.id.clone(), running: containers::running(&seen) })
+        Ok(TerminalPlace { container: seen.summary.id.clone(), running: self.running(caller, &seen).await })
     }
 
     /// Starts a process in the container.

@@ -10,13 +10,17 @@ use super::show::to_stderr;
 use crate::cli::build_commands::Build;
 use crate::cli::say;
 use crate::cli::show::text;
-use crate::client::{Refused, Unreachable};
+use crate::client::{Lost, Refused, Unreachable};
+use crate::domain::ImageRef;
 
 /// The caller's fault.
 const CALLER: u8 = 1;
 const USAGE: u8 = 2;
 /// The fault of the service, an engine, a registry or the way there.
 const INFRASTRUCTURE: u8 = 3;
+
+/// What is wrong at a git repository's host or on the way there, or passes by itself, whatever its status.
+const OTHERS_FAULT: [&str; 4] = ["git_unreachable", "git_timeout", "git_failed", "git_busy"];
 
 /// What was said cannot be meant.
 #[derive(Debug, thiserror::Error)]
@@ -25,12 +29,13 @@ pub(super) struct Usage(pub String);
 
 /// The exit code of an error before there was a build, or when it could not be followed.
 pub(super) fn of_error(error: &anyhow::Error) -> u8 {
-    let ours = |refused: &Refused| refused.status >= 500 || refused.status == 408;
+    let ours =
+        |refused: &Refused| refused.status >= 500 || refused.status == 408 || OTHERS_FAULT.contains(&refused.code.as_str());
     if error.downcast_ref::<Usage>().is_some() {
         USAGE
     } else if error.downcast_ref::<Unreachable>().is_some() || error.downcast_ref::<Refused>().is_some_and(ours) {
         INFRASTRUCTURE
-    } else if error.chain().any(|cause| cause.is::<reqwest::Error>()) {
+    } else if error.chain().any(|cause| cause.is::<reqwest::Error>() || cause.is::<Lost>()) {
         // A connection that broke off.
         INFRASTRUCTURE
     } else {
@@ -47,6 +52,12 @@ pub(super) fn tell(build: &Value, interrupted: Option<u8>, in_words: bool, quiet
     if ["published", "built"].iter().any(|state| build["state"] == *state) {
         if in_words {
             say(&result(build, quiet));
+        }
+        for left in destinations(build).filter(|one| one["state"] == "superseded") {
+            let by = left["superseded_by"]
+                .as_str()
+                .map_or_else(|| "a younger build".into(), |_| format!("build {}", text(&left["superseded_by"])));
+            to_stderr(&format!("{} is not published: it was superseded by {by}\n", text(&left["image"])));
         }
         return ExitCode::SUCCESS;
     }
@@ -70,9 +81,19 @@ fn of(build: &Value) -> u8 {
     }
 }
 
+fn destinations(build: &Value) -> impl Iterator<Item = &Value> {
+    build["destinations"].as_array().into_iter().flatten()
+}
+
+/// Where the image of a build that has ended is still to go; everywhere, when it is nowhere missing.
+pub(super) fn missing(build: &Value) -> Vec<ImageRef> {
+    let image = |one: &Value| one["image"].as_str().and_then(|image| image.parse().ok());
+    let missing: Vec<ImageRef> = destinations(build).filter(|one| one["state"] != "pushed").filter_map(image).collect();
+    if missing.is_empty() { destinations(build).filter_map(image).collect() } else { missing }
+}
+
 fn failed_destinations(build: &Value) -> impl Iterator<Item = (String, &Value)> {
-    let all = build["destinations"].as_array().into_iter().flatten();
-    all.filter(|one| one["state"] == "failed").map(|one| (text(&one["image"]), &one["error"]))
+    destinations(build).filter(|one| one["state"] == "failed").map(|one| (text(&one["image"]), &one["error"]))
 }
 
 fn words(error: &Value) -> String {
@@ -99,7 +120,7 @@ pub(super) struct Results {
 }
 
 impl Results {
-    /// Takes away those of an earlier build, so that a failed one never looks like it.
+    /// Takes away those of an earlier build, so that a failed one never looks like it, and makes sure that they can be written at its end.
     pub(super) fn prepare(wanted: &Build) -> anyhow::Result<Self> {
         let results = Self { iid: wanted.iidfile.clone(), metadata: wanted.metadata_file.clone() };
         for file in results.iid.iter().chain(&results.metadata) {
@@ -109,6 +130,8 @@ impl Results {
                 }
                 _ => {}
             }
+            let tried = std::fs::File::create(file).and_then(|_| std::fs::remove_file(file));
+            tried.map_err(|error| Usage(format!("cannot write {}: {error}", file.display())))?;
         }
         Ok(results)
     }
@@ -122,9 +145,10 @@ impl Results {
             write(file, id)?;
         }
         let Some(file) = &self.metadata else { return Ok(()) };
-        let all = build["destinations"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let names: Vec<&str> = all.iter().filter_map(|one| one["image"].as_str()).collect();
-        let digest = all.iter().find_map(|one| one["digest"].as_str());
+        // What was superseded is not there under its name.
+        let there = |one: &&Value| build["state"] == "built" || one["digest"].is_string();
+        let names: Vec<&str> = destinations(build).filter(there).filter_map(|one| one["image"].as_str()).collect();
+        let digest = destinations(build).find_map(|one| one["digest"].as_str());
         let mut metadata = json!({
             "containerimage.config.digest": build["image_id"],
             "image.name": names.join(","),
@@ -153,9 +177,16 @@ mod tests {
         assert_eq!(["user", "auth", "limit"].map(failed), [CALLER; 3]);
         assert_eq!(["registry", "engine", "infra", "internal", "new"].map(failed), [INFRASTRUCTURE; 5]);
         assert_eq!(of(&json!({"state": "cancelled", "error": null})), CALLER);
-        let refused = |status| of_error(&Refused { status, code: "x".into(), detail: "x".into() }.into());
+        let refused = |status| of_error(&Refused { status, code: "x".into(), detail: "x".into(), retry_after: None }.into());
         assert_eq!([400, 401, 404, 413, 429].map(refused), [CALLER; 5]);
         assert_eq!([408, 500, 503, 507].map(refused), [INFRASTRUCTURE; 4]);
+        let of_git =
+            |status, code: &str| of_error(&Refused { status, code: code.into(), detail: "x".into(), retry_after: None }.into());
+        assert_eq!(
+            [(400, "git_unreachable"), (504, "git_timeout"), (400, "git_failed"), (429, "git_busy")].map(|(s, c)| of_git(s, c)),
+            [3; 4]
+        );
+        assert_eq!(of_git(400, "git_ref_unknown"), CALLER);
         let unreachable = anyhow::anyhow!("refused").context(Unreachable("http://x".into())).context("more");
         assert_eq!((of_error(&unreachable), of_error(&Usage("x".into()).into())), (INFRASTRUCTURE, USAGE));
     }

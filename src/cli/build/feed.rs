@@ -1,23 +1,14 @@
 //! The events of one build, from the first to the last. A connection that breaks off, or a service that is started again, is
 //! gone on with at the event after the last one.
 
-use std::time::Duration;
-
 use async_stream::stream;
 use futures::Stream;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::client::{Client, Refused};
-
-/// The service says something, if only that it is there, more often than that.
-const SILENCE: Duration = Duration::from_secs(45);
-/// A service that is away for longer is given up.
-const PATIENCE: Duration = Duration::from_secs(300);
-/// Between two tries to reach it.
-const PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+use super::again::Patience;
+use crate::client::{Client, Lost, Refused};
 
 /// A line of the log.
 #[derive(Debug, Clone, Deserialize)]
@@ -44,43 +35,46 @@ pub(in crate::cli) fn feed<'a>(
     client: &'a Client,
     id: &str,
     tail: Option<u64>,
+    patience: Patience,
 ) -> impl Stream<Item = anyhow::Result<Told>> + use<'a> {
     let path = format!("/api/v1/builds/{id}/logs");
     stream! {
         let mut last: Option<String> = None;
         let tail = tail.map_or(String::new(), |lines| format!("?tail={lines}"));
-        let (mut pause, mut heard, mut told) = (PAUSE, Instant::now(), false);
+        let (mut pause, mut heard, mut told) = (patience.pause, Instant::now(), false);
         loop {
             // Who comes back goes on from where it was, and not from the last lines again.
             let tail = if last.is_none() { tail.as_str() } else { "" };
-            let broke = match client.events_after(&format!("{path}{tail}"), last.as_deref()).await {
+            let asked = format!("{path}{tail}");
+            let answer = timeout(patience.silence, client.events_after(&asked, last.as_deref())).await;
+            let broke = match answer.unwrap_or_else(|_| Err(Lost::Silent(patience.silence).into())) {
                 Ok(mut events) => loop {
                     heard = Instant::now();
-                    match events.next_within(SILENCE).await {
+                    match events.next_within(patience.silence).await {
                         Ok(Some((name, _))) if name == "end" => return,
                         Ok(Some((name, data))) => {
-                            (pause, told) = (PAUSE, false);
+                            (pause, told) = (patience.pause, false);
                             last = events.last_id().map(str::to_owned).or(last);
                             if let Some(event) = read(&name, data) {
                                 yield Ok(event);
                             }
                         }
-                        Ok(None) => break anyhow::anyhow!("the connection ended"),
+                        Ok(None) => break Lost::Ended.into(),
                         Err(error) => break error,
                     }
                 },
                 Err(error) => error,
             };
-            if is_lasting(&broke) || heard.elapsed() > PATIENCE {
+            if is_lasting(&broke) || heard.elapsed() > patience.away {
                 yield Err(broke);
                 return;
             }
             // The first try is made at once: a connection may just have been cut.
-            if pause > PAUSE && !std::mem::replace(&mut told, true) {
+            if pause > patience.pause && !std::mem::replace(&mut told, true) {
                 yield Ok(Told::Away);
             }
             sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(patience.longest_pause);
         }
     }
 }

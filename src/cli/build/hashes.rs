@@ -2,18 +2,16 @@
 //! the caller's cache folder, by the folder that is sent.
 
 use std::collections::HashMap;
-use std::fs::{self, Metadata};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::cli::context::Local;
+use super::listed;
+use crate::cli::context::{Local, Stamp};
 use crate::context::archive::{EntryKind, Sum};
 
 /// A file that was changed so lately may change again without its times telling (a tick of the file system's clock).
@@ -22,34 +20,34 @@ const BUFFER: usize = 256 * 1024;
 /// More threads than this wait for the disk.
 const THREADS: usize = 8;
 
-/// What tells that a file is as it was. The change time cannot be set back, as the time of modification can.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
+const FORM: &str = "dockwright hashes 2\n";
+
+/// Whether it is so long ago that its times tell of every change since.
+fn is_settled(stamp: &Stamp, now: SystemTime) -> bool {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(TOO_YOUNG).as_secs();
+    i64::try_from(now).is_ok_and(|now| stamp.changed.0 < now && stamp.modified.0 < now)
 }
 
-impl Stamp {
-    fn of(found: &Metadata) -> Self {
-        Self {
-            device: found.dev(),
-            inode: found.ino(),
-            size: found.size(),
-            modified: (found.mtime(), found.mtime_nsec()),
-            changed: (found.ctime(), found.ctime_nsec()),
-        }
-    }
-
-    fn is_settled(&self, now: SystemTime) -> bool {
-        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(TOO_YOUNG).as_secs();
-        i64::try_from(now).is_ok_and(|now| self.changed.0 < now && self.modified.0 < now)
-    }
+fn packed((stamp, sum): &(Stamp, Sum)) -> Vec<u8> {
+    let Stamp { device, inode, size, modified, changed } = stamp;
+    let numbers = [*device, *inode, *size].map(u64::to_le_bytes);
+    let times = [modified.0, modified.1, changed.0, changed.1].map(i64::to_le_bytes);
+    [numbers.as_flattened(), times.as_flattened(), sum].concat()
 }
 
-type Known = HashMap<String, (Stamp, Sum)>;
+fn unpacked(bytes: &[u8]) -> Option<(Stamp, Sum)> {
+    let (numbers, sum) = bytes.split_at_checked(56)?;
+    let number = |at: usize| numbers.as_chunks::<8>().0[at];
+    let whole = |at| u64::from_le_bytes(number(at));
+    let time = |at| (i64::from_le_bytes(number(at)), i64::from_le_bytes(number(at + 1)));
+    let stamp = Stamp { device: whole(0), inode: whole(1), size: whole(2), modified: time(3), changed: time(5) };
+    Some((stamp, sum.try_into().ok()?))
+}
+
+/// A file as it was, and its hash then.
+pub(super) type Hashed = (Stamp, Sum);
+
+type Known = HashMap<String, Hashed>;
 
 /// What was hashed, and what is remembered of it.
 pub(super) struct Hashes {
@@ -60,20 +58,19 @@ pub(super) struct Hashes {
 impl Hashes {
     /// Those that were remembered of a folder; none where nothing can be remembered.
     pub(super) fn of(folder: &Path) -> Self {
-        Self::kept_in(cache_folder().map(|root| root.join(hex::encode(Sha256::digest(folder.as_os_str().as_encoded_bytes())))))
+        Self::kept_in(listed::place("hashes", &[folder.as_os_str().as_encoded_bytes()]))
     }
 
     fn kept_in(cache: Option<PathBuf>) -> Self {
-        let text = cache.as_ref().and_then(|file| fs::read(file).ok());
-        let known = text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-        Self { cache, known }
+        let known = cache.as_ref().and_then(|file| listed::read(file, FORM, unpacked));
+        Self { cache, known: known.map(|(_, known)| known).unwrap_or_default() }
     }
 
     /// The hash of each entry that is a file.
     ///
     /// # Errors
     /// When a file cannot be read, or changes while it is.
-    pub(super) fn all(&self, entries: &[Local]) -> anyhow::Result<Vec<Option<(Stamped, Sum)>>> {
+    pub(super) fn all(&self, entries: &[Local]) -> anyhow::Result<Vec<Option<Hashed>>> {
         let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
         let threads = thread::available_parallelism().map_or(1, |n| n.get().min(THREADS));
         let one_thread = || {
@@ -104,12 +101,13 @@ impl Hashes {
         Ok(all)
     }
 
-    fn one(&self, local: &Local, size: u64, buffer: &mut [u8]) -> io::Result<(Stamped, Sum)> {
+    fn one(&self, local: &Local, size: u64, buffer: &mut [u8]) -> io::Result<Hashed> {
+        // As it was when the folder was looked through: so old a file needs not even be opened.
+        if let Some((_, sum)) = self.known.get(&local.entry.path).filter(|(known, _)| *known == local.stamp) {
+            return Ok((local.stamp, *sum));
+        }
         let mut file = local.open()?;
         let stamp = Stamp::of(&file.metadata()?);
-        if let Some((_, sum)) = self.known.get(&local.entry.path).filter(|(known, _)| *known == stamp && stamp.size == size) {
-            return Ok((Stamped(stamp), *sum));
-        }
         let (mut hash, mut bytes) = (Sha256::new(), 0);
         loop {
             match file.read(buffer) {
@@ -125,41 +123,25 @@ impl Hashes {
         if bytes != size || Stamp::of(&file.metadata()?) != stamp {
             return Err(io::Error::other("it changed while it was read"));
         }
-        Ok((Stamped(stamp), hash.finalize().into()))
+        Ok((stamp, hash.finalize().into()))
     }
 
     /// Remembers what is settled. It is only a help: where it cannot be written, nothing is lost.
-    pub(super) fn remember(self, entries: &[Local], all: &[Option<(Stamped, Sum)>], now: SystemTime) {
+    pub(super) fn remember(self, entries: &[Local], all: &[Option<Hashed>], now: SystemTime) {
         let Some(cache) = self.cache else { return };
         let settled = entries.iter().zip(all).filter_map(|(local, hashed)| {
-            let (Stamped(stamp), sum) = hashed.as_ref()?;
-            stamp.is_settled(now).then(|| (local.entry.path.clone(), (*stamp, *sum)))
+            let (stamp, sum) = hashed.as_ref()?;
+            is_settled(stamp, now).then(|| (local.entry.path.clone(), (*stamp, *sum)))
         });
         let known: Known = settled.collect();
         if known != self.known {
-            // Another command may write at the same time: the later one wins, whole.
             let _ = write(&cache, &known);
         }
     }
 }
 
-/// What a file was when it was hashed.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Stamped(Stamp);
-
 fn write(cache: &Path, known: &Known) -> io::Result<()> {
-    let folder = cache.parent().ok_or(io::ErrorKind::NotFound)?;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(&serde_json::to_vec(known)?)?;
-    file.persist(cache).map(|_| ()).map_err(|error| error.error)
-}
-
-/// `$XDG_CACHE_HOME/dockwright/hashes`, or below `~/.cache`.
-fn cache_folder() -> Option<PathBuf> {
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let root = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
-    Some(root.join("dockwright/hashes"))
+    listed::write(cache, FORM, "", known.iter().map(|(path, hashed)| (path.as_str(), packed(hashed))))
 }
 
 #[cfg(test)]
@@ -193,8 +175,7 @@ mod tests {
         std::fs::File::open(root.join("a")).and_then(|file| file.set_modified(before)).expect("its time");
         assert_eq!(hash(60), (sum("two"), 2));
         // A lie in the list is believed: the file is not read.
-        let text = std::fs::read(&cache).expect("the list");
-        let mut known: Known = serde_json::from_slice(&text).expect("JSON");
+        let mut known: Known = listed::read(&cache, FORM, unpacked).expect("a list").1;
         known.get_mut("a").expect("remembered").1 = sum("a lie");
         write(&cache, &known).expect("written");
         assert_eq!(hash(60).0, sum("a lie"));

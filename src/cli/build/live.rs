@@ -11,9 +11,10 @@ use unicode_width::UnicodeWidthChar as _;
 
 use super::feed::Line;
 use super::plain::waiting;
-use super::show::{Show, size, to_stderr};
+use super::show::{Show, to_stderr};
 use super::steps::{News, State, Step, Steps, bare};
 use crate::cli::show::text;
+use crate::domain::quantity::readable;
 
 /// Most lines of output below one running step.
 const LAST: usize = 5;
@@ -51,6 +52,8 @@ pub(super) struct Live {
     began: Instant,
     phase: String,
     upload: Option<(u64, Option<u64>)>,
+    /// Why it has not begun.
+    waits: Option<String>,
     /// Destinations that are pushed to, since when.
     pushes: HashMap<String, Instant>,
     /// The last words of a push.
@@ -69,6 +72,7 @@ impl Live {
             began: Instant::now(),
             phase: "Preparing".into(),
             upload: None,
+            waits: None,
             pushes: HashMap::new(),
             words: None,
             over: Vec::new(),
@@ -122,7 +126,8 @@ impl Live {
     /// Takes the block off the screen. In a window that became narrower its lines have become several.
     fn erased(&mut self, window: Window) -> String {
         let rows: usize = self.drawn.drain(..).map(|width| width.div_ceil(window.columns).max(1)).sum();
-        if rows == 0 { String::new() } else { format!("\u{1b}[{rows}F\u{1b}[J") }
+        // Line by line: where a whole screen is cleared at once, some terminals keep what was on it among what has scrolled away.
+        "\u{1b}[A\u{1b}[2K".repeat(rows)
     }
 
     fn painted(&self, row: &Row) -> String {
@@ -136,6 +141,7 @@ impl Live {
     /// What runs: each step with its last lines, as many of them as fit.
     fn block(&self, now: Instant, window: Window) -> Vec<Row> {
         let mut rows = vec![self.head(now, window)];
+        rows.extend(self.waits.iter().map(|why| Row { text: row(&format!(" => {why}"), "", window.columns), colour: OUTPUT }));
         let room = window.rows.saturating_sub(2);
         let running: Vec<&Step> = self.steps.running().collect();
         let spare = room.saturating_sub(1 + running.len() + self.pushes.len());
@@ -165,8 +171,8 @@ impl Live {
         let took = seconds(milliseconds(now.saturating_duration_since(self.began)));
         let (known, over) = (self.steps.all().len(), self.steps.all().iter().filter(|step| step.state != State::Running).count());
         let progress = match self.upload {
-            Some((sent, Some(total))) => format!(" {} {} / {}", bar(sent, total), size(sent.min(total)), size(total)),
-            Some((sent, None)) => format!(" {}", size(sent)),
+            Some((sent, Some(total))) => format!(" {} {} / {}", bar(sent, total), readable(sent.min(total)), readable(total)),
+            Some((sent, None)) => format!(" {}", readable(sent)),
             None if known > 0 => format!(" ({over}/{known})"),
             None => String::new(),
         };
@@ -175,6 +181,11 @@ impl Live {
 }
 
 impl Show for Live {
+    fn reading(&mut self) {
+        self.phase = "Reading the folder".into();
+        self.draw(Instant::now());
+    }
+
     fn uploading(&mut self, sent: u64, total: Option<u64>) {
         self.phase = "Sending the context".into();
         self.upload = Some((sent, total));
@@ -183,14 +194,15 @@ impl Show for Live {
 
     fn submitted(&mut self, build: &Value) {
         self.upload = None;
-        self.phase = format!("Build {}", waiting(build).trim_start()).trim_end().to_owned();
+        self.phase = "Build".into();
+        self.waits(build);
         self.over.push((format!(" => build {}", text(&build["id"])), None, ""));
         self.draw(Instant::now());
     }
 
     fn line(&mut self, line: &Line) {
         match self.steps.hear(line) {
-            News::Began(_) => self.phase = "Building".into(),
+            News::Began(_) => (self.phase, self.waits) = ("Building".into(), None),
             News::Ended(at) => self.step_over(at),
             News::Words if line.stream == "progress" => self.words = Some(bare(&line.text)),
             News::Words => self.over.push((format!(" => {}", bare(&line.text)), None, "")),
@@ -202,11 +214,15 @@ impl Show for Live {
     fn state(&mut self, build: &Value) {
         match build["state"].as_str() {
             Some("queued") => self.phase = "Waiting".into(),
-            Some("building") => self.phase = "Building".into(),
-            Some("pushing") => self.phase = "Pushing".into(),
+            Some("building") => (self.phase, self.waits) = ("Building".into(), None),
+            Some("pushing") => (self.phase, self.waits) = ("Pushing".into(), None),
             _ => {}
         }
         self.pushed(build);
+    }
+
+    fn waits(&mut self, build: &Value) {
+        self.waits = waiting(build);
     }
 
     fn note(&mut self, text: &str) {

@@ -3,20 +3,26 @@
 //! ```text
 //! request      the form: options, secrets, credentials     upload   the context, as a stream
 //! pieces       of the context only what is not there yet    hashes   what it is made of, remembered
+//! send         until the service has accepted it            again    once more, when it is away or busy
+//! listing      its manifest, or what has changed of it      listed   how both are remembered
 //! feed         the build's events, resumed where they broke off
 //! steps        what the events say of the steps             plain, live, quiet   how it is shown
 //! fate         how it ended: exit code, files, last words
 //! ```
 
+mod again;
 mod credentials;
 mod fate;
 mod feed;
 mod hashes;
+mod listed;
+mod listing;
 mod live;
 mod pieces;
 mod plain;
 mod quiet;
 mod request;
+mod send;
 mod show;
 mod steps;
 mod upload;
@@ -28,7 +34,7 @@ use anyhow::Context;
 use futures::StreamExt as _;
 use reqwest::Method;
 use serde_json::Value;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
 use super::build_commands::{Build, Progress, Retry};
 use super::commands::Remote;
@@ -37,15 +43,17 @@ use super::show::text;
 use super::terminal::Ends;
 use super::{complain, say, told};
 use crate::client::{Client, Refused};
+use request::Parts;
 use show::{How, Show};
 
+pub(super) use again::Patience;
 pub(super) use feed::{Line, Told, feed};
 pub(super) use steps::{News, Steps};
 
 /// How often what is shown may change.
 const FRAME: Duration = Duration::from_millis(100);
-/// How long an interrupted command waits for the id of a build that was sent whole: it has to be cancelled.
-const ANSWER: Duration = Duration::from_secs(10);
+/// How often a build that waits is asked why.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// The exit code of what was tried; an error is told here.
 pub(super) fn ended(tried: anyhow::Result<ExitCode>) -> ExitCode {
@@ -58,9 +66,13 @@ pub(super) fn ended(tried: anyhow::Result<ExitCode>) -> ExitCode {
 pub(super) async fn build(client: &Client, remote: &Remote, wanted: &Build) -> anyhow::Result<ExitCode> {
     let results = fate::Results::prepare(wanted)?;
     let mut ends = Ends::new()?;
+    let patience = Patience::with_retries(wanted.patience.map(|span| span.0));
     let mut shown = show::of(how(remote, wanted.quiet || wanted.detach, wanted.progress));
-    let request = request::of(client, wanted, &mut *shown).await?;
-    let accepted = match submit(client, request, &mut *shown, &mut ends).await? {
+    let request = tokio::select! {
+        request = request::of(client, wanted, &mut *shown) => request?,
+        number = ends.next() => return Ok(send::nothing_sent(&mut *shown, number)),
+    };
+    let accepted = match send::submit(client, request, &patience, &mut *shown, &mut ends).await? {
         Ok(accepted) => accepted,
         Err(left) => return Ok(left),
     };
@@ -70,7 +82,7 @@ pub(super) async fn build(client: &Client, remote: &Remote, wanted: &Build) -> a
         detached(remote, &accepted);
         return Ok(ExitCode::SUCCESS);
     }
-    let (last, interrupted) = match follow(client, &text(&accepted["id"]), &mut *shown, &mut ends).await? {
+    let (last, interrupted) = match follow(client, &accepted, &patience, &mut *shown, &mut ends).await? {
         Ok(ended) => ended,
         Err(left) => return Ok(left),
     };
@@ -79,22 +91,50 @@ pub(super) async fn build(client: &Client, remote: &Remote, wanted: &Build) -> a
 }
 
 pub(super) async fn retry(client: &Client, remote: &Remote, wanted: &Retry) -> anyhow::Result<ExitCode> {
-    let of = path("builds", &wanted.id)?;
-    client.call(Method::GET, &of, None).await?;
-    let again = client.call(Method::POST, &format!("{of}/retry"), None).await.map_err(|error| {
-        let unknown = error.downcast_ref::<Refused>().is_some_and(|refused| [404, 405].contains(&refused.status));
-        if unknown { error.context("this service cannot build something again by itself") } else { error }
-    })?;
+    let mut ends = Ends::new()?;
+    let patience = Patience::with_retries(wanted.patience.map(|span| span.0));
+    let mut shown = show::of(how(remote, !wanted.follow, wanted.progress));
+    let again = tokio::select! {
+        again = repeat(client, wanted, &patience, &mut *shown) => again?,
+        number = ends.next() => return Ok(ExitCode::from(128 + number)),
+    };
     if !wanted.follow {
         detached(remote, &again);
         return Ok(ExitCode::SUCCESS);
     }
-    let mut shown = show::of(how(remote, false, wanted.progress));
     shown.submitted(&again);
-    match follow(client, &text(&again["id"]), &mut *shown, &mut Ends::new()?).await? {
+    match follow(client, &again, &patience, &mut *shown, &mut ends).await? {
         Ok((last, interrupted)) => Ok(fate::tell(&last, interrupted, !remote.json, false)),
         Err(left) => Ok(left),
     }
+}
+
+/// A new build of the same inputs; with the caller's own login for what is not published yet, which the service has not kept.
+async fn repeat(client: &Client, wanted: &Retry, patience: &Patience, shown: &mut dyn Show) -> anyhow::Result<Value> {
+    let of = path("builds", &wanted.id)?;
+    let first = client.call(Method::GET, &of, None).await?;
+    let images = fate::missing(&first);
+    let mut parts = wanted.registries.iter().fold(Parts::default(), |parts, name| parts.text("registry", name));
+    if wanted.force {
+        parts = parts.text("force", "true");
+    }
+    let mut parts = request::entrusted(&wanted.entrusted, parts).await?;
+    let named: Vec<String> = wanted.registries.iter().cloned().chain(names(&first["options"]["registries"])).collect();
+    if !credentials::are_kept(client, &named, &images).await
+        && let Some(login) = credentials::of_docker(client, &images, shown).await
+    {
+        parts = parts.text("username", login.username()).text("password", login.expose_password());
+    }
+    let (to, key) = (format!("{of}/retry"), uuid::Uuid::new_v4().to_string());
+    let once = async || client.post_once(&to, parts.form_if_any(), &key).await;
+    again::again(patience, |error| complain(&told(error)), once).await.map_err(|error| {
+        let unknown = error.downcast_ref::<Refused>().is_some_and(|refused| [404, 405].contains(&refused.status));
+        if unknown { error.context("this service cannot build something again by itself") } else { error }
+    })
+}
+
+fn names(list: &Value) -> impl Iterator<Item = String> {
+    list.as_array().into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned))
 }
 
 fn how(remote: &Remote, quiet: bool, progress: Progress) -> How {
@@ -112,41 +152,6 @@ fn detached(remote: &Remote, build: &Value) {
     say(&format!("{line}\n"));
 }
 
-/// Sends it. An exit code instead of the build when the caller did not want to wait for it.
-async fn submit(
-    client: &Client,
-    request: request::Request,
-    shown: &mut dyn Show,
-    ends: &mut Ends,
-) -> anyhow::Result<Result<Value, ExitCode>> {
-    let request::Request { form, sent, pieces } = request;
-    let mut answer = Box::pin(async {
-        let form = match pieces {
-            Some(tree) => pieces::send(client, form, tree, &sent).await?,
-            None => form,
-        };
-        client.upload("/api/v1/builds", form, &sent.key).await
-    });
-    let mut frame = interval(FRAME);
-    frame.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            accepted = &mut answer => return match accepted {
-                Ok(build) => Ok(Ok(build)),
-                Err(error) => Err(sent.fault().unwrap_or(error)),
-            },
-            _ = frame.tick() => shown.uploading(sent.bytes(), sent.total()),
-            number = ends.next() => {
-                if sent.is_whole() && let Ok(Ok(build)) = timeout(ANSWER, &mut answer).await {
-                    cancel(client, &text(&build["id"])).await?;
-                }
-                shown.leave("interrupted; nothing is built");
-                return Ok(Err(ExitCode::from(128 + number)));
-            }
-        }
-    }
-}
-
 async fn cancel(client: &Client, id: &str) -> anyhow::Result<Value> {
     client.call(Method::POST, &format!("{}/cancel", path("builds", id)?), None).await
 }
@@ -154,26 +159,26 @@ async fn cancel(client: &Client, id: &str) -> anyhow::Result<Value> {
 /// Shows the build until it ends: it as it is then, and the number of the signal that ended it. An exit code when the caller left.
 async fn follow(
     client: &Client,
-    id: &str,
+    accepted: &Value,
+    patience: &Patience,
     shown: &mut dyn Show,
     ends: &mut Ends,
 ) -> anyhow::Result<Result<(Value, Option<u8>), ExitCode>> {
-    let mut events = Box::pin(feed(client, id, None));
-    let mut frame = interval(FRAME);
+    let id = text(&accepted["id"]);
+    let of = path("builds", &id)?;
+    let mut events = Box::pin(feed(client, &id, None, *patience));
+    let (mut frame, mut look) = (interval(FRAME), interval_at(Instant::now() + LOOK, LOOK));
     frame.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut interrupted = None;
-    let mut cancelling = None;
+    let mut queued = accepted["state"] == "queued";
+    let (mut interrupted, mut cancelling, mut asked) = (None, None, None);
     loop {
-        let cancelled = async {
-            match &mut cancelling {
-                Some(cancelling) => std::pin::Pin::as_mut(cancelling).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             event = events.next() => match event {
                 Some(Ok(Told::Line(line))) => shown.line(&line),
-                Some(Ok(Told::State(build))) => shown.state(&build),
+                Some(Ok(Told::State(build))) => {
+                    queued = build["state"] == "queued";
+                    shown.state(&build);
+                }
                 Some(Ok(Told::Away)) => shown.note("the service does not answer; the build goes on, and is shown again when it does"),
                 Some(Err(error)) => {
                     shown.leave("");
@@ -182,23 +187,33 @@ async fn follow(
                 None => break,
             },
             _ = frame.tick() => shown.frame(Instant::now()),
+            _ = look.tick(), if queued && asked.is_none() => asked = Some(Box::pin(client.call(Method::GET, &of, None))),
+            now = done(&mut asked) => if let Ok(now) = now && now["state"] == "queued" {
+                shown.waits(&now);
+            },
             number = ends.next() => {
                 if interrupted.replace(number).is_some() {
                     shown.leave(&format!("left; see the build with: dockwright inspect {id}"));
                     return Ok(Err(ExitCode::from(128 + number)));
                 }
                 shown.note("cancelling the build; once more leaves at once");
-                cancelling = Some(Box::pin(cancel(client, id)));
+                cancelling = Some(Box::pin(cancel(client, &id)));
             }
-            done = cancelled => {
-                cancelling = None;
-                if let Err(error) = done {
-                    shown.note(&format!("the build could not be cancelled: {error:#}"));
-                }
+            cancelled = done(&mut cancelling) => match cancelled {
+                Err(error) if !send::is_over(&error) => shown.note(&format!("the build could not be cancelled: {error:#}")),
+                _ => {}
             }
         }
     }
-    let last = client.call(Method::GET, &path("builds", id)?, None).await?;
+    let last = again::again(patience, |_| (), async || client.call(Method::GET, &of, None).await).await?;
     shown.end(&last);
     Ok(Ok((last, interrupted)))
+}
+
+/// What comes of something that may not have been begun: never, before.
+async fn done<T>(begun: &mut Option<std::pin::Pin<Box<impl Future<Output = T>>>>) -> T {
+    let Some(future) = begun else { return std::future::pending().await };
+    let came = future.await;
+    *begun = None;
+    came
 }

@@ -9,102 +9,133 @@ use std::time::SystemTime;
 use anyhow::Context;
 use bytes::Bytes;
 use reqwest::Body;
-use reqwest::multipart::Form;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use zstd::stream::write::Encoder;
 
+use super::again::{Patience, again, heard};
 use super::hashes::Hashes;
+use super::listing::{Base, Listing};
 use super::upload::{self, BLOCK, CHUNK, CHUNKS, Sent};
 use crate::cli::context::{Local, Tree};
-use crate::client::{Client, Declared, Refused, Unreachable};
-use crate::context::archive::{Entry, EntryKind, ManifestLine};
+use crate::client::{Client, Declared, Refused};
+use crate::context::archive::{Entry, EntryKind};
 use crate::context::stream::TarWriter;
 
-/// How often blobs are sent that did not all arrive; what did is not sent again.
-const TRIES: usize = 3;
 /// Fast enough for any network.
 const LEVEL: i32 = 1;
 
-/// Sends what the service has not, and adds to the form what names it all; the whole folder, where the service knows no pieces.
-///
-/// # Errors
-/// What cannot be read here, and what the service says.
-pub(super) async fn send(client: &Client, form: Form, tree: Tree, sent: &Sent) -> anyhow::Result<Form> {
-    let (tree, lines, blobs) = tokio::task::spawn_blocking(move || {
-        let (lines, blobs) = list(&tree.root, &tree.entries)?;
-        anyhow::Ok((tree, lines, blobs))
-    })
-    .await??;
-    let Some(mut declared) = client.declare(lines).await? else { return Ok(upload::folder(form, tree, sent)) };
-    let entries = Arc::new(tree.entries);
-    let mut tries = 1..TRIES;
-    while !declared.missing.is_empty() {
-        let missing = declared.missing.iter().map(|hash| blobs.get(hash).map(|at| (hash.clone(), *at)));
-        let missing: Option<Vec<(String, usize)>> = missing.collect();
-        let missing = missing.context("the service asks for what was not offered")?;
-        sent.expect(sent.bytes() + declared.missing_bytes + BLOCK * missing.len() as u64);
-        declared = match client.send_blobs(&declared.id, tar(&entries, missing, sent)).await {
-            Ok(now) => now,
-            Err(error) => look_again(client, declared, error, sent, tries.next().is_none()).await?,
-        };
-    }
-    sent.is_all();
-    Ok(form.text("manifest", declared.id))
+/// A folder, and what names each of its pieces.
+pub(super) struct Pieces {
+    tree: Arc<Tree>,
+    listing: Listing,
+    /// What this service was told last of the folder.
+    base: Base,
+    blobs: Blobs,
 }
 
-/// After a connection that broke off: what is still missing.
-async fn look_again(
-    client: &Client,
-    declared: Declared,
-    error: anyhow::Error,
-    sent: &Sent,
-    last: bool,
-) -> anyhow::Result<Declared> {
-    if let Some(fault) = sent.fault() {
-        return Err(fault);
+impl Pieces {
+    /// # Errors
+    /// What cannot be read here.
+    pub(super) async fn of(tree: &Arc<Tree>, service: &str) -> anyhow::Result<Self> {
+        let (tree, service) = (Arc::clone(tree), service.to_owned());
+        let listed = tokio::task::spawn_blocking(move || {
+            let (listing, blobs) = list(&tree.root, &tree.entries)?;
+            let base = Base::of(&tree.root, &service);
+            anyhow::Ok(Self { tree, listing, base, blobs })
+        });
+        listed.await?
     }
-    if let Some(refused) = error.downcast_ref::<Refused>().filter(|refused| refused.code.starts_with("blob_")) {
-        let told = format!("a file changed while it was sent: {}", refused.detail);
-        return Err(error.context(told));
+
+    /// Sends what the service has not; the manifest that names it all. `None` where the service knows no pieces.
+    ///
+    /// # Errors
+    /// What cannot be read here, and what the service says.
+    pub(super) async fn send(&self, client: &Client, patience: &Patience, sent: &Sent) -> anyhow::Result<Option<String>> {
+        let declared =
+            again(patience, |error| sent.failed_once(error), async || heard(sent, patience.answer, self.declare(client)).await);
+        let declared = declared.await?;
+        sent.read_on(false);
+        let Some(mut declared) = declared else { return Ok(None) };
+        self.base.remember(&declared.id, &self.listing);
+        while !declared.missing.is_empty() {
+            declared = self.blobs(client, patience, sent, declared).await?;
+        }
+        Ok(Some(declared.id))
     }
-    if last || error.downcast_ref::<Unreachable>().is_none() {
-        return Err(error);
+
+    /// Tells what has changed since the last time, or everything where that is not enough.
+    async fn declare(&self, client: &Client) -> anyhow::Result<Option<Declared>> {
+        if let Some((id, changes)) = self.listing.since(&self.base)?
+            && let Some(declared) = client.declare_changes(id, changes).await?
+        {
+            return Ok(Some(declared));
+        }
+        client.declare(self.listing.whole()?).await
     }
-    let path = format!("/api/v1/contexts/{}", declared.id);
-    let now = client.call(reqwest::Method::GET, &path, None).await?;
+
+    /// One round of what is missing; after a connection that broke off, of what is missing then.
+    async fn blobs(&self, client: &Client, patience: &Patience, sent: &Sent, declared: Declared) -> anyhow::Result<Declared> {
+        let mut known = Some(declared.clone());
+        again(
+            patience,
+            |error| sent.failed_once(error),
+            async || {
+                let declared = match known.take() {
+                    Some(declared) => declared,
+                    None => look_again(client, &declared.id).await?,
+                };
+                let missing = declared.missing.iter().map(|hash| self.blobs.get(hash).map(|at| (hash.clone(), *at)));
+                let missing: Option<Vec<(String, usize)>> = missing.collect();
+                let missing = missing.context("the service asks for what was not offered")?;
+                sent.expect(sent.bytes() + declared.missing_bytes + BLOCK * missing.len() as u64);
+                let answer = client.send_blobs(&declared.id, tar(&self.tree, missing, sent));
+                heard(sent, patience.answer, answer).await.map_err(|error| sent.fault().unwrap_or_else(|| changed(error)))
+            },
+        )
+        .await
+    }
+}
+
+async fn look_again(client: &Client, id: &str) -> anyhow::Result<Declared> {
+    let now = client.call(reqwest::Method::GET, &format!("/api/v1/contexts/{id}"), None).await?;
     serde_json::from_value(now).context("the service's answer tells of no manifest")
+}
+
+/// What the service says of a blob that is not what its name says.
+fn changed(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<Refused>().filter(|refused| refused.code.starts_with("blob_")) {
+        Some(refused) => {
+            let told = format!("a file changed while it was sent: {}", refused.detail);
+            error.context(told)
+        }
+        None => error,
+    }
 }
 
 /// By the hash of each blob, an entry that has it.
 type Blobs = HashMap<String, usize>;
 
-/// The manifest, in zstd.
-fn list(root: &Path, entries: &[Local]) -> anyhow::Result<(Vec<u8>, Blobs)> {
+fn list(root: &Path, entries: &[Local]) -> anyhow::Result<(Listing, Blobs)> {
     let hashes = Hashes::of(root);
     let all = hashes.all(entries)?;
-    let (mut lines, mut blobs) = (Encoder::new(Vec::new(), zstd::DEFAULT_COMPRESSION_LEVEL)?, Blobs::new());
-    for (at, (local, hashed)) in entries.iter().zip(&all).enumerate() {
-        let sum = hashed.as_ref().map(|(_, sum)| sum);
-        let line = ManifestLine::of(&local.entry, sum).context("a folder holds no hard links, because each is read as a file")?;
-        serde_json::to_writer(&mut lines, &line)?;
-        lines.write_all(b"\n")?;
-        if let Some(sum) = sum {
-            blobs.entry(hex::encode(sum)).or_insert(at);
-        }
+    let listing = Listing::of(entries, &all)?;
+    let mut blobs = Blobs::new();
+    for (at, (_, sum)) in all.iter().enumerate().filter_map(|(at, hashed)| Some((at, hashed.as_ref()?))) {
+        blobs.entry(hex::encode(sum)).or_insert(at);
     }
     hashes.remember(entries, &all, SystemTime::now());
-    Ok((lines.finish()?, blobs))
+    Ok((listing, blobs))
 }
 
 /// Blobs as a tar in zstd, made while it is sent.
-fn tar(entries: &Arc<Vec<Local>>, missing: Vec<(String, usize)>, sent: &Sent) -> Body {
+fn tar(tree: &Arc<Tree>, missing: Vec<(String, usize)>, sent: &Sent) -> Body {
     let (plain, chunks) = mpsc::channel(CHUNKS);
     let (packed, body) = mpsc::channel(CHUNKS);
-    let entries = Arc::clone(entries);
+    let tree = Arc::clone(tree);
     tokio::task::spawn_blocking(move || {
         let mut writer = TarWriter::new(plain);
-        if let Err(error) = write(&mut writer, &entries, &missing) {
+        if let Err(error) = write(&mut writer, &tree.entries, &missing) {
             writer.fail(error);
         }
     });

@@ -3,9 +3,10 @@
 use serde_json::Value;
 
 use super::feed::Line;
-use super::show::{Show, size, to_stderr};
+use super::show::{Show, to_stderr};
 use super::steps::{News, Steps};
 use crate::cli::show::text;
+use crate::domain::quantity::readable;
 use crate::worker::plain;
 
 #[derive(Default)]
@@ -14,6 +15,8 @@ pub(super) struct Plain {
     /// The step of the last line; an empty line stands between two.
     last: Option<usize>,
     told_upload: bool,
+    /// Why it waits, as it was told last.
+    told_waiting: String,
 }
 
 impl Plain {
@@ -27,12 +30,24 @@ impl Plain {
 impl Show for Plain {
     fn uploading(&mut self, _sent: u64, total: Option<u64>) {
         if let Some(total) = total.filter(|_| !std::mem::replace(&mut self.told_upload, true)) {
-            to_stderr(&format!("sending the context, {}\n", size(total)));
+            to_stderr(&format!("sending the context, {}\n", readable(total)));
         }
     }
 
     fn submitted(&mut self, build: &Value) {
-        to_stderr(&format!("build {}{}\n", text(&build["id"]), waiting(build)));
+        to_stderr(&format!("build {}\n", text(&build["id"])));
+        // The next one is usually taken at once.
+        if build["queue"]["position"].as_u64().is_some_and(|before| before > 0) || build["queue"]["waits_for"] == "quota" {
+            self.waits(build);
+        }
+    }
+
+    fn waits(&mut self, build: &Value) {
+        let why = text(&build["queue"]["detail"]);
+        if let Some(told) = waiting(build).filter(|_| why != self.told_waiting) {
+            to_stderr(&format!("waits: {told}\n"));
+            self.told_waiting = why;
+        }
     }
 
     fn line(&mut self, line: &Line) {
@@ -48,10 +63,13 @@ impl Show for Plain {
     }
 }
 
-/// How many builds go before this one, where any do.
-pub(super) fn waiting(build: &Value) -> String {
-    match build["queue"]["position"].as_u64() {
-        Some(before @ 1..) => format!(" waits behind {before} other{}", if before == 1 { "" } else { "s" }),
-        _ => String::new(),
-    }
+/// Why a build waits, and how long it may, in words; `None` when it does not.
+pub(super) fn waiting(build: &Value) -> Option<String> {
+    let queue = &build["queue"];
+    let why = queue["detail"].as_str().map(|_| text(&queue["detail"]));
+    let why = why.or_else(|| queue["position"].as_u64().map(|before| format!("{before} go before it")))?;
+    Some(match queue["estimate_seconds"].as_u64().filter(|seconds| *seconds > 0) {
+        Some(seconds) => format!("{why}; about {seconds} s"),
+        None => why,
+    })
 }

@@ -2,16 +2,19 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
+use reqwest::Body;
 use reqwest::multipart::{Form, Part};
 
 use super::credentials;
 use super::fate::Usage;
 use super::show::Show;
 use super::upload::{self, Sent};
-use crate::cli::build_commands::Build;
+use crate::cli::build_commands::{Build, Entrusted};
 use crate::cli::context::{self, Dockerfile, Tree};
 use crate::client::Client;
 use crate::domain::{ImageRef, limits};
@@ -23,25 +26,79 @@ const USUAL_KEYS: [&str; 3] = ["id_rsa", "id_ecdsa", "id_ed25519"];
 
 /// What is sent, and how far it is.
 pub(super) struct Request {
-    pub form: Form,
+    pub parts: Parts,
     pub sent: Sent,
-    /// A folder that is sent in pieces, before the form.
-    pub pieces: Option<Tree>,
+    pub source: Source,
 }
 
-impl Request {
-    pub(super) fn whole(form: Form, sent: Sent) -> Self {
-        Self { form, sent, pieces: None }
+/// What is built, where it is more than parts of the form.
+pub(super) enum Source {
+    Parts,
+    /// Standard input, as it comes.
+    Input(Body),
+    /// A folder, as one archive.
+    Whole(Arc<Tree>),
+    /// A folder, of which only what the service lacks is sent.
+    Pieces(Arc<Tree>),
+}
+
+/// The small parts of the form, which may have to be sent more than once.
+#[derive(Default)]
+pub(super) struct Parts(Vec<(String, Vec<u8>, Option<&'static str>)>);
+
+impl Parts {
+    pub(super) fn text(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.0.push((name.to_owned(), value.into().into_bytes(), None));
+        self
+    }
+
+    pub(super) fn file(mut self, name: &str, bytes: Vec<u8>, file_name: &'static str) -> Self {
+        self.0.push((name.to_owned(), bytes, Some(file_name)));
+        self
+    }
+
+    /// A form without parts is no form (RFC 2046, 5.1.1).
+    pub(super) fn form_if_any(&self) -> Option<Form> {
+        (!self.0.is_empty()).then(|| self.form())
+    }
+
+    pub(super) fn form(&self) -> Form {
+        self.0.iter().fold(Form::new(), |form, (name, bytes, file_name)| {
+            let part = Part::bytes(bytes.clone());
+            form.part(name.clone(), file_name.iter().fold(part, |part, file_name| part.file_name(*file_name)))
+        })
     }
 }
 
 /// # Errors
 /// [`Usage`] for flags that cannot be meant; what cannot be read on this machine.
 pub(super) async fn of(client: &Client, wanted: &Build, shown: &mut dyn Show) -> anyhow::Result<Request> {
+    refuse_what_docker_has(wanted)?;
     let images = images(wanted)?;
-    let form = secrets(wanted, options(wanted)?)?;
-    let form = logins(client, wanted, &images, form, shown).await;
-    source(wanted, form, shown).await
+    let parts = options(wanted)?;
+    let parts = entrusted(&wanted.entrusted, parts).await?;
+    let parts = logins(client, wanted, &images, parts, shown).await;
+    source(wanted, parts, shown).await
+}
+
+/// Habits that cannot be followed here, and what can be done instead.
+fn refuse_what_docker_has(wanted: &Build) -> anyhow::Result<()> {
+    if wanted.load {
+        return Err(usage(
+            "--load: the image is built at the service, and not by an engine here; publish it with --tag, and pull it",
+        ));
+    }
+    if wanted.network.as_deref() == Some("host") {
+        return Err(usage("--network host: no build is let into the service's own network; there are default and none"));
+    }
+    match wanted.cache_to.iter().find(|to| !is_inline(to)) {
+        Some(to) => Err(usage(format!("--cache-to {to:?}: only type=inline is written, which --inline-cache asks for, too"))),
+        None => Ok(()),
+    }
+}
+
+fn is_inline(cache: &str) -> bool {
+    cache.split(',').any(|field| field == "type=inline")
 }
 
 fn usage(text: impl Into<String>) -> anyhow::Error {
@@ -49,14 +106,14 @@ fn usage(text: impl Into<String>) -> anyhow::Error {
 }
 
 fn images(wanted: &Build) -> anyhow::Result<Vec<ImageRef>> {
-    if wanted.tags.is_empty() && !wanted.no_push {
+    if wanted.tags.is_empty() && wanted.is_published() {
         return Err(usage("say where to publish the image with --tag, or --no-push"));
     }
     let read = |tag: &String| tag.parse().map_err(|why| usage(format!("--tag {tag:?} {why}")));
     wanted.tags.iter().map(read).collect()
 }
 
-fn options(wanted: &Build) -> anyhow::Result<Form> {
+fn options(wanted: &Build) -> anyhow::Result<Parts> {
     let all = |name: &'static str, values: &[String]| values.iter().map(|value| (name, value.clone())).collect::<Vec<_>>();
     let one = |name: &'static str, value: &Option<String>| value.clone().map(|value| (name, value));
     let flag = |name: &'static str, said: bool| said.then(|| (name, "true".to_owned()));
@@ -80,9 +137,9 @@ fn options(wanted: &Build) -> anyhow::Result<Form> {
     parts.extend([one("priority", &wanted.priority), one("project", &wanted.project)].into_iter().flatten());
     parts.extend([flag("no_cache", wanted.no_cache), flag("pull", wanted.pull), flag("cold", wanted.cold)].into_iter().flatten());
     parts.extend([flag("supersede", wanted.supersede), flag("reuse", wanted.reuse)].into_iter().flatten());
-    parts.extend(flag("inline_cache", wanted.inline_cache));
-    parts.extend(wanted.no_push.then(|| ("push", "false".to_owned())));
-    Ok(parts.into_iter().fold(Form::new(), |form, (name, value)| form.text(name, value)))
+    parts.extend(flag("inline_cache", wanted.inline_cache || !wanted.cache_to.is_empty()));
+    parts.extend((!wanted.is_published()).then(|| ("push", "false".to_owned())));
+    Ok(parts.into_iter().fold(Parts::default(), |all, (name, value)| all.text(name, value)))
 }
 
 /// Without a value that of the environment, as docker has it; one that is not there either is left out.
@@ -106,17 +163,25 @@ fn cache_source(given: &str) -> anyhow::Result<String> {
     }
 }
 
-fn secrets(wanted: &Build, form: Form) -> anyhow::Result<Form> {
-    let mut form = form;
-    for given in &wanted.secrets {
-        let (id, bytes) = secret(given)?;
-        form = form.part(format!("secret.{id}"), Part::bytes(bytes));
-    }
-    for given in &wanted.ssh {
-        let (id, file) = ssh(given)?;
-        form = form.part(format!("ssh.{id}"), Part::bytes(read(&file)?));
-    }
-    Ok(form)
+/// Adds secrets and keys.
+///
+/// # Errors
+/// [`Usage`] for what cannot be meant; what cannot be read on this machine.
+pub(super) async fn entrusted(given: &Entrusted, mut parts: Parts) -> anyhow::Result<Parts> {
+    let Entrusted { secrets, ssh: keys } = given.clone();
+    // What is read may be a pipe that says nothing for ever.
+    let read = tokio::task::spawn_blocking(move || {
+        for given in &secrets {
+            let (id, bytes) = secret(given)?;
+            parts.0.push((format!("secret.{id}"), bytes, None));
+        }
+        for given in &keys {
+            let (id, file) = ssh(given)?;
+            parts.0.push((format!("ssh.{id}"), read(&file)?, None));
+        }
+        Ok(parts)
+    });
+    read.await?
 }
 
 /// `id=ID,src=FILE`, `id=ID,env=NAME`; `id=ID` alone is the variable of this name, else the file.
@@ -147,6 +212,11 @@ fn secret(given: &str) -> anyhow::Result<(String, Vec<u8>)> {
 /// `ID=FILE`; `default` alone is the first of the usual key files. An agent's keys never leave it, so they cannot be sent.
 fn ssh(given: &str) -> anyhow::Result<(String, PathBuf)> {
     if let Some((id, file)) = given.split_once('=').filter(|(id, file)| !id.is_empty() && !file.is_empty()) {
+        if Path::new(file).metadata().is_ok_and(|found| found.file_type().is_socket()) {
+            return Err(usage(format!(
+                "--ssh {given:?}: an agent's keys never leave it, so they cannot be sent; name a key's file: --ssh {id}=FILE"
+            )));
+        }
         return Ok((id.to_owned(), file.into()));
     }
     if given != "default" {
@@ -170,71 +240,65 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
 }
 
 /// Credentials that the service keeps go first; then those of the caller's own Docker configuration.
-async fn logins(client: &Client, wanted: &Build, images: &[ImageRef], form: Form, shown: &mut dyn Show) -> Form {
-    if wanted.no_push || !wanted.registries.is_empty() {
-        return form;
+async fn logins(client: &Client, wanted: &Build, images: &[ImageRef], parts: Parts, shown: &mut dyn Show) -> Parts {
+    if !wanted.is_published() || credentials::are_kept(client, &wanted.registries, images).await {
+        return parts;
     }
-    let (found, word) = credentials::of_docker(images).await;
-    if let Some(word) = word {
-        shown.note(&word);
-    }
-    if found.is_some() && !client.is_confidential() {
-        shown.note("your Docker login is not sent, because the way to the service is not encrypted; name kept credentials with --registry");
-        return form;
-    }
-    match found {
-        Some(login) => form.text("username", login.username().to_owned()).text("password", login.expose_password().to_owned()),
-        None => form,
+    match credentials::of_docker(client, images, shown).await {
+        Some(login) => parts.text("username", login.username()).text("password", login.expose_password()),
+        None => parts,
     }
 }
 
 /// What is built. It stands last in the form: all that is small is known to the service before.
-async fn source(wanted: &Build, form: Form, shown: &mut dyn Show) -> anyhow::Result<Request> {
-    let file = wanted.file.as_deref();
-    if wanted.context == Path::new("-") {
-        if file == Some(Path::new("-")) {
+async fn source(wanted: &Build, parts: Parts, shown: &mut dyn Show) -> anyhow::Result<Request> {
+    let (folder, file) = (wanted.context.clone(), wanted.file.clone());
+    let of_input = file.as_deref() == Some(Path::new("-"));
+    let name = file.as_deref().and_then(Path::to_str);
+    if folder == Path::new("-") {
+        if of_input {
             return Err(usage("standard input cannot be both the context and the Dockerfile"));
         }
-        return upload::standard_input(named(form, file.and_then(Path::to_str))).await;
+        return upload::standard_input(named(parts, name)).await;
     }
-    if let Some(url) = git(&wanted.context)? {
-        let form = match file {
-            Some(file) if file == Path::new("-") => beside(form, context::text_of_stdin()?),
-            file => named(form, file.and_then(Path::to_str)),
+    if let Some(url) = git(&folder)? {
+        let parts = if of_input {
+            beside(parts, tokio::task::spawn_blocking(context::text_of_stdin).await??)
+        } else {
+            named(parts, name)
         };
-        return Ok(Request::whole(form.text("git", url), Sent::nothing()));
+        return Ok(Request { parts: parts.text("git", url), sent: Sent::new(), source: Source::Parts });
     }
-    let tree = context::look(&wanted.context, file)?;
+    let tree = tokio::task::spawn_blocking(move || context::look(&folder, file.as_deref())).await??;
     tree.skipped.iter().for_each(|word| shown.note(&format!("not sent: {word}")));
-    let form = match &tree.dockerfile {
-        Dockerfile::Inside(path) => named(form, Some(path)),
-        Dockerfile::Beside(text) => beside(form, text.clone()),
+    let parts = match &tree.dockerfile {
+        Dockerfile::Inside(path) => named(parts, Some(path)),
+        Dockerfile::Beside(text) => beside(parts, text.clone()),
     };
-    let sent = Sent::new(None);
-    if wanted.full_upload {
-        return Ok(Request::whole(upload::folder(form, tree, &sent), sent));
-    }
-    Ok(Request { form, sent, pieces: Some(tree) })
+    let tree = Arc::new(tree);
+    let source = if wanted.full_upload { Source::Whole(tree) } else { Source::Pieces(tree) };
+    Ok(Request { parts, sent: Sent::new(), source })
 }
 
-fn named(form: Form, dockerfile: Option<&str>) -> Form {
+fn named(parts: Parts, dockerfile: Option<&str>) -> Parts {
     match dockerfile.filter(|path| *path != "Dockerfile") {
-        Some(path) => form.text("dockerfile", path.to_owned()),
-        None => form,
+        Some(path) => parts.text("dockerfile", path),
+        None => parts,
     }
 }
 
-fn beside(form: Form, dockerfile: Vec<u8>) -> Form {
-    form.part("file", Part::bytes(dockerfile).file_name("Dockerfile"))
+fn beside(parts: Parts, dockerfile: Vec<u8>) -> Parts {
+    parts.file("file", dockerfile, "Dockerfile")
 }
 
 /// The URL, if it is one and no folder.
 fn git(given: &Path) -> anyhow::Result<Option<String>> {
     let Some(text) = given.to_str() else { return Ok(None) };
-    if text.starts_with("https://") {
+    // Which hosts are read without TLS is the service's to say.
+    if text.starts_with("https://") || (text.starts_with("http://") && !given.exists()) {
         return Ok(Some(text.to_owned()));
     }
-    let other = ["http://", "git://", "ssh://", "git@"].iter().any(|start| text.starts_with(start));
+    let other = ["git://", "ssh://", "git@"].iter().any(|start| text.starts_with(start));
     if other && !given.exists() {
         return Err(usage(format!("{text}: a git repository is read over https alone")));
     }

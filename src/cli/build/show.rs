@@ -14,11 +14,15 @@ use crate::cli::{say, show};
 
 /// One way of showing. What a way has no use for, it leaves out.
 pub(super) trait Show {
+    /// The folder is looked through.
+    fn reading(&mut self) {}
     /// So many of so many bytes are sent; the total is not known of what comes from standard input.
     fn uploading(&mut self, _sent: u64, _total: Option<u64>) {}
     fn submitted(&mut self, _build: &Value) {}
     fn line(&mut self, _line: &Line) {}
     fn state(&mut self, _build: &Value) {}
+    /// It still waits, as its `queue` says.
+    fn waits(&mut self, _build: &Value) {}
     /// The command's own words.
     fn note(&mut self, text: &str) {
         to_stderr(&format!("{text}\n"));
@@ -91,29 +95,5 @@ impl Show for Json {
 
     fn end(&mut self, build: &Value) {
         Self::event("end", json!({"build": build}));
-    }
-}
-
-/// Such as `12.3 MB`.
-pub(super) fn size(bytes: u64) -> String {
-    let units = ["kB", "MB", "GB"];
-    let mut tenths = bytes / 100;
-    for unit in &units[..2] {
-        if tenths < 10_000 {
-            return if bytes < 1000 { format!("{bytes} B") } else { format!("{}.{} {unit}", tenths / 10, tenths % 10) };
-        }
-        tenths /= 1000;
-    }
-    format!("{}.{} {}", tenths / 10, tenths % 10, units[2])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::size;
-
-    #[test]
-    fn sizes_are_for_people() {
-        let shown: Vec<String> = [999, 1000, 12_345, 999_999, 1_000_000, 5_250_000_000].map(size).into();
-        assert_eq!(shown, ["999 B", "1.0 kB", "12.3 kB", "999.9 kB", "1.0 MB", "5.2 GB"]);
     }
 }

@@ -11,7 +11,7 @@ use reqwest::multipart::{Form, Part};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::request::Request;
+use super::request::{Parts, Request, Source};
 use crate::cli::context::{Local, Tree};
 use crate::context::archive::{ARCHIVE_START, EntryKind, kind_of_start};
 use crate::context::stream::TarWriter;
@@ -32,21 +32,48 @@ pub(super) struct Sent {
     expected: Arc<AtomicU64>,
     counted: Arc<AtomicU64>,
     whole: Arc<AtomicBool>,
+    /// It comes from standard input, which may be silent for any time.
+    input: Arc<AtomicBool>,
+    /// What is sent is still looked through here.
+    reading: Arc<AtomicBool>,
     fault: Arc<Mutex<Option<String>>>,
+    /// A failure that was tried again after, until it is told.
+    trouble: Arc<Mutex<Option<String>>>,
 }
 
 impl Sent {
-    /// A form without a stream.
-    pub(super) fn nothing() -> Self {
-        let sent = Self::new(None);
-        sent.whole.store(true, Ordering::Relaxed);
-        sent
+    pub(super) fn new() -> Self {
+        Self {
+            key: uuid::Uuid::new_v4().to_string(),
+            expected: Arc::default(),
+            counted: Arc::default(),
+            whole: Arc::default(),
+            input: Arc::default(),
+            reading: Arc::default(),
+            fault: Arc::default(),
+            trouble: Arc::default(),
+        }
     }
 
-    pub(super) fn new(total: Option<u64>) -> Self {
-        let key = uuid::Uuid::new_v4().to_string();
-        let expected = Arc::new(AtomicU64::new(total.unwrap_or(0)));
-        Self { key, expected, counted: Arc::default(), whole: Arc::default(), fault: Arc::default() }
+    /// It is sent from its beginning, perhaps once more. What the service may have it may have.
+    pub(super) fn begin(&self) {
+        self.counted.store(0, Ordering::Relaxed);
+    }
+
+    pub(super) fn read_on(&self, reading: bool) {
+        self.reading.store(reading, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_reading(&self) -> bool {
+        self.reading.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn failed_once(&self, error: &anyhow::Error) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("{error:#}"));
+    }
+
+    pub(super) fn take_trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Bytes of the context, where they are known.
@@ -78,6 +105,11 @@ impl Sent {
         self.counted.load(Ordering::Relaxed)
     }
 
+    /// Whether it is the service's turn, and not that of who writes to standard input.
+    pub(super) fn is_due(&self) -> bool {
+        self.is_whole() || !self.input.load(Ordering::Relaxed)
+    }
+
     /// Whether the service may have everything, and so may have accepted the build.
     pub(super) fn is_whole(&self) -> bool {
         self.whole.load(Ordering::Relaxed)
@@ -104,15 +136,18 @@ impl Sent {
     }
 }
 
-fn context(form: Form, body: Body) -> Form {
+/// Beside the form's other parts, a context that is sent while it is read.
+pub(super) fn context(form: Form, body: Body) -> Form {
     form.part("context", Part::stream(body).file_name("context.tar"))
 }
 
 /// A folder, as a tar.
-pub(super) fn folder(form: Form, tree: Tree, sent: &Sent) -> Form {
+pub(super) fn folder(form: Form, tree: &Arc<Tree>, sent: &Sent) -> Form {
+    sent.begin();
     // A little less than what travels: entries are filled up to whole blocks.
     sent.expect(tree.bytes() + BLOCK * tree.entries.len() as u64);
     let (sender, chunks) = mpsc::channel(CHUNKS);
+    let tree = Arc::clone(tree);
     tokio::task::spawn_blocking(move || {
         let mut writer = TarWriter::new(sender);
         if let Err(error) = pack(&mut writer, &tree.entries) {
@@ -144,20 +179,16 @@ fn pack(writer: &mut TarWriter, entries: &[Local]) -> io::Result<()> {
 }
 
 /// A Dockerfile or an archive on standard input, told apart by how it begins.
-pub(super) async fn standard_input(form: Form) -> anyhow::Result<Request> {
+pub(super) async fn standard_input(parts: Parts) -> anyhow::Result<Request> {
     let start = tokio::task::spawn_blocking(|| read_up_to(&mut stdin().lock(), ARCHIVE_START)).await??;
+    let sent = Sent::new();
     if start.len() < ARCHIVE_START || kind_of_start(&start).is_none() {
         let more = usize::try_from(DOCKERFILE_BYTES).unwrap_or(usize::MAX);
         let rest = tokio::task::spawn_blocking(move || read_up_to(&mut stdin().lock(), more)).await??;
         let text = [start, rest].concat();
-        if kind_of_start(&text).is_none() {
-            return Ok(Request::whole(form.part("file", Part::bytes(text).file_name("Dockerfile")), Sent::nothing()));
-        }
-        let sent = Sent::new(None);
-        let body = sent.watch(futures::stream::iter([Ok(Bytes::from(text))]));
-        return Ok(Request::whole(context(form, body), sent));
+        let (name, file_name) = if kind_of_start(&text).is_none() { ("file", "Dockerfile") } else { ("context", "context.tar") };
+        return Ok(Request { parts: parts.file(name, text, file_name), sent, source: Source::Parts });
     }
-    let sent = Sent::new(None);
     let (sender, chunks) = mpsc::channel(CHUNKS);
     // On a thread that nothing waits for: standard input may say nothing for ever.
     std::thread::spawn(move || {
@@ -174,8 +205,9 @@ pub(super) async fn standard_input(form: Form) -> anyhow::Result<Request> {
         }
     });
     let chunks = futures::stream::iter([Ok(Bytes::from(start))]).chain(ReceiverStream::new(chunks));
-    let form = context(form, sent.watch(chunks));
-    Ok(Request::whole(form, sent))
+    let body = sent.watch(chunks);
+    sent.input.store(true, Ordering::Relaxed);
+    Ok(Request { parts, sent, source: Source::Input(body) })
 }
 
 fn read_up_to(input: &mut impl Read, most: usize) -> io::Result<Vec<u8>> {

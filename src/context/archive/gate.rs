@@ -159,7 +159,7 @@ fn symlink_target(raw: &RawEntry) -> Result<String, ContextFault> {
 }
 
 /// The path without `.`, empty components and trailing slashes; empty for the root.
-pub(super) fn clean(name: &[u8]) -> Result<String, ContextFault> {
+pub(in crate::context) fn clean(name: &[u8]) -> Result<String, ContextFault> {
     let text = std::str::from_utf8(name).map_err(|_| not_utf8(name))?;
     if text.contains('\0') {
         return Err(ContextFault::new("invalid_path", format!("the entry {} has a NUL in its name", quoted(name))));

@@ -3,7 +3,7 @@ use std::path::Path;
 use super::super::blobs;
 use super::super::fault::{ContextError, ContextFault};
 use super::super::ignore::{Ignore, is_ignore_file};
-use super::surprises::Surprises;
+use super::surprises::{POINTER_BYTES, Surprises, is_pointer};
 use super::{ArchiveLimits, ContextDigest, Entry, EntryKind, Seen, Walk, gate};
 use crate::domain::limits::DOCKERFILE_BYTES;
 use crate::domain::{ContextKind, ContextWarning};
@@ -42,7 +42,7 @@ pub struct Inspected {
 pub fn inspect(path: &Path, limits: &ArchiveLimits, dockerfile: DockerfileAt<'_>) -> Result<Inspected, ContextError> {
     let wanted = clean_dockerfile_path(dockerfile.path)?;
     let (kind, walk) = Walk::open(path, limits)?;
-    look_through(walk, kind, &wanted, dockerfile.replaced)
+    look_through(walk, kind, None, &wanted, dockerfile.replaced)
 }
 
 /// The same of a manifest that is kept at `path`; the blobs of what has to be read must be there.
@@ -56,11 +56,18 @@ pub fn inspect_manifest(
     dockerfile: DockerfileAt<'_>,
 ) -> Result<Inspected, ContextError> {
     let wanted = clean_dockerfile_path(dockerfile.path)?;
-    let walk = blobs::open(path, folder, limits)?;
-    look_through(walk, ContextKind::Manifest, &wanted, dockerfile.replaced)
+    let (digest, walk) = blobs::open(path, folder, limits)?;
+    look_through(walk, ContextKind::Manifest, Some(digest), &wanted, dockerfile.replaced)
 }
 
-fn look_through(mut walk: Walk, kind: ContextKind, wanted: &str, replaced: bool) -> Result<Inspected, ContextError> {
+/// `known` is the digest where it was made before.
+fn look_through(
+    mut walk: Walk,
+    kind: ContextKind,
+    known: Option<String>,
+    wanted: &str,
+    replaced: bool,
+) -> Result<Inspected, ContextError> {
     let mut found = Inspected {
         kind,
         files: 0,
@@ -70,7 +77,7 @@ fn look_through(mut walk: Walk, kind: ContextKind, wanted: &str, replaced: bool)
         digest: String::new(),
         surprises: Vec::new(),
     };
-    let mut digest = ContextDigest::default();
+    let mut digest = known.is_none().then(ContextDigest::default);
     let mut surprises = Surprises::default();
     while let Some(entry) = walk.next()? {
         if let EntryKind::File { size } = entry.kind {
@@ -82,20 +89,35 @@ fn look_through(mut walk: Walk, kind: ContextKind, wanted: &str, replaced: bool)
             found.dockerfile = Some(dockerfile_text(&mut walk, &entry)?);
         } else if is_ignore_file(&entry.path, wanted) && matches!(entry.kind, EntryKind::File { .. }) {
             Ignore::read(&mut walk, &entry.path)?;
+        } else if let Some(size) = size_of_pointer(kind, &entry)
+            && walk.text(size)?.is_some_and(|text| is_pointer(&text))
+        {
+            surprises.pointer(&entry.path, size);
         }
-        match entry.kind {
-            EntryKind::File { .. } => digest.add(&entry, Some(walk.content()?)),
+        let content = match entry.kind {
+            EntryKind::File { .. } => Some(walk.content()?),
             _ => {
                 walk.entries.verify()?;
-                digest.add(&entry, None);
+                None
             }
+        };
+        if let Some(digest) = &mut digest {
+            digest.add(&entry, content);
         }
     }
     check_place(&walk, wanted, replaced)?;
     found.warnings = walk.entries.warnings();
-    found.digest = digest.finish();
+    found.digest = digest.map(ContextDigest::finish).or(known).unwrap_or_default();
     found.surprises = surprises.told();
     Ok(found)
+}
+
+/// The size of a file that may be a pointer of Git LFS. Contexts in pieces are not looked into: their files are read only for the build.
+fn size_of_pointer(kind: ContextKind, entry: &Entry) -> Option<u64> {
+    match entry.kind {
+        EntryKind::File { size } if kind != ContextKind::Manifest && POINTER_BYTES.contains(&size) => Some(size),
+        _ => None,
+    }
 }
 
 /// The Dockerfile's path in the form that entries have.

@@ -1,10 +1,12 @@
 use std::fs::File;
 use std::io::{self, BufRead, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::super::fault::{ContextError, ContextFault};
+use super::super::storage::remove_if_there;
 use super::entry::{Entry, EntryKind, RawEntries, RawEntry, RawKind};
 use super::meter::Meter;
 
@@ -101,12 +103,13 @@ pub(super) struct ManifestEntries {
     stated: Option<Sum>,
     /// The current file's bytes, once some of them are asked for.
     data: Option<File>,
+    hash: Sha256,
     left: u64,
 }
 
 impl ManifestEntries {
     pub(super) fn new(lines: Box<dyn BufRead + Send>, blobs: PathBuf, meter: Meter) -> Self {
-        Self { lines, number: 0, meter, blobs, stated: None, data: None, left: 0 }
+        Self { lines, number: 0, meter, blobs, stated: None, data: None, hash: Sha256::new(), left: 0 }
     }
 
     fn refused(&self, why: &str) -> ContextError {
@@ -129,7 +132,7 @@ impl ManifestEntries {
 
 impl RawEntries for ManifestEntries {
     fn next_raw(&mut self) -> Result<Option<RawEntry>, ContextError> {
-        (self.stated, self.data, self.left) = (None, None, 0);
+        (self.stated, self.data, self.hash, self.left) = (None, None, Sha256::new(), 0);
         let Some(line) = self.line()? else { return Ok(None) };
         let (raw, content) = line.raw().map_err(|why| self.refused(&why))?;
         self.meter.count(raw.size, &raw.name)?;
@@ -150,19 +153,32 @@ impl RawEntries for ManifestEntries {
     }
 }
 
+/// What was checked when it came is not what is on the disk now.
+fn damaged(blob: &Path, what: &str) -> io::Error {
+    let name = blob.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    io::Error::other(format!("the blob {name} {what} on the service's disk: send the context again"))
+}
+
+/// A blob that is not what it is named by is taken away, so that it comes again.
 impl Read for ManifestEntries {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buf.len());
         let Some(sum) = self.stated.filter(|_| most > 0) else { return Ok(0) };
+        let blob = self.blobs.join(hex::encode(sum));
         let data = match &mut self.data {
             Some(data) => data,
-            None => self.data.insert(File::open(self.blobs.join(hex::encode(sum)))?),
+            None => match File::open(&blob) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(damaged(&blob, "is not there any more")),
+                opened => self.data.insert(opened?),
+            },
         };
         let read = data.read(&mut buf[..most])?;
-        if read == 0 {
-            return Err(io::Error::other(format!("the blob {} is shorter than it was", hex::encode(sum))));
-        }
+        self.hash.update(&buf[..read]);
         self.left -= read as u64;
+        if read == 0 || self.left == 0 && Sum::from(self.hash.finalize_reset()) != sum {
+            remove_if_there(&blob)?;
+            return Err(damaged(&blob, "was damaged"));
+        }
         Ok(read)
     }
 }

@@ -3,11 +3,14 @@
 //! - `unwanted_paths`: folders that programs make and images seldom need ([`MADE`]), from 1 MiB on; version control's own at any size.
 //! - `large_paths`: a file or folder of 100 MiB and more, or with more than half of a context of more than 50 MiB. What is told of
 //!   a path is not told again of the folders above it, unless they are large without it.
+//! - `git_lfs_pointers`: what stands for a file in a repository of Git LFS ([`is_pointer`]), and would be in the image in its place.
 //!
 //! Memory is bounded: folders are counted as far as [`LEVELS`] deep, and what is too much to remember is counted for the folder above.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
+use crate::domain::quantity::readable;
 use crate::domain::{ContextWarning, PathBytes};
 
 /// Folders of version control, with all that was ever committed.
@@ -20,6 +23,8 @@ const LARGE: u64 = 100 << 20;
 const HALF_COUNTS_FROM: u64 = 50 << 20;
 /// A smaller file is never large by itself.
 const FILE_FROM: u64 = HALF_COUNTS_FROM / 2;
+/// How long a pointer of Git LFS is: two lines and a third of fixed forms, with a number of bytes.
+pub(super) const POINTER_BYTES: RangeInclusive<u64> = 100..=200;
 const LEVELS: usize = 4;
 /// Most bytes of names that are remembered.
 const NAME_BYTES: usize = 4 << 20;
@@ -32,7 +37,13 @@ pub(super) struct Surprises {
     unwanted: BTreeMap<String, u64>,
     folders: BTreeMap<String, u64>,
     files: Vec<PathBytes>,
+    pointers: Vec<PathBytes>,
     name_bytes: usize,
+}
+
+/// Whether a file of this text is a pointer (Git LFS, `docs/spec.md`).
+pub(super) fn is_pointer(text: &[u8]) -> bool {
+    text.starts_with(b"version https://git-lfs.")
 }
 
 impl Surprises {
@@ -57,6 +68,13 @@ impl Surprises {
         }
     }
 
+    /// Notes a pointer.
+    pub(super) fn pointer(&mut self, path: &str, bytes: u64) {
+        if self.remember(path) {
+            self.pointers.push(PathBytes { path: path.to_owned(), bytes });
+        }
+    }
+
     fn remember(&mut self, path: &str) -> bool {
         self.name_bytes += path.len();
         self.name_bytes <= NAME_BYTES
@@ -73,7 +91,7 @@ impl Surprises {
 
     /// What there is to say, when all was counted.
     pub(super) fn told(self) -> Vec<ContextWarning> {
-        let total = shown(self.total);
+        let total = readable(self.total);
         let large = self.large();
         let is_told =
             |path: &str, bytes: u64| bytes >= MADE_FROM || HISTORY.contains(&path.rsplit('/').next().unwrap_or_default());
@@ -82,10 +100,18 @@ impl Surprises {
         let made = "the context holds folders that images seldom need; a .dockerignore keeps them out of the image, \
             and of an upload by `dockwright build`";
         let largest = format!("much of the context's {total} is in a few places");
-        [warning("unwanted_paths", made.to_owned(), unwanted), warning("large_paths", largest, large)]
-            .into_iter()
-            .flatten()
-            .collect()
+        let pointers = format!(
+            "{} files are pointers of Git LFS, and so are they in the image: filters are not run, send a context of a checkout",
+            self.pointers.len()
+        );
+        [
+            warning("unwanted_paths", made.to_owned(), unwanted),
+            warning("large_paths", largest, large),
+            warning("git_lfs_pointers", pointers, self.pointers),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
     fn large(&self) -> Vec<PathBytes> {
@@ -122,12 +148,6 @@ fn warning(code: &str, message: String, mut paths: Vec<PathBytes>) -> Option<Con
     paths.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.path.cmp(&b.path)));
     paths.truncate(LISTED);
     (!paths.is_empty()).then(|| ContextWarning { code: code.to_owned(), message, paths })
-}
-
-/// In MiB, as people say it.
-fn shown(bytes: u64) -> String {
-    let tenths = bytes.saturating_mul(10) >> 20;
-    format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
 
 #[cfg(test)]
@@ -171,6 +191,18 @@ mod tests {
         let many: Vec<(String, u64)> = (0..2000).map(|n| (format!("logs/{n}.log"), 1)).collect();
         let many: Vec<(&str, u64)> = many.iter().map(|(path, mib)| (path.as_str(), *mib)).collect();
         assert_eq!(told(&many), one("large_paths", &[("logs", 2000)]));
+    }
+
+    #[test]
+    fn pointers_are_known_by_their_first_line() {
+        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\n\
+            size 12345\n";
+        assert!(is_pointer(pointer.as_bytes()) && POINTER_BYTES.contains(&(pointer.len() as u64)));
+        assert!(!is_pointer(b"version 2\n"));
+        let mut surprises = Surprises::default();
+        surprises.pointer("model.bin", 130);
+        let told = surprises.told();
+        assert_eq!((told.len(), &*told[0].code, &*told[0].paths[0].path), (1, "git_lfs_pointers", "model.bin"));
     }
 
     #[test]

@@ -5,10 +5,13 @@ use std::fs::{self, DirEntry, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
 
+use rustix::io::Errno;
+
 use super::super::archive::{Sum, sum_of};
-use super::super::storage::{blocking, contexts_folder, free_bytes, persist, storing, sync_folder_of};
+use super::super::storage::{blocking, contexts_folder, free_bytes, persist, remove_if_there, storing, sync_folder_of};
 use super::kept::{self, Head};
 use super::{BLOBS, Blobs, MANIFESTS};
 use crate::domain::{BuildId, Owner, Timestamp};
@@ -18,11 +21,15 @@ use crate::error::Result;
 const AGES: [Duration; 4] =
     [Duration::from_secs(24 * 3600), Duration::from_secs(4 * 3600), Duration::from_secs(1800), Duration::ZERO];
 
+/// Whose manifest each file of `contexts/` holds, by device, inode and time; `None`: it holds none. Such a file never changes, so
+/// each is opened once, and not again for every owner.
+pub(super) type Heads = HashMap<(u64, u64, i64, i64), Option<Owner>>;
+
 impl Blobs {
     /// Removes expired manifests, and blobs that nothing uses and that were not named for `grace`; answers the bytes.
     ///
     /// # Errors
-    /// When the disk refuses: nothing is removed then of what may be in use.
+    /// When the folders cannot be read. What goes wrong with one owner is logged, and the pass goes on with the others.
     pub async fn collect(&self, grace: Duration) -> Result<u64> {
         let blobs = self.clone();
         blocking(move || blobs.collect_all(grace)).await
@@ -36,7 +43,13 @@ impl Blobs {
                 owners.extend(entry.map_err(storing)?.file_name().to_str().and_then(|name| name.parse::<Owner>().ok()));
             }
         }
-        owners.iter().try_fold(0, |removed, owner| Ok(removed + self.collect_of(owner, grace, u64::MAX)?))
+        let removed = owners.iter().map(|owner| {
+            self.collect_of(owner, grace, u64::MAX).unwrap_or_else(|error| {
+                tracing::warn!(%owner, ?error, "blobs of one owner cannot be collected");
+                0
+            })
+        });
+        Ok(removed.sum())
     }
 
     /// Makes room for `bytes` more above the floor, if what nothing uses is enough for that.
@@ -107,43 +120,54 @@ impl Blobs {
 
     fn drop_expired(&self, owner: &Owner) -> Result<()> {
         for (path, _) in files(&self.manifests(owner))? {
-            let head = match kept::head(&path) {
-                // Its upload was forgotten just now.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                head => head.map_err(storing)?,
-            };
+            let Some(head) = readable(&path, kept::head(&path))? else { continue };
             if head.is_none_or(|(head, _)| head.expires_at <= Timestamp::now()) {
-                match fs::remove_file(path) {
-                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(storing(e)),
-                    _ => {}
-                }
+                remove_if_there(&path).map_err(storing)?;
             }
         }
         Ok(())
     }
 
-    /// Takes out what a manifest names. Whatever cannot be read ends the pass: it may name anything.
+    /// Takes out what the owner's manifests name, those that builds keep as well.
     fn strike_used(&self, owner: &Owner, unused: &mut HashMap<Sum, (SystemTime, u64)>) -> Result<()> {
         let mut seen = HashSet::new();
-        for folder in [self.manifests(owner), contexts_folder(&self.root)] {
-            for (path, meta) in files(&folder)? {
-                // A manifest and the builds that keep it are one file.
-                if unused.is_empty() || seen.contains(&(meta.dev(), meta.ino())) {
-                    continue;
-                }
-                let opened = match kept::open(&path) {
-                    // Its build was deleted just now.
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                    opened => opened.map_err(storing)?,
-                };
-                let Some((_, lines)) = opened.filter(|(head, _)| head.owner == *owner) else { continue };
-                seen.insert((meta.dev(), meta.ino()));
-                for (sum, _) in kept::wants(lines)? {
-                    unused.remove(&sum);
-                }
+        for (path, meta) in files(&self.manifests(owner))?.into_iter().chain(self.contexts_of(owner)?) {
+            // A manifest and the builds that keep it are one file.
+            let file = (meta.dev(), meta.ino());
+            if unused.is_empty() || seen.contains(&file) {
+                continue;
+            }
+            let Some(Some((_, lines))) = readable(&path, kept::open(&path))? else { continue };
+            let Some(wants) = readable(&path, kept::wants(lines))? else { continue };
+            // Only one that was read: it may have gone by this name meanwhile, and be there by the name of a build.
+            seen.insert(file);
+            for (sum, _) in wants {
+                unused.remove(&sum);
             }
         }
         Ok(())
+    }
+
+    /// The manifests of an owner that builds keep.
+    fn contexts_of(&self, owner: &Owner) -> Result<Vec<(PathBuf, Metadata)>> {
+        let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut now, mut own) = (Heads::new(), Vec::new());
+        for (path, meta) in files(&contexts_folder(&self.root))? {
+            let file = (meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec());
+            let whose = match heads.get(&file).or_else(|| now.get(&file)) {
+                Some(known) => known.clone(),
+                None => match readable(&path, kept::head(&path))? {
+                    Some(head) => head.map(|(head, _)| head.owner),
+                    None => continue,
+                },
+            };
+            if whose.as_ref() == Some(owner) {
+                own.push((path, meta));
+            }
+            now.insert(file, whose);
+        }
+        *heads = now;
+        Ok(own)
     }
 
     /// Gives what a build keeps to another owner, before the build itself is: its blobs are then the heir's as well.
@@ -160,7 +184,7 @@ impl Blobs {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
                 Err(e) => Err(storing(e)),
                 Ok(Some((head, lines))) if head.owner != heir => {
-                    let sums = kept::wants(lines)?;
+                    let sums = kept::wants(lines).map_err(storing)?;
                     blobs.link(&sums, &head.owner, &heir).map_err(storing)?;
                     let Some((head, mut lines)) = kept::head(&path).map_err(storing)? else { return Ok(()) };
                     let (file, from) = blobs.temporary()?;
@@ -203,6 +227,18 @@ impl Blobs {
         })
         .await
     }
+}
+
+/// `None` when it is gone, or cannot be read: no build can be made of it then, and it needs no blobs. That there are no descriptors or
+/// no memory left just now says nothing about the file.
+fn readable<T>(path: &Path, read: io::Result<T>) -> Result<Option<T>> {
+    let Err(error) = read else { return Ok(read.ok()) };
+    match Errno::from_io_error(&error) {
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => return Err(storing(error)),
+        Some(Errno::NOENT) => {}
+        _ => tracing::warn!(path = %path.display(), %error, "a manifest cannot be read, and is passed over"),
+    }
+    Ok(None)
 }
 
 /// The files of a folder, which may come and go meanwhile; none when it is not there.

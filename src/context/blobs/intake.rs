@@ -1,7 +1,9 @@
 use std::io::{self, Write};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
+use tokio::runtime::Handle;
 use zstd::stream::write::Decoder as ZstdDecoder;
 
 use super::super::fault::ContextError;
@@ -12,11 +14,16 @@ use super::{Blobs, Reserved};
 use crate::domain::{ManifestId, Owner};
 use crate::error::{Error, Result};
 
-/// Blobs on their way. What was kept before it is dropped stays; what was not is removed.
+/// What has come is worked on at least so often, however slowly it comes.
+const AT_LEAST_EVERY: Duration = Duration::from_secs(30);
+
+/// Blobs on their way. When it is dropped, those that have come whole are kept.
 pub struct BlobIntake {
-    lane: Lane<Unpacking>,
+    /// `None` once all has come.
+    lane: Option<Lane<Unpacking>>,
     batch: Batch,
-    _reserved: Option<Reserved>,
+    handed_over: Instant,
+    reserved: Option<Reserved>,
 }
 
 impl Blobs {
@@ -31,12 +38,12 @@ impl Blobs {
             let lock = blobs.lock(&owner).map_err(storing)?;
             let Some((manifest, wants)) = blobs.look(&owner, id)? else { return Ok(None) };
             drop(lock);
-            let unpacking = Unpacking::new(Unpacker::new(blobs, &owner, wants), coding)?;
+            let unpacking = Unpacking::new(Unpacker::new(blobs, owner, id, wants), coding)?;
             Ok(Some((unpacking, manifest.missing_bytes)))
         });
         Ok(unpacking.await?.map(|(unpacking, missing)| {
-            let lane = Lane::new(unpacking);
-            (BlobIntake { lane, batch: Batch::new(limit), _reserved: None }, missing)
+            let (lane, batch) = (Some(Lane::new(unpacking)), Batch::new(limit));
+            (BlobIntake { lane, batch, handed_over: Instant::now(), reserved: None }, missing)
         }))
     }
 }
@@ -44,7 +51,7 @@ impl Blobs {
 impl BlobIntake {
     /// What it brings is counted as its owner's for as long as it is under way.
     pub fn reserve(&mut self, reserved: Reserved) {
-        self._reserved = Some(reserved);
+        self.reserved = Some(reserved);
     }
 
     /// Takes the next bytes. Waits when the disk is slower than the client.
@@ -53,13 +60,16 @@ impl BlobIntake {
     /// [`Error::TooLarge`] as `upload_too_large`; [`Error::StorageFull`]; [`Error::Invalid`] with `blob_not_asked`, `blob_size`,
     /// `blob_hash`, and the codes of archives that cannot be read. Blobs that came before the fault are kept.
     pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
-        if self.batch.push(bytes)? { self.hand_over().await } else { Ok(()) }
+        let enough = self.batch.push(bytes)?;
+        if enough || self.handed_over.elapsed() >= AT_LEAST_EVERY { self.hand_over().await } else { Ok(()) }
     }
 
     async fn hand_over(&mut self) -> Result<()> {
-        self.lane.ready().await?;
+        let Some(lane) = &mut self.lane else { return Ok(()) };
+        lane.ready().await?;
+        self.handed_over = Instant::now();
         let batch = self.batch.take();
-        self.lane.start(move |unpacking| unpacking.take(&batch));
+        lane.start(move |unpacking| unpacking.take(&batch));
         Ok(())
     }
 
@@ -69,8 +79,26 @@ impl BlobIntake {
     /// Those of [`BlobIntake::write`].
     pub async fn finish(mut self) -> Result<()> {
         self.hand_over().await?;
-        let unpacking = self.lane.end().await?;
+        let lane = self.lane.take().expect("there until it is finished, because that happens once");
+        let unpacking = lane.end().await?;
         blocking(move || unpacking.finish()).await
+    }
+}
+
+impl Drop for BlobIntake {
+    /// A connection has broken off: what came whole need not come again.
+    fn drop(&mut self) {
+        let (Some(mut lane), Ok(runtime)) = (self.lane.take(), Handle::try_current()) else { return };
+        let (batch, reserved) = (self.batch.take(), self.reserved.take());
+        runtime.spawn(async move {
+            if lane.ready().await.is_ok() {
+                lane.start(move |unpacking| unpacking.take(&batch).and_then(|()| unpacking.unpacker().commit()));
+            }
+            if let Err(error) = lane.ready().await {
+                tracing::debug!(%error, "blobs before the end of their connection were not kept");
+            }
+            drop(reserved);
+        });
     }
 }
 

@@ -11,9 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::super::archive::{ArchiveLimits, BLOCK, ContextDigest, EntryKind, ManifestLine, Sum, Walk};
 use super::super::fault::{ContextError, ContextFault};
-use super::super::storage::storing;
+use super::changes::{CHANGES_BYTES, Changed};
 use crate::domain::{Owner, Timestamp};
-use crate::error::Result;
 
 /// Longest manifest, in bytes, before and after its decompression.
 pub const MANIFEST_BYTES: u64 = 64 << 20;
@@ -53,8 +52,14 @@ pub(super) struct Parsed {
     pub bytes: u64,
 }
 
-/// Reads a manifest as it came. `spill` takes the entries as they are kept: memory does not grow with their paths.
-pub(super) fn parse(path: &Path, coding: Coding, limits: &ArchiveLimits, spill: File) -> Result<Parsed, ContextError> {
+/// Reads a manifest as it came, or what has changed since `base`. `spill` takes the entries as they are kept: memory does not grow with their paths.
+pub(super) fn parse(
+    path: &Path,
+    coding: Coding,
+    base: Option<Lines>,
+    limits: &ArchiveLimits,
+    spill: File,
+) -> Result<Parsed, ContextError> {
     let file = BufReader::new(File::open(path).map_err(ContextError::Io)?);
     let text: Box<dyn Read + Send> = match coding {
         Coding::Identity => Box::new(file),
@@ -65,7 +70,11 @@ pub(super) fn parse(path: &Path, coding: Coding, limits: &ArchiveLimits, spill: 
             Box::new(decoder)
         }
     };
-    let text = BufReader::new(Bounded { text, left: MANIFEST_BYTES });
+    let text: Box<dyn Read + Send> = match base {
+        None => text,
+        Some(base) => Box::new(Changed::new(base, BufReader::new(Bounded::new(text, CHANGES_BYTES)))?),
+    };
+    let text = BufReader::new(Bounded::new(text, MANIFEST_BYTES));
     let mut walk = Walk::manifest(Box::new(text), PathBuf::new(), limits);
     let mut lines = zstd::stream::write::Encoder::new(spill, zstd::DEFAULT_COMPRESSION_LEVEL).map_err(ContextError::Io)?;
     let (mut wants, mut digest, mut bytes) = (Wants::default(), ContextDigest::default(), 0);
@@ -117,14 +126,21 @@ impl Wants {
 /// What is read of a manifest at most.
 struct Bounded<R> {
     text: R,
+    most: u64,
     left: u64,
+}
+
+impl<R> Bounded<R> {
+    fn new(text: R, most: u64) -> Self {
+        Self { text, most, left: most }
+    }
 }
 
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let read = self.text.read(buf)?;
         self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
-            let detail = format!("the manifest is longer than the limit of {MANIFEST_BYTES} bytes");
+            let detail = format!("the manifest is longer than the limit of {} bytes", self.most);
             io::Error::new(io::ErrorKind::InvalidData, ContextFault::too_large("manifest_too_large", detail))
         })?;
         Ok(read)
@@ -172,7 +188,7 @@ pub(super) fn open(path: &Path) -> io::Result<Option<(Head, Lines)>> {
 }
 
 /// Each blob that a kept manifest names, once, with its size.
-pub(super) fn wants(lines: Lines) -> Result<Vec<(Sum, u64)>> {
+pub(super) fn wants(lines: Lines) -> io::Result<Vec<(Sum, u64)>> {
     // It was checked when it came: of its lines only these two matter here.
     #[derive(Deserialize)]
     struct Line {
@@ -181,10 +197,10 @@ pub(super) fn wants(lines: Lines) -> Result<Vec<(Sum, u64)>> {
     }
     let mut wants = Wants::default();
     for line in lines.split(b'\n') {
-        let line: Line = serde_json::from_slice(&line.map_err(storing)?).map_err(|e| storing(e.into()))?;
+        let line: Line = serde_json::from_slice(&line?)?;
         if let (Some(sha256), Some(size)) = (line.sha256, line.size) {
-            let sum = super::super::archive::sum_of(&sha256).map_err(|why| storing(io::Error::other(why)))?;
-            wants.add(sum, size)?;
+            let sum = super::super::archive::sum_of(&sha256).map_err(io::Error::other)?;
+            wants.add(sum, size).map_err(io::Error::other)?;
         }
     }
     Ok(wants.list)

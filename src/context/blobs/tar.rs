@@ -11,15 +11,20 @@ use tempfile::TempPath;
 
 use super::super::archive::{BLOCK, Header, Sum, padding, sum_of};
 use super::super::fault::{ContextError, ContextFault, quoted};
-use super::super::storage::storing;
+use super::super::storage::{no_room, storing};
 use super::Blobs;
-use crate::domain::Owner;
+use crate::domain::{ManifestId, Owner};
 use crate::error::{Error, Result};
 
-/// Blobs are kept in batches, of at most so many, so many bytes, and so long after the first of them has come.
-const BATCH: usize = 1024;
+/// Blobs are kept in batches, of at most so many, so many bytes, and so long after the first of them has come. Each batch waits for
+/// the disk once.
+const BATCH: usize = 8192;
 const BATCH_BYTES: u64 = 64 << 20;
 const BATCH_TIME: Duration = Duration::from_secs(60);
+/// The disk's room is looked at anew at least before each so many bytes.
+const LOOK_EVERY: u64 = 1 << 20;
+/// A file takes more of the disk than its bytes in a tar, but less than so many times as much.
+const LARGER_ON_DISK: u64 = 8;
 /// A batch of so few is synced file by file, a larger one with all that the file system has.
 const FEW: usize = 16;
 /// Longest PAX or GNU header, which is passed over.
@@ -31,6 +36,8 @@ const AT_END: u64 = 1 << 20;
 /// Takes the bytes of a tar in pieces of any length.
 pub(super) struct Unpacker {
     blobs: Blobs,
+    owner: Owner,
+    manifest: ManifestId,
     folder: PathBuf,
     /// The blobs that the manifest names, with their sizes.
     wanted: HashMap<Sum, u64>,
@@ -38,11 +45,13 @@ pub(super) struct Unpacker {
     header: Vec<u8>,
     blob: Option<Blob>,
     /// Checked, but not kept yet.
-    batch: Vec<(TempPath, Sum)>,
+    batch: Vec<(TempPath, Sum, u64)>,
     batch_bytes: u64,
     batch_since: Instant,
     /// Bytes that may still come.
     left: u64,
+    /// Bytes for which the disk has room, as it was when last looked at.
+    room: u64,
     /// Why it takes no more.
     failed: Option<Error>,
 }
@@ -65,11 +74,13 @@ struct Blob {
 }
 
 impl Unpacker {
-    pub(super) fn new(blobs: Blobs, owner: &Owner, wants: Vec<(Sum, u64)>) -> Self {
+    pub(super) fn new(blobs: Blobs, owner: Owner, manifest: ManifestId, wants: Vec<(Sum, u64)>) -> Self {
         let all: u64 = wants.iter().map(|(_, size)| size + AROUND).sum();
         Self {
-            folder: blobs.folder(owner),
+            folder: blobs.folder(&owner),
             blobs,
+            owner,
+            manifest,
             wanted: wants.into_iter().collect(),
             at: At::Header,
             header: Vec::with_capacity(BLOCK),
@@ -78,6 +89,7 @@ impl Unpacker {
             batch_bytes: 0,
             batch_since: Instant::now(),
             left: all + AT_END,
+            room: 0,
             failed: None,
         }
     }
@@ -102,6 +114,8 @@ impl Unpacker {
             let detail = "more came than all blobs of the manifest together";
             Error::TooLarge { code: "upload_too_large", detail: detail.into() }
         })?;
+        self.look_for_room(bytes.len() as u64)?;
+        self.commit_if_due()?;
         while !bytes.is_empty() {
             let (now, rest) = bytes.split_at(self.take(bytes.len()));
             bytes = rest;
@@ -133,6 +147,19 @@ impl Unpacker {
                 At::End => return Err(ContextFault::new("trailing_data", "the tar goes on after its end").into()),
             }
         }
+        Ok(())
+    }
+
+    /// The nearer the floor, the more often the disk is asked: others write to it as well.
+    fn look_for_room(&mut self, bytes: u64) -> Result<()> {
+        if self.room < bytes {
+            let above = self.blobs.room()?;
+            if above < bytes {
+                return Err(no_room(self.blobs.floor.saturating_add(above), self.blobs.floor));
+            }
+            self.room = bytes.max(LOOK_EVERY.min(above / LARGER_ON_DISK));
+        }
+        self.room -= bytes;
         Ok(())
     }
 
@@ -180,7 +207,6 @@ impl Unpacker {
         if fs::exists(self.folder.join(hex::encode(sum))).map_err(storing)? {
             return Ok(());
         }
-        self.blobs.room()?;
         let (file, path) = self.blobs.temporary()?;
         self.blob = Some(Blob { file, path, hash: Sha256::new(), sum, bytes: header.size });
         Ok(())
@@ -198,10 +224,15 @@ impl Unpacker {
         if self.batch.is_empty() {
             self.batch_since = Instant::now();
         }
-        self.batch.push((path, sum));
+        self.batch.push((path, sum, bytes));
         self.batch_bytes += bytes;
-        let full = self.batch.len() >= BATCH || self.batch_bytes >= BATCH_BYTES || self.batch_since.elapsed() >= BATCH_TIME;
-        if full { self.commit() } else { Ok(()) }
+        self.commit_if_due()
+    }
+
+    /// What waits must not wait for a large blob that comes slowly.
+    fn commit_if_due(&mut self) -> Result<()> {
+        let full = self.batch.len() >= BATCH || self.batch_bytes >= BATCH_BYTES;
+        if full || self.batch_since.elapsed() >= BATCH_TIME { self.commit() } else { Ok(()) }
     }
 
     /// Makes what was checked durable, then visible.
@@ -213,14 +244,20 @@ impl Unpacker {
         if self.batch.len() > FEW {
             rustix::fs::syncfs(&folder).map_err(|e| storing(e.into()))?;
         } else {
-            for (path, _) in &self.batch {
+            for (path, ..) in &self.batch {
                 File::open(path).and_then(|file| file.sync_data()).map_err(storing)?;
             }
         }
-        for (path, sum) in self.batch.drain(..) {
-            path.persist(self.folder.join(hex::encode(sum))).map_err(|e| storing(e.error))?;
-        }
         self.batch_bytes = 0;
+        let _lock = self.blobs.lock(&self.owner).map_err(storing)?;
+        for (path, sum, bytes) in self.batch.drain(..) {
+            match path.persist_noclobber(self.folder.join(hex::encode(sum))) {
+                Ok(()) => self.blobs.coming.arrived(&self.owner, self.manifest, bytes),
+                // Another request was faster.
+                Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(storing(e.error)),
+            }
+        }
         folder.sync_all().map_err(storing)
     }
 }
@@ -238,5 +275,41 @@ impl Write for Unpacker {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::storage::ContextStorage;
+
+    fn entry(bytes: &[u8]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        tar.append_data(&mut header, hex::encode(Sha256::digest(bytes)), bytes).expect("memory takes it");
+        let mut tar = tar.into_inner().expect("memory takes it");
+        // Without the tar's end.
+        tar.truncate(tar.len() - 2 * BLOCK);
+        tar
+    }
+
+    #[test]
+    fn what_is_whole_does_not_wait_for_a_slow_blob_behind_it() {
+        let root = tempfile::tempdir().expect("a folder");
+        let blobs = ContextStorage::open(root.path(), 0).expect("opens").blobs().clone();
+        let owner: Owner = "ada".parse().expect("a name");
+        fs::create_dir_all(blobs.folder(&owner)).expect("a folder");
+        let (small, large): (&[u8], &[u8]) = (b"small", &[7; 100_000]);
+        let wants = [small, large].map(|bytes| (Sum::from(Sha256::digest(bytes)), bytes.len() as u64)).to_vec();
+        let mut unpacker = Unpacker::new(blobs.clone(), owner.clone(), ManifestId::new(), wants);
+        let kept = blobs.folder(&owner).join(hex::encode(Sha256::digest(small)));
+        unpacker.feed(&entry(small)).expect("taken");
+        let slow = entry(large);
+        unpacker.feed(&slow[..50_000]).expect("taken");
+        assert!(!kept.exists(), "blobs are kept in batches");
+        unpacker.batch_since = Instant::now().checked_sub(BATCH_TIME).expect("the machine is up for longer");
+        unpacker.feed(&slow[50_000..50_001]).expect("taken");
+        assert!(kept.exists(), "its time is over, whatever is coming");
     }
 }

@@ -55,8 +55,7 @@ pub(super) fn uses(nodes: &[Node]) -> Vec<Uses> {
 
 /// The stages that a build of `target` makes: the last one if no target is named, and whatever these are made of.
 pub(super) fn made(stages: &[Stage], uses: &[Uses], target: Option<&str>) -> Vec<usize> {
-    let Some(last) = stages.len().checked_sub(1) else { return Vec::new() };
-    let mut open = vec![target.map_or(Some(last), |target| earlier(stages, stages.len(), target)).unwrap_or(last)];
+    let mut open: Vec<usize> = self::target(stages, target).into_iter().collect();
     let mut made = Vec::new();
     while let Some(stage) = open.pop() {
         if made.contains(&stage) {
@@ -68,6 +67,12 @@ pub(super) fn made(stages: &[Stage], uses: &[Uses], target: Option<&str>) -> Vec
         open.extend(base.into_iter().chain(taken));
     }
     made
+}
+
+/// The stage that is asked for; the last one if none is named, or one that there is not.
+pub(super) fn target(stages: &[Stage], target: Option<&str>) -> Option<usize> {
+    let last = stages.len().checked_sub(1)?;
+    Some(target.and_then(|target| earlier(stages, stages.len(), target)).unwrap_or(last))
 }
 
 /// The last stage of this name before `before`.

@@ -7,6 +7,8 @@ use super::{DockerfileFault, fault};
 pub(super) struct Node {
     /// Line on which it begins, from 1.
     pub line: u32,
+    /// The whole instruction, as it was written, on one line.
+    pub text: String,
     /// As it was written.
     pub word: String,
     pub keyword: Option<Keyword>,
@@ -44,8 +46,17 @@ impl Node {
         let (word, rest) = words::split_first(text);
         let (flags, rest) = words::flags(rest, escape);
         let keyword = Keyword::parse(word);
-        let mut node =
-            Self { line, word: word.to_owned(), keyword, flags, args: Vec::new(), json: false, heredocs: 0, trigger: None };
+        let mut node = Self {
+            line,
+            text: text.trim().to_owned(),
+            word: word.to_owned(),
+            keyword,
+            flags,
+            args: Vec::new(),
+            json: false,
+            heredocs: 0,
+            trigger: None,
+        };
         if let Some(keyword) = keyword {
             node.take_args(keyword, rest, escape)?;
         }

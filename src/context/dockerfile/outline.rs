@@ -49,6 +49,8 @@ pub struct Stage {
 pub struct Instruction {
     /// In upper case.
     pub keyword: String,
+    /// The whole of it, on one line; variables are not put in, and heredocs left out.
+    pub text: String,
     /// The stage it belongs to, from 0; `None` before the first.
     pub stage: Option<usize>,
     pub line: u32,
@@ -76,6 +78,14 @@ pub struct Needs {
 }
 
 impl Outline {
+    /// Of each build stage the name that BuildKit shows its steps by; none when there is but one stage.
+    #[must_use]
+    pub fn stage_names(&self) -> Vec<String> {
+        let several = self.stages.len() > 1;
+        let stages = self.stages.iter().enumerate().filter(|_| several);
+        stages.map(|(number, stage)| stage.name.clone().unwrap_or_else(|| format!("stage-{number}"))).collect()
+    }
+
     pub(super) fn of(nodes: &[Node], hidden: &[Node], frontends: Vec<Frontend>) -> Self {
         let stages = stages(nodes);
         Self {
@@ -96,6 +106,20 @@ impl Outline {
     pub fn required_mounts(&self, target: Option<&str>) -> impl Iterator<Item = &RequiredMount> {
         let made = mounts::made(&self.stages, &self.uses, target);
         self.required.iter().filter(move |mount| made.contains(&mount.stage))
+    }
+
+    /// The stages that a build of `target`, or of the last stage, makes, in the order of the file.
+    #[must_use]
+    pub fn made_stages(&self, target: Option<&str>) -> Vec<usize> {
+        let mut made = mounts::made(&self.stages, &self.uses, target);
+        made.sort_unstable();
+        made
+    }
+
+    /// The stage that is built: `target`, by its name or number, or the last one.
+    #[must_use]
+    pub fn target_stage(&self, target: Option<&str>) -> Option<usize> {
+        mounts::target(&self.stages, target)
     }
 
     /// The first frontend that is not Docker's own (THREATS row 3).
@@ -202,7 +226,7 @@ fn instructions(nodes: &[Node]) -> Vec<Instruction> {
         if keyword == Keyword::From {
             stage = Some(stage.map_or(0, |stage| stage + 1));
         }
-        Some(Instruction { keyword: keyword.name(), stage, line: node.line })
+        Some(Instruction { keyword: keyword.name(), text: node.text.clone(), stage, line: node.line })
     };
     nodes.iter().filter_map(read).collect()
 }

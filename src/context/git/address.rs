@@ -1,13 +1,15 @@
 //! Whether we go to a repository, and on which addresses.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use super::fault::refused;
+use super::GitSettings;
+use super::fault::{refused, unreachable};
 use super::url::Repository;
 use crate::domain::Credentials;
-use crate::egress::{Egress, Refused};
+use crate::egress::Refused;
 use crate::error::Result;
 
 /// A repository whose host was looked at: where it is, and what is shown to it.
@@ -16,16 +18,18 @@ pub(super) struct Remote {
     pub repository: Repository,
     addresses: Vec<SocketAddr>,
     credentials: Option<Credentials>,
+    authorities: Option<PathBuf>,
 }
 
 impl Remote {
     /// # Errors
     /// `git_host_refused` `git_unreachable`.
-    pub(super) async fn find(egress: &Egress, repository: Repository, all: &[Credentials]) -> Result<Self> {
+    pub(super) async fn find(settings: &GitSettings, repository: Repository, all: &[Credentials]) -> Result<Self> {
+        let egress = &settings.egress;
         let (host, port) = (repository.host(), repository.port());
         let addresses = egress.resolve(host, port).await.map_err(|why| match why {
             Refused::Inside { .. } => refused("git_host_refused", why.to_string()),
-            Refused::Unresolved { .. } => refused("git_unreachable", why.to_string()),
+            Refused::Unresolved { .. } => unreachable(why),
         })?;
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         if repository.is_plain() && !addresses.iter().all(|address| egress.excepts(bare, address.ip())) {
@@ -34,7 +38,12 @@ impl Remote {
         }
         let authority = repository.authority();
         let credentials = all.iter().find(|one| one.host().eq_ignore_ascii_case(&authority)).cloned();
-        Ok(Self { repository, addresses, credentials })
+        Ok(Self { repository, addresses, credentials, authorities: settings.authorities.clone() })
+    }
+
+    /// The file with the certificates of those who may vouch for it, where that are not the machine's own.
+    pub(super) fn authorities(&self) -> Option<&Path> {
+        self.authorities.as_deref()
     }
 
     /// Has curl go to the addresses that were looked at and to no others, whatever the name comes to mean. None for an address

@@ -5,12 +5,23 @@ use crate::context::fault::ContextFault;
 use crate::domain::quantity::Bytes;
 use crate::error::Error;
 
+const UNREACHABLE: &str = "git_unreachable";
 /// Longest word of git that is passed on, in characters.
 const TOLD: usize = 300;
 
 /// One fault of the part `git`.
 pub(super) fn refused(code: &'static str, message: impl Into<String>) -> Error {
     Error::invalid(code, "git", message)
+}
+
+/// The server's trouble, which may pass.
+pub(super) fn unreachable(why: impl std::fmt::Display) -> Error {
+    Error::BadGateway { code: UNREACHABLE, detail: format!("git: {why}") }
+}
+
+/// Whether it may go better at another try.
+pub(super) fn may_pass(error: &Error) -> bool {
+    matches!(error, Error::BadGateway { code: UNREACHABLE, .. })
 }
 
 pub(super) fn too_large(limit: u64) -> Error {
@@ -54,8 +65,14 @@ pub(super) fn of_fetch(remote: &Remote, wanted: &str, said: &str) -> Error {
             format!("{url} is elsewhere by now, and redirects are not followed; name its final address"),
         );
     }
-    if has(&["unable to access"]) {
-        return refused("git_unreachable", format!("{url} cannot be reached: {}", told(said)));
+    if has(&["certificate verification failed", "SSL certificate problem", "certificate subject name"]) {
+        let hint = "the service's operator names the authorities that are trusted (--git-ca)";
+        let detail = format!("git: {url} does not show a certificate that is trusted here: {}; {hint}", told(said));
+        return Error::BadGateway { code: "git_certificate", detail };
+    }
+    let is_refusal = has(&["returned error: 4"]) && !has(&["returned error: 408", "returned error: 429"]);
+    if !is_refusal && has(&["unable to access", "RPC failed", "unexpected disconnect"]) {
+        return unreachable(format!("{url} cannot be reached: {}", told(said)));
     }
     refused("git_failed", format!("{url}: {}", told(said)))
 }

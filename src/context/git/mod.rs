@@ -14,12 +14,14 @@
 //! | code | |
 //! |---|---|
 //! | `git_url` | the URL, or that of a submodule, cannot be |
-//! | `git_host_refused` `git_unreachable` | the host is none that we go to, or does not answer |
+//! | `git_host_refused` | the host is none that we go to |
+//! | `git_unreachable` (502) | it does not answer, or not as it should: tried three times |
+//! | `git_certificate` (502) | nobody whom we trust vouches for it |
 //! | `git_authentication` `git_not_found` `git_redirect` | the server asks for (other) credentials, has no such repository, sends us elsewhere |
 //! | `git_ref_missing` `git_subdir_missing` | no such branch, tag, commit or folder |
 //! | `git_submodule` | a submodule that cannot be found, or too many |
 //! | `git_unsafe` | objects that git itself refuses |
-//! | `git_timeout` | it took longer than `git-timeout` |
+//! | `git_timeout` (504) | it took longer than `git-timeout` |
 //! | `git_too_large` (413) | more than an upload may have |
 //! | `git_failed` | anything else that git says |
 //! | `git_busy` (429, 503) `git_missing` (503) | too many at once; there is no git on this machine |
@@ -34,6 +36,7 @@ mod turns;
 mod url;
 mod work;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +58,8 @@ use work::Work;
 #[derive(Debug, Clone)]
 pub struct GitSettings {
     pub egress: Egress,
+    /// A file with certificates, in PEM, that stand in for the machine's own authorities.
+    pub authorities: Option<PathBuf>,
     /// Longest time of one fetch with its submodules.
     pub timeout: Duration,
     /// Most fetches under way at once; one owner has half of them at most.
@@ -102,10 +107,10 @@ impl GitSources {
         let _when_dropped = gone.clone().drop_guard();
         let limit = self.settings.timeout;
         let watch = Watch { deadline: Instant::now() + limit, limit, gone };
-        let (egress, storage) = (self.settings.egress.clone(), storage.clone());
+        let (settings, storage) = (self.settings.clone(), storage.clone());
         // A task of its own, so that what was started is ended and removed in order, whoever goes away.
         let work = async move {
-            let fetched = Work::begin(egress, storage, wanted, watch).await?.run().await;
+            let fetched = Work::begin(settings, storage, wanted, watch).await?.run().await;
             drop(turn);
             fetched
         };
@@ -127,7 +132,8 @@ impl Watch {
         tokio::select! {
             () = tokio::time::sleep_until(self.deadline) => {
                 let limit = humantime::format_duration(self.limit);
-                fault::refused("git_timeout", format!("took longer than the limit of {limit} (git-timeout)"))
+                let detail = format!("git: took longer than the limit of {limit} (git-timeout)");
+                Error::GatewayTimeout { code: "git_timeout", detail }
             }
             () = self.gone.cancelled() => Error::ClientTimeout("the caller went away".into()),
         }

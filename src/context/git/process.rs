@@ -86,6 +86,8 @@ impl Local {
         let repository = &remote.repository;
         let mut settings = Vec::new();
         settings.extend(remote.pin().map(|pin| ("http.curloptResolve".to_owned(), SecretString::from(pin))));
+        let authorities = remote.authorities().map(|file| SecretString::from(file.display().to_string()));
+        settings.extend(authorities.map(|file| ("http.sslCAInfo".to_owned(), file)));
         settings.extend(remote.authorization().map(|header| (format!("http.{}.extraHeader", repository.origin()), header)));
         self.configured(&settings, repository.scheme())
     }
@@ -177,6 +179,9 @@ fn is_new_enough(version: &str) -> bool {
 mod tests {
     use tokio::io::AsyncReadExt;
 
+    use std::time::Duration;
+
+    use super::super::GitSettings;
     use super::super::url::Repository;
     use super::*;
     use crate::domain::Credentials;
@@ -190,8 +195,9 @@ mod tests {
         let local = Local::make(folder.path().join("0")).await.expect("a repository");
         let repository = Repository::parse(&format!("http://localhost:{port}/app.git")).expect("a URL");
         let egress = Egress::new(vec!["localhost".parse().expect("an outlet")]);
+        let settings = GitSettings { egress, authorities: None, timeout: Duration::from_secs(60), at_once: 1 };
         let kept = Credentials::new(format!("LOCALHOST:{port}"), "me", SecretString::from("pass"));
-        let remote = Remote::find(&egress, repository, &[kept]).await.expect("allowed");
+        let remote = Remote::find(&settings, repository, &[kept]).await.expect("allowed");
         // A name that nobody resolves: whoever connects all the same was told where.
         let url = format!("http://pinned.invalid:{port}/app.git");
         let pinned = remote.renamed(Repository::parse(&url).expect("a URL"));

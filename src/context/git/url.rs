@@ -93,13 +93,14 @@ impl Repository {
         url.strip_suffix(".git").unwrap_or(&url).to_owned()
     }
 
-    /// What a `.gitmodules` of this repository means by a URL: `./` and `../` begin at this one (gitmodules(5)).
+    /// What a `.gitmodules` of this repository means by a URL: `./` and `../` begin at this one (gitmodules(5)). What is meant for ssh
+    /// is read as the same place over https, which is where servers that have both have it.
     ///
     /// # Errors
     /// As [`Repository::parse`].
     pub fn submodule(&self, url: &str) -> Result<Self, String> {
         if !url.starts_with("./") && !url.starts_with("../") {
-            return Self::parse(url);
+            return Self::parse(over_https(url).as_deref().unwrap_or(url));
         }
         if url.contains("//") {
             return Err("has an empty part in its path".into());
@@ -149,6 +150,16 @@ impl GitUrl {
     pub fn commit(&self) -> Option<&str> {
         self.reference.as_deref().filter(|text| is_hash(text))
     }
+}
+
+/// `git@HOST:PATH` and `ssh://git@HOST/PATH` as an https URL; none of any other form, of another user, or with a port, which https has not.
+fn over_https(url: &str) -> Option<String> {
+    let (host, path) = match url.strip_prefix("ssh://git@") {
+        Some(rest) => rest.split_once('/')?,
+        None => url.strip_prefix("git@")?.split_once(':')?,
+    };
+    let is_whole = !host.is_empty() && !host.contains([':', '@', '/']) && !path.is_empty() && !path.starts_with('/');
+    is_whole.then(|| format!("https://{host}/{path}"))
 }
 
 /// A whole SHA-1, in lower case as git writes it.
@@ -352,9 +363,30 @@ mod tests {
         assert_eq!(found("./lib").as_deref(), Ok("https://h.example/team/app.git/lib"));
         assert_eq!(found("../../other/lib").as_deref(), Ok("https://h.example/other/lib"));
         assert_eq!(found("https://x.example/lib").as_deref(), Ok("https://x.example/lib"));
-        for bad in
-            ["../../../../x", "../..//evil.example/x", "file:///etc", "/etc", "git@h:x", "-x", "ext::id", "https://u:p@h/x"]
-        {
+        for ssh in ["git@x.example:team/lib.git", "ssh://git@x.example/team/lib.git"] {
+            assert_eq!(found(ssh).as_deref(), Ok("https://x.example/team/lib.git"), "{ssh}");
+        }
+        for bad in [
+            "../../../../x",
+            "../..//evil.example/x",
+            "file:///etc",
+            "/etc",
+            "-x",
+            "git@h",
+            "git@:x",
+            "git@h:/x",
+            "git@h:../x",
+            "git@u@h:x",
+            "git@[::1:x",
+            "git@-h:x",
+            "root@h:x",
+            "ssh://h/x",
+            "ssh://git@h:22/x",
+            "ssh://git@h",
+            "ssh://git:pw@h/x",
+            "ext::id",
+            "https://u:p@h/x",
+        ] {
             assert!(found(bad).is_err(), "{bad}");
         }
     }

@@ -1,33 +1,35 @@
 //! One git source, from its URL to a context on the disk.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use super::address::Remote;
-use super::fault::{of_context, refused, too_large};
+use super::fault::{may_pass, of_context, refused, too_large};
 use super::fetch::{Bounds, Commit, bytes_in, fetch};
 use super::process::{Local, installed, missing};
 use super::submodules::Submodules;
 use super::tree::{Link, Part, Totals, survey, write};
 use super::url::Repository;
-use super::{Fetched, Wanted, Watch};
+use super::{Fetched, GitSettings, Wanted, Watch};
 use crate::context::fault::ContextError;
 use crate::context::storage::{ContextStorage, Received};
 use crate::context::stream::write::TarWriter;
 use crate::domain::limits::GIT_SUBMODULES;
 use crate::domain::{GitInfo, Timestamp};
-use crate::egress::Egress;
 use crate::error::{Error, Result};
 
 /// Chunks between the reading of objects and the writing of the context.
 const CHUNKS: usize = 4;
 /// How deep submodules of submodules go.
 const DEPTH: usize = 8;
+/// The pauses before a server that is in trouble is asked again.
+const PAUSES: [Duration; 2] = [Duration::from_millis(300), Duration::from_millis(1500)];
 
 pub(super) struct Work {
-    egress: Egress,
+    settings: GitSettings,
     storage: ContextStorage,
     wanted: Wanted,
     watch: Watch,
@@ -49,10 +51,10 @@ struct Open {
 }
 
 impl Work {
-    pub(super) async fn begin(egress: Egress, storage: ContextStorage, wanted: Wanted, watch: Watch) -> Result<Self> {
+    pub(super) async fn begin(settings: GitSettings, storage: ContextStorage, wanted: Wanted, watch: Watch) -> Result<Self> {
         installed().await.map_err(|why| missing(&why))?;
         let folder = storage.folder().await?;
-        Ok(Self { egress, storage, wanted, watch, folder, repositories: 0, totals: Totals::default() })
+        Ok(Self { settings, storage, wanted, watch, folder, repositories: 0, totals: Totals::default() })
     }
 
     pub(super) async fn run(mut self) -> Result<Fetched> {
@@ -72,18 +74,42 @@ impl Work {
         Ok(Fetched { received, info })
     }
 
+    /// Tries again what may pass.
     async fn fetch(&mut self, repository: &Repository, reference: Option<&str>) -> Result<(Local, Commit)> {
-        let find = Remote::find(&self.egress, repository.clone(), &self.wanted.credentials);
+        for pause in PAUSES {
+            match self.fetch_once(repository, reference).await {
+                Err(error) if may_pass(&error) => tracing::debug!(%repository, %error, "the git server is asked again"),
+                done => return done,
+            }
+            let pause = async {
+                tokio::time::sleep(pause).await;
+                Ok(())
+            };
+            self.watch.within(pause).await?;
+        }
+        self.fetch_once(repository, reference).await
+    }
+
+    async fn fetch_once(&mut self, repository: &Repository, reference: Option<&str>) -> Result<(Local, Commit)> {
+        let find = Remote::find(&self.settings, repository.clone(), &self.wanted.credentials);
         let remote = self.watch.within(find).await?;
         let left = self.wanted.bytes.saturating_sub(bytes_in(self.folder.path()));
         if left == 0 {
             return Err(too_large(self.wanted.bytes));
         }
         let local = Local::make(self.folder.path().join(self.repositories.to_string())).await?;
-        self.repositories += 1;
         let bounds = Bounds { watch: &self.watch, storage: &self.storage, bytes: left };
-        let commit = fetch(&local, &remote, reference, &bounds).await?;
-        Ok((local, commit))
+        match fetch(&local, &remote, reference, &bounds).await {
+            Ok(commit) => {
+                self.repositories += 1;
+                Ok((local, commit))
+            }
+            Err(error) => {
+                // What an end in the middle has left is in the way of another try; at the latest it goes with the folder around it.
+                let _ = tokio::fs::remove_dir_all(local.folder()).await;
+                Err(error)
+            }
+        }
     }
 
     /// The context's own part, and those of all submodules below it.

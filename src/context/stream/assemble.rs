@@ -22,7 +22,7 @@ pub(super) fn run(source: &Source, plan: &Assemble, writer: &mut TarWriter) -> i
             entries(&|| Walk::open(path, &plan.limits).map(|(_, walk)| walk), replacement.as_deref(), plan, writer)?;
         }
         Source::Manifest { path, root, replacement } => {
-            entries(&|| blobs::open(path, root, &plan.limits), replacement.as_deref(), plan, writer)?;
+            entries(&|| blobs::open(path, root, &plan.limits).map(|(_, walk)| walk), replacement.as_deref(), plan, writer)?;
         }
     }
     writer.finish()

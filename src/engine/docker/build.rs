@@ -51,7 +51,7 @@ impl Docker {
         query.add("session", session.id());
         let doing = Doing::Build { limits: false };
         let mut messages = Messages::new(self.start(query, None, context, doing).await?);
-        let mut trace = Trace::default();
+        let mut trace = Trace::of(request.stages.clone());
         let mut image = None;
         loop {
             let message = messages.next().await;
@@ -81,7 +81,7 @@ impl Docker {
         let mut classic = Classic::default();
         let built = self.run_classic(request, context, lines, &mut run, &mut classic).await;
         send(lines, classic.finish()).await;
-        run.would_leave(classic.unnamed(built.is_ok()));
+        run.would_leave(&classic, built.is_ok());
         run.end().await;
         built?;
         classic.image().cloned().ok_or_else(|| fault("the engine ended the build without an image or an error"))
@@ -104,7 +104,7 @@ impl Docker {
                 return Err(sort(doing, None, failure));
             }
             let told = classic.decode(&message);
-            run.would_leave(classic.unnamed(false));
+            run.would_leave(classic, false);
             send(lines, told).await;
         }
         Ok(())

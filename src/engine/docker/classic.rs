@@ -50,6 +50,11 @@ impl Classic {
         stages.iter().map(ToString::to_string).chain(newest).collect()
     }
 
+    /// The container of the step at hand. The engine removes it at the step's end, unless the engine itself ends before.
+    pub(super) fn container(&self) -> Option<&str> {
+        self.running.as_deref()
+    }
+
     /// What was written without a last newline.
     pub(super) fn finish(&mut self) -> Vec<LogLine> {
         let step = self.step.as_deref();
@@ -167,6 +172,18 @@ mod tests {
         classic.decode(&aux("b"));
         assert_eq!(classic.unnamed(true), [stage_one]);
         assert_eq!(classic.image().map(Digest::as_str), Some(format!("sha256:{}", "b".repeat(64)).as_str()));
+    }
+
+    #[test]
+    fn knows_the_container_of_the_step_at_hand() {
+        let (mut classic, mut told) = (Classic::default(), Vec::new());
+        for message in two_stages() {
+            classic.decode(&message);
+            told.extend(classic.container().map(str::to_owned).filter(|id| told.last() != Some(id)));
+        }
+        assert_eq!(told, ["1e36a3ac7f74", "2e36a3ac7f74"]);
+        classic.decode(&stream("Removing intermediate container 2e36a3ac7f74\n"));
+        assert_eq!(classic.container(), None);
     }
 
     #[test]

@@ -105,6 +105,7 @@ const VANISHING: &[&str] = &[
     "unrecognized image id sha256:",
     "no such image: sha256:",
     "unable to find image \"sha256:",
+    " layer does not exist\n",
 ];
 
 /// Read from the top: the first that fits is it. What a step of the build wrote can stand in a step's error,

@@ -175,7 +175,7 @@ fn an_image_that_goes_while_it_is_built_is_nobodys_fault() {
     let read = format!(
         "failed to get digest sha256:{digest}: open /var/lib/docker/image/overlay2/imagedb/content/sha256/{digest}: no such file or directory"
     );
-    for message in [read, format!("No such image: sha256:{digest}")] {
+    for message in [read, format!("No such image: sha256:{digest}"), "layer does not exist".into()] {
         let error = sort(BUILD, None, &message);
         assert_eq!((error.code, error.kind, error.transient), (VANISHED, ErrorKind::Engine, true), "{message}");
         assert_eq!(sort(Doing::Image, Some(500), &message).code, "image_missing", "{message}");

@@ -31,6 +31,8 @@ struct Step {
 /// Turns traces into lines.
 #[derive(Default)]
 pub(super) struct Trace {
+    /// The build's own stages.
+    stages: Vec<String>,
     steps: HashMap<String, Step>,
     began: usize,
     /// When a transfer inside a step was last told, by step and transfer.
@@ -38,6 +40,19 @@ pub(super) struct Trace {
 }
 
 impl Trace {
+    pub(super) fn of(stages: Vec<String>) -> Self {
+        Self { stages, ..Self::default() }
+    }
+
+    /// `[builder 1/2] FROM busybox` without its stage, when that is none of this build's: see [`crate::engine::BuildRequest::stages`].
+    fn own(&self, name: &str) -> String {
+        let place = name.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+        let Some((place, rest)) = place.filter(|(place, _)| place.contains('/')) else { return name.to_owned() };
+        let is_own = |word: &&str| word.contains('/') || self.stages.iter().any(|stage| stage.eq_ignore_ascii_case(word));
+        let own: Vec<&str> = place.split_whitespace().filter(is_own).collect();
+        format!("[{}]{rest}", own.join(" "))
+    }
+
     /// The lines of one trace; nothing for what cannot be decoded, because a build does not fail for its progress.
     pub(super) fn decode(&mut self, base64: &str) -> Vec<LogLine> {
         let decoded = STANDARD.decode(base64).ok().and_then(|bytes| StatusResponse::decode(bytes.as_slice()).ok());
@@ -66,6 +81,7 @@ impl Trace {
     }
 
     fn begin(&mut self, vertex: &Vertex, lines: &mut Vec<LogLine>) {
+        let name = self.own(&vertex.name);
         let step = self.steps.entry(vertex.digest.clone()).or_default();
         if step.began || vertex.started.is_none() {
             return;
@@ -73,7 +89,7 @@ impl Trace {
         self.began += 1;
         step.began = true;
         step.number = self.began;
-        step.name.clone_from(&vertex.name);
+        step.name = name;
         lines.push(progress(Some(&step.name), format!("#{} {}", step.number, step.name)));
     }
 

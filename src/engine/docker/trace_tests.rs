@@ -48,6 +48,23 @@ fn tells_cached_and_failed_steps() {
 }
 
 #[test]
+fn a_step_that_others_do_too_is_not_named_by_their_stages() {
+    let trace = Trace::of(vec!["Build".into(), "stage-1".into()]);
+    for (told, own) in [
+        ("[merger-with-acme 1/2] FROM busybox", "[1/2] FROM busybox"),
+        ("[linux/amd64 merger-with-acme 2/2] RUN [x y 1/2]", "[linux/amd64 2/2] RUN [x y 1/2]"),
+        ("[build 1/2] FROM busybox", "[build 1/2] FROM busybox"),
+        ("[stage-1 2/2] RUN x", "[stage-1 2/2] RUN x"),
+        ("[stage-3 1/4] FROM busybox", "[1/4] FROM busybox"),
+        ("[internal] load build context", "[internal] load build context"),
+        ("exporting to image", "exporting to image"),
+    ] {
+        assert_eq!(trace.own(told), own);
+    }
+    assert_eq!(Trace::default().own("[builder 1/2] FROM busybox"), "[1/2] FROM busybox", "of one stage");
+}
+
+#[test]
 fn keeps_the_tail_of_a_step_that_never_ended() {
     let mut trace = Trace::default();
     let begun = StatusResponse { vertexes: vec![vertex("a", Some(1), None)], logs: vec![log("a", 1, "tail")], ..<_>::default() };

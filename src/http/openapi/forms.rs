@@ -15,7 +15,7 @@ pub struct BuildPath {
     id: uuid::Uuid,
 }
 
-/// The parts of an upload, in any order.
+/// The parts of an upload, in any order. `ID` in `secret.ID` and `ssh.ID` is not literal: it is the name that you choose, as `secret.npm`.
 #[derive(Serialize, ToSchema)]
 #[allow(dead_code, reason = "only its schema is used")]
 pub struct Upload {
@@ -52,12 +52,13 @@ pub struct Upload {
     /// `KEY=VALUE`.
     #[schema(required = false)]
     label: Vec<String>,
-    /// A part for each build secret, `ID` being its name: any bytes, at most 500 KiB, for `RUN --mount=type=secret,id=ID`. Sealed until the
+    /// A part for each build secret, `ID` being the name that you choose for it: any bytes, at most 500 KiB, for `RUN --mount=type=secret,id=ID`. Sealed until the
     /// build ends, then erased.
     #[serde(rename = "secret.ID")]
     #[schema(value_type = String, format = Binary, required = false)]
     secret: Vec<u8>,
-    /// A part for each private key (OpenSSH's form, without a passphrase), `ID` naming its agent, for `RUN --mount=type=ssh,id=ID`. Sealed until the
+    /// A part for each private key (OpenSSH's form, without a passphrase), `ID` being the name of its agent, `default` where the
+    /// step names none, for `RUN --mount=type=ssh,id=ID`. Sealed until the
     /// build ends, then erased.
     #[serde(rename = "ssh.ID")]
     #[schema(value_type = String, format = Password, required = false)]
@@ -113,6 +114,15 @@ pub struct Upload {
     priority: i8,
 }
 
+/// Names of credentials that you keep, one or several; those of the first build, as they are now, if absent.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub enum RegistryNames {
+    One(String),
+    Many(Vec<String>),
+}
+
 /// What a retry is given anew, as JSON or as parts of a form: credentials that came with the first build were erased at its end.
 #[derive(Serialize, ToSchema)]
 #[allow(dead_code, reason = "only its schema is used")]
@@ -122,9 +132,19 @@ pub struct RetryForm {
     username: String,
     #[schema(format = Password, required = false)]
     password: String,
-    /// Names of credentials that you keep; those of the first build, as they are now, if absent.
-    #[schema(required = false)]
+    #[schema(value_type = RegistryNames, inline, required = false)]
     registry: Vec<String>,
+    /// A part of a form for each build secret that the first build had: all of them and the ssh keys, or none.
+    #[serde(rename = "secret.ID")]
+    #[schema(value_type = String, format = Binary, required = false)]
+    secret: Vec<u8>,
+    /// A part of a form for each ssh key that the first build had.
+    #[serde(rename = "ssh.ID")]
+    #[schema(value_type = String, format = Password, required = false)]
+    ssh: String,
+    /// Also over tags that younger builds have pushed since: a way back.
+    #[schema(default = false, required = false)]
+    force: bool,
 }
 
 /// The parts of an upload over the older path.

@@ -11,8 +11,8 @@ use super::{RedisStore, call_token};
 use crate::domain::{BuildId, BuildState, Event, Fence, LogLine, Scope, Timestamp};
 use crate::store::{Change, Deleted, Guard, NewBuild, Removal, Result, StoreError, Stored, Topic, rules};
 
-/// Fields of a build's hash in the order of [`Raw`], the last being present when it is leased.
-const STORED: [&str; 5] = ["rec", "rev", "seq", "fence", "until"];
+/// Fields of a build's hash in the order of [`Raw`], `until` being present when it is leased.
+const STORED: [&str; 6] = ["rec", "rev", "seq", "fence", "until", "ord"];
 
 impl RedisStore {
     pub async fn submit(&self, new: &NewBuild) -> Result<(Stored, Option<u64>)> {
@@ -41,19 +41,20 @@ impl RedisStore {
         let placed: Placed = self.inner.link.script(&script).await?;
         self.woke(Topic::Queue);
         self.woke(Topic::Build(record.id));
-        let fresh = Arc::new(Stored { record: record.clone(), revision: 1, last_seq: 1, fence: Fence(0), leased: false });
+        let fresh =
+            Arc::new(Stored { record: record.clone(), revision: 1, last_seq: 1, fence: Fence(0), leased: false, order: 0 });
         let (stored, place, came) = placed.decode(Some(fresh))?;
         self.recent().save(Arc::clone(&stored), came.unwrap_or(json.len()));
         Ok((Arc::unwrap_or_clone(stored), place))
     }
 
     pub async fn get(&self, scope: &Scope, id: BuildId) -> Result<Option<Stored>> {
-        type Fields = (Option<String>, Option<u64>, Option<u64>, Option<u64>, Option<i64>);
+        type Fields = (Option<String>, Option<u64>, Option<u64>, Option<u64>, Option<i64>, Option<u64>);
         let mut command = redis::cmd("HMGET");
         command.arg(self.key(&format!("b:{id}"))).arg(&STORED);
         let fields: Fields = self.inner.link.command(&command).await?;
-        let (Some(record), Some(revision), Some(seq), Some(fence), until) = fields else { return Ok(None) };
-        let stored = Raw((record, revision, seq, fence, u8::from(until.is_some()))).decode()?;
+        let (Some(record), Some(revision), Some(seq), Some(fence), until, Some(order)) = fields else { return Ok(None) };
+        let stored = Raw((record, revision, seq, fence, u8::from(until.is_some()), order)).decode()?;
         Ok(Some(stored).filter(|s| scope.covers(&s.record.owner)))
     }
 

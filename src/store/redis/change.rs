@@ -73,7 +73,7 @@ impl RedisStore {
             let overdue_only = matches!(actor, Actor::Reaper(_));
             if let Commit::Done { revision, seq } = self.commit(&before, &record, place, overdue_only).await? {
                 let leased = before.leased && place == Place::Stay;
-                return Ok(Some(Stored { record, revision, last_seq: seq, fence: before.fence, leased }));
+                return Ok(Some(Stored { record, revision, last_seq: seq, fence: before.fence, leased, order: before.order }));
             }
             if overdue_only {
                 // Renewed, or changed by its worker, which is alive then. The next pass looks again.

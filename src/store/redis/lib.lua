@@ -51,11 +51,11 @@ local function end_lease(id, owner)
     call('ZREM', key('leases'), id)
 end
 
--- Record, revision, last event, fence, '1' when leased: what Rust calls a `Stored`; nil when there is no such build.
+-- Record, revision, last event, fence, '1' when leased, order of acceptance: what Rust calls a `Stored`; nil when there is no such build.
 local function stored(id)
-    local f = call('HMGET', key('b', id), 'rec', 'rev', 'seq', 'fence', 'until')
+    local f = call('HMGET', key('b', id), 'rec', 'rev', 'seq', 'fence', 'until', 'ord')
     if not f[1] then return nil end
-    return {f[1], f[2], f[3], f[4], f[5] and '1' or '0'}
+    return {f[1], f[2], f[3], f[4], f[5] and '1' or '0', f[6]}
 end
 
 local function append(id, seq, at, body) call('XADD', key('e', id), int(seq) .. '-0', 't', int(at), 'b', body) end

@@ -17,13 +17,13 @@ impl RedisStore {
     pub async fn claim(&self, worker: &WorkerId, node: &NodeId, lease: Duration) -> Result<Option<Claim>> {
         loop {
             let mut script = scripts::CLAIM.key(&self.inner.prefix);
-            script.arg(call_token()).arg(millis(lease));
-            type Taken = Option<(i64, String, Option<Vec<u8>>, Raw, u64)>;
+            script.arg(call_token()).arg(millis(lease)).arg(node.as_str()).arg(millis(rules::NODE_SEEN));
+            type Taken = Option<(i64, String, Option<Vec<u8>>, Raw)>;
             let taken: Taken = self.inner.link.script(&script).await?;
-            let Some((_, id, sealed, raw, order)) = taken else { return Ok(None) };
+            let Some((_, id, sealed, raw)) = taken else { return Ok(None) };
             self.woke(Topic::Queue);
             let (build, fence) = (parse_id(&id)?, Fence(raw.0.3));
-            match self.start((build, order), fence, worker, node, sealed).await {
+            match self.start(build, fence, worker, node, sealed).await {
                 Ok(Some(claim)) => return Ok(Some(claim)),
                 // A build that was deleted, or whose lease has run out already, is not ours: the next one.
                 Ok(None) => {}
@@ -37,7 +37,7 @@ impl RedisStore {
     /// the lease and only asked for it, and the worker is told so by the record and by its first renewal.
     async fn start(
         &self,
-        (id, order): (BuildId, u64),
+        id: BuildId,
         fence: Fence,
         worker: &WorkerId,
         node: &NodeId,
@@ -54,7 +54,7 @@ impl RedisStore {
             })
             .await?;
         let start = began.into_inner().expect("not poisoned, because nothing panics while it is held");
-        Ok(stored.map(|stored| Claim { stored, order, fence, start, sealed }))
+        Ok(stored.map(|stored| Claim { stored, fence, start, sealed }))
     }
 
     /// Leaves the build to whoever can read it: see [`SET_ASIDE`].

@@ -56,36 +56,36 @@ macro_rules! answer {
     };
 }
 
-/// `stored` of lib.lua: record, revision, last event, fence, whether it is leased.
-pub(super) struct Raw(pub(super) (String, u64, u64, u64, u8));
-answer!(Raw, (String, u64, u64, u64, u8));
+/// `stored` of lib.lua: record, revision, last event, fence, whether it is leased, order of acceptance.
+pub(super) struct Raw(pub(super) (String, u64, u64, u64, u8, u64));
+answer!(Raw, (String, u64, u64, u64, u8, u64));
 
 impl Raw {
     pub(super) fn decode(self) -> Result<Stored> {
-        let (record, revision, last_seq, fence, leased) = self.0;
+        let (record, revision, last_seq, fence, leased, order) = self.0;
         let record = rules::decode_record(&record)?;
-        Ok(Stored { record, revision, last_seq, fence: Fence(fence), leased: leased == 1 })
+        Ok(Stored { record, revision, last_seq, fence: Fence(fence), leased: leased == 1, order })
     }
 }
 
 /// [`Raw`] and the build's place in the queue, -1 when it is in none. The record is empty when the caller knows it.
-pub(super) struct Placed(pub(super) (String, u64, u64, u64, u8, i64));
-answer!(Placed, (String, u64, u64, u64, u8, i64));
+pub(super) struct Placed(pub(super) (String, u64, u64, u64, u8, u64, i64));
+answer!(Placed, (String, u64, u64, u64, u8, u64, i64));
 
 impl Placed {
     /// `known`: the build, of which the caller has named the revision. Answers the length of a record that came, too.
     pub(super) fn decode(self, known: Option<Arc<Stored>>) -> Result<(Arc<Stored>, Option<u64>, Option<usize>)> {
-        let (record, revision, last_seq, fence, leased, place) = self.0;
+        let (record, revision, last_seq, fence, leased, order, place) = self.0;
         let place = u64::try_from(place).ok();
         let weight = record.len();
         if weight > 0 {
-            return Ok((Arc::new(Raw((record, revision, last_seq, fence, leased)).decode()?), place, Some(weight)));
+            return Ok((Arc::new(Raw((record, revision, last_seq, fence, leased, order)).decode()?), place, Some(weight)));
         }
         let mut stored = known.ok_or_else(|| StoreError::Internal("a script kept back a record that is not known".into()))?;
         let (fence, leased) = (Fence(fence), leased == 1);
-        if (stored.last_seq, stored.fence, stored.leased) != (last_seq, fence, leased) {
+        if (stored.last_seq, stored.fence, stored.leased, stored.order) != (last_seq, fence, leased, order) {
             let stored = Arc::make_mut(&mut stored);
-            (stored.last_seq, stored.fence, stored.leased) = (last_seq, fence, leased);
+            (stored.last_seq, stored.fence, stored.leased, stored.order) = (last_seq, fence, leased, order);
         }
         Ok((stored, place, None))
     }

@@ -5,7 +5,7 @@
 local id, owner, state, prio = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if call('EXISTS', key('b', id)) == 1 then
     local known = stored(id)
-    known[6] = place(id, owner)
+    known[7] = place(id, owner)
     return known
 end
 
@@ -42,4 +42,4 @@ call('HINCRBY', key('tn', owner), 'bytes', ARGV[9])
 append(id, 1, millis(), ARGV[6])
 enqueue(id, owner, prio, ord, false)
 wake('n ' .. id)
-return {'', 1, 1, 0, '0', place(id, owner)}
+return {'', 1, 1, 0, '0', ord, place(id, owner)}

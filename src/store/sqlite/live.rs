@@ -37,6 +37,11 @@ pub(super) enum News {
         owner: Owner,
         last: i64,
     },
+    /// So many builds of the owner may be in hands.
+    Cap {
+        owner: Owner,
+        cap: Option<u64>,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -144,14 +149,16 @@ impl Inner {
                     }
                     Queue::Leave => self.turns.leave(record.id),
                 }
+                self.turns.hold(record.id, &record.owner, stored.leased);
                 self.recent.save(stored, weight);
             }
             News::Logged { id, last_seq } => self.recent.logged(id, last_seq),
             News::Gone(id) => {
-                self.turns.leave(id);
+                self.turns.gone(id);
                 self.recent.remove(id);
             }
             News::Turn { owner, last } => self.turns.had_turn(&owner, last),
+            News::Cap { owner, cap } => self.turns.may_have(&owner, cap),
         }
     }
 }

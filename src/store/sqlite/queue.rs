@@ -18,7 +18,7 @@ use crate::store::{Claim, QueueStats, Reaped, Renewal, Result, SET_ASIDE, StoreE
 const REAPED: usize = 200;
 
 pub(super) fn claim(txn: &Txn<'_>, worker: &WorkerId, node: &NodeId, lease: Duration) -> Result<Option<Claim>> {
-    while let Some((waiting, num)) = next(txn.conn)? {
+    while let Some((waiting, num)) = next(txn, node)? {
         let begun = waiting.and_then(|entry| {
             let fence = Fence(entry.stored.fence.0 + 1);
             let mut record = entry.stored.record.clone();
@@ -37,8 +37,7 @@ pub(super) fn claim(txn: &Txn<'_>, worker: &WorkerId, node: &NodeId, lease: Dura
         };
         take_turn(txn, &record.owner)?;
         let stored = rows::save(txn, entry, record, Place::Stay, Lease::Take { fence, length: to_millis(lease) })?;
-        let order = u64::try_from(num).unwrap_or_default();
-        return Ok(Some(Claim { stored, order, fence, start, sealed: rows::sealed(txn.conn, num)? }));
+        return Ok(Some(Claim { stored, fence, start, sealed: rows::sealed(txn.conn, num)? }));
     }
     Ok(None)
 }
@@ -56,22 +55,29 @@ fn set_aside(txn: &Txn<'_>, num: i64, why: &str) -> Result<()> {
     Ok(())
 }
 
-/// The build whose turn it is among the owners that may have one more in hands, if it can be read, and its number.
-fn next(conn: &Connection) -> Result<Option<(Result<Entry>, i64)>> {
-    let owner: Option<String> = conn
-        .prepare_cached(
-            "SELECT t.owner FROM turn t LEFT JOIN tenant n ON n.owner = t.owner
-             WHERE t.waiting > 0 AND (n.cap IS NULL OR n.running < n.cap) ORDER BY t.last, t.owner LIMIT 1",
-        )?
-        .query_row([], |row| row.get(0))
-        .optional()?;
+/// Whether a build `b` may be begun on the node ?1: it is bound to no other one that has a worker since ?2.
+const MAY_BEGIN: &str = "NOT EXISTS (
+    SELECT 1 FROM worker w WHERE w.seen >= ?2 AND w.info ->> '$.node' <> ?1
+        AND w.info ->> '$.node' = CASE WHEN json_valid(b.record) THEN b.record ->> '$.bound_to' END)";
+
+/// The build whose turn it is on a node, among the owners that may have one more in hands, if it can be read, and its number.
+fn next(txn: &Txn<'_>, node: &NodeId) -> Result<Option<(Result<Entry>, i64)>> {
+    let (conn, seen) = (txn.conn, txn.millis.saturating_sub(to_millis(rules::NODE_SEEN)));
+    let sql = format!(
+        "SELECT t.owner FROM turn t LEFT JOIN tenant n ON n.owner = t.owner
+         WHERE t.waiting > 0 AND (n.cap IS NULL OR n.running < n.cap)
+             AND EXISTS (SELECT 1 FROM build b WHERE b.owner = t.owner AND b.state = 'queued' AND {MAY_BEGIN})
+         ORDER BY t.last, t.owner LIMIT 1"
+    );
+    let owner: Option<String> =
+        conn.prepare_cached(&sql)?.query_row(params![node.as_str(), seen], |row| row.get(0)).optional()?;
     let Some(owner) = owner else { return Ok(None) };
     let sql = format!(
-        "SELECT {COLUMNS} FROM build b WHERE b.owner = ?1 AND b.state = 'queued'
+        "SELECT {COLUMNS} FROM build b WHERE b.owner = ?3 AND b.state = 'queued' AND {MAY_BEGIN}
          ORDER BY b.requeued DESC, b.priority DESC, b.num LIMIT 1"
     );
     let mut statement = conn.prepare_cached(&sql)?;
-    let mut rows = statement.query([owner])?;
+    let mut rows = statement.query(params![node.as_str(), seen, owner])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     Ok(Some((Entry::read(row), row.get(0)?)))
 }

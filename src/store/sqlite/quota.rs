@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::live::News;
 use super::writer::Txn;
 use crate::domain::{Owner, Quota, Usage};
 use crate::store::{Result, StoreError, Topic};
@@ -9,23 +10,30 @@ use crate::store::{Result, StoreError, Topic};
 pub(super) fn set_cap(txn: &Txn<'_>, owner: &Owner, cap: Option<u64>) -> Result<()> {
     let sql = "INSERT INTO tenant VALUES (?1, 0, 0, 0, ?2) ON CONFLICT (owner) DO UPDATE SET cap = excluded.cap";
     txn.conn.prepare_cached(sql)?.execute(params![owner.as_str(), cap])?;
+    txn.tell(News::Cap { owner: owner.clone(), cap });
     txn.wake(Topic::Queue);
     Ok(())
 }
 
 /// Refuses what its owner may not have; the build itself is counted already, and goes with the refusal.
-pub(super) fn check(conn: &Connection, owner: &Owner, quota: &Quota, bytes: u64) -> Result<()> {
+pub(super) fn check(txn: &Txn<'_>, owner: &Owner, quota: &Quota, bytes: u64) -> Result<()> {
     let sql = "SELECT t.waiting, n.bytes FROM turn t JOIN tenant n ON n.owner = t.owner WHERE t.owner = ?1";
     let (waiting, stored): (u64, u64) =
-        conn.prepare_cached(sql)?.query_row([owner.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        txn.conn.prepare_cached(sql)?.query_row([owner.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let over = |quota, limit: Option<u64>, now: u64, own: u64| match limit {
         Some(limit) if now > limit => Err(StoreError::OverQuota { quota, limit, used: now.saturating_sub(own) }),
         _ => Ok(()),
     };
     over("builds_queued", quota.builds_queued, waiting, 1)?;
     over("stored_bytes", quota.stored_bytes, stored, bytes)?;
-    conn.prepare_cached("UPDATE tenant SET cap = ?2 WHERE owner = ?1 AND cap IS NOT ?2")?
-        .execute(params![owner.as_str(), quota.builds_running])?;
+    let cap = quota.builds_running;
+    let changed = txn
+        .conn
+        .prepare_cached("UPDATE tenant SET cap = ?2 WHERE owner = ?1 AND cap IS NOT ?2")?
+        .execute(params![owner.as_str(), cap])?;
+    if changed == 1 {
+        txn.tell(News::Cap { owner: owner.clone(), cap });
+    }
     Ok(())
 }
 

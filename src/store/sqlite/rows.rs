@@ -52,6 +52,7 @@ impl Entry {
                 last_seq: row.get(3)?,
                 fence: Fence(row.get(4)?),
                 leased: lease_until.is_some(),
+                order: order(row.get(0)?),
             },
             weight: json.len(),
             lease_until,
@@ -98,7 +99,7 @@ impl Accept {
             return Err(StoreError::Refused("only a queued build can be accepted".into()));
         }
         let json = rules::encode_record(&new.record);
-        let stored = Stored { record: new.record.clone(), revision: 1, last_seq: 1, fence: Fence(0), leased: false };
+        let stored = Stored { record: new.record.clone(), revision: 1, last_seq: 1, fence: Fence(0), leased: false, order: 0 };
         Ok(Self {
             stored: Arc::new(stored),
             body: rules::state_body(&json),
@@ -111,7 +112,12 @@ impl Accept {
     }
 }
 
-pub(super) fn submit(txn: &Txn<'_>, new: Accept) -> Result<Arc<Stored>> {
+/// The order of acceptance is that of the rows.
+fn order(num: i64) -> u64 {
+    u64::try_from(num).unwrap_or_default()
+}
+
+pub(super) fn submit(txn: &Txn<'_>, mut new: Accept) -> Result<Arc<Stored>> {
     let record = &new.stored.record;
     let (id, priority) = (record.id, record.spec.priority.get());
     let inserted = txn
@@ -126,8 +132,10 @@ pub(super) fn submit(txn: &Txn<'_>, new: Accept) -> Result<Arc<Stored>> {
         return Ok(Arc::new(known.stored));
     }
     let num = txn.conn.last_insert_rowid();
+    Arc::make_mut(&mut new.stored).order = order(num);
+    let record = &new.stored.record;
     if new.quota.bounds_builds() {
-        quota::check(txn.conn, &record.owner, &new.quota, new.bytes)?;
+        quota::check(txn, &record.owner, &new.quota, new.bytes)?;
     }
     txn.conn.prepare_cached("INSERT INTO dockerfile VALUES (?1, ?2)")?.execute(params![num, new.dockerfile])?;
     if let Some(sealed) = &new.sealed {
@@ -193,6 +201,7 @@ pub(super) fn save(txn: &Txn<'_>, before: Entry, record: BuildRecord, place: Pla
         last_seq: before.stored.last_seq + 1,
         fence,
         leased: until.is_some(),
+        order: before.stored.order,
         record,
     };
     txn.conn

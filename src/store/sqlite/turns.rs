@@ -17,6 +17,8 @@ pub(super) struct Turns {
     owners: Vec<Waiting>,
     numbers: HashMap<Owner, usize>,
     slots: HashMap<BuildId, Slot>,
+    /// Builds that are worked on, with the number of their owner.
+    in_hands: HashMap<BuildId, usize>,
 }
 
 /// An owner's queue.
@@ -24,6 +26,9 @@ struct Waiting {
     owner: Owner,
     /// The number of their last turn.
     last: i64,
+    /// How many builds of the owner may be in hands, and how many are.
+    cap: Option<usize>,
+    in_hands: usize,
     count: usize,
     /// The rows' numbers, ascending: the order of acceptance.
     ranks: BTreeMap<Rank, VecDeque<i64>>,
@@ -53,7 +58,41 @@ impl Turns {
             let id = parse_id(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?)?;
             turns.enter(id, &parse_owner(row.get(1)?)?, row.get(2)?, row.get(3)?, row.get(4)?);
         }
+        let mut statement = conn.prepare("SELECT owner, cap FROM tenant WHERE cap IS NOT NULL")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            turns.may_have(&parse_owner(row.get(0)?)?, row.get(1)?);
+        }
         Ok(turns)
+    }
+
+    /// How many builds of the owner may be in hands.
+    pub(super) fn may_have(&mut self, owner: &Owner, cap: Option<u64>) {
+        let number = self.number(owner);
+        self.owners[number].cap = cap.map(|cap| usize::try_from(cap).unwrap_or(usize::MAX));
+    }
+
+    /// Whether somebody works on the build.
+    pub(super) fn hold(&mut self, id: BuildId, owner: &Owner, held: bool) {
+        if held == self.in_hands.contains_key(&id) {
+            return;
+        }
+        let number = self.number(owner);
+        if held {
+            self.in_hands.insert(id, number);
+            self.owners[number].in_hands += 1;
+        } else {
+            self.in_hands.remove(&id);
+            self.owners[number].in_hands -= 1;
+        }
+    }
+
+    /// It is no more, wherever it stood.
+    pub(super) fn gone(&mut self, id: BuildId) {
+        self.leave(id);
+        if let Some(number) = self.in_hands.remove(&id) {
+            self.owners[number].in_hands -= 1;
+        }
     }
 
     pub(super) fn had_turn(&mut self, owner: &Owner, last: i64) {
@@ -87,14 +126,15 @@ impl Turns {
     }
 
     /// Plays the round of turns until this build's: in each round every owner with builds left gets one, in the order of their
-    /// last turns, so that another owner takes as many as this build's place, and one more when their turn comes first.
+    /// last turns, so that another owner takes as many as this build's place, and one more when their turn comes first; but no more than
+    /// it may have in hands.
     pub(super) fn place(&self, id: BuildId) -> Option<u64> {
         let slot = self.slots.get(&id)?;
         let own = &self.owners[slot.owner];
         let place = own.place(slot);
         let others = self.owners.iter().enumerate().filter(|(number, other)| *number != slot.owner && other.count > 0);
         let before: usize = others
-            .map(|(_, other)| other.count.min(place + usize::from((other.last, &other.owner) < (own.last, &own.owner))))
+            .map(|(_, other)| other.takes().min(place + usize::from((other.last, &other.owner) < (own.last, &own.owner))))
             .sum();
         Some((place + before) as u64)
     }
@@ -103,13 +143,18 @@ impl Turns {
         if let Some(number) = self.numbers.get(owner) {
             return *number;
         }
-        self.owners.push(Waiting { owner: owner.clone(), last: 0, count: 0, ranks: BTreeMap::new() });
+        self.owners.push(Waiting { owner: owner.clone(), last: 0, cap: None, in_hands: 0, count: 0, ranks: BTreeMap::new() });
         self.numbers.insert(owner.clone(), self.owners.len() - 1);
         self.owners.len() - 1
     }
 }
 
 impl Waiting {
+    /// How many builds can be taken of the owner's before one of them ends.
+    fn takes(&self) -> usize {
+        self.cap.map_or(self.count, |cap| self.count.min(cap.saturating_sub(self.in_hands)))
+    }
+
     /// How many of the owner's own builds go before this one.
     fn place(&self, slot: &Slot) -> usize {
         let higher: usize = self.ranks.range(..slot.rank).map(|(_, queue)| queue.len()).sum();

@@ -184,7 +184,7 @@ async fn leaves_no_trace(store: &[&str], redis: Option<&RedisServer>) {
     let mut process = Process::start(&args, data.path());
     let address = tokio::task::block_in_place(|| process.address());
     let admin = std::fs::read_to_string(data.path().join("admin-token")).expect("a token").trim().to_owned();
-    let api = Spoken { base: format!("http://{address}"), http: reqwest::Client::new() };
+    let api = Spoken { base: format!("http://{address}"), http: crate::support::http() };
     let all = use_secrets(&api, &admin).await;
     for path in
         ["/api/v1/audit?limit=200", "/api/v1/users", "/api/v1/tokens", "/api/v1/registries", "/api/v1/webhooks", "/api/v1/builds"]

@@ -32,7 +32,7 @@ async fn attempt(client: &reqwest::Client, service: &Running, from: &str, name: 
 
 /// A thousand attempts, fifty at once; how many were looked at.
 async fn a_thousand(service: &Running, from: &str, name: impl Fn(usize) -> String) -> usize {
-    let client = reqwest::Client::new();
+    let client = crate::support::http();
     let attempts = futures::stream::iter((0..1000).map(|number| {
         let (client, name) = (&client, name(number));
         async move { attempt(client, service, from, &name, &format!("wrong password {number}")).await }
@@ -46,7 +46,7 @@ async fn a_thousand(service: &Running, from: &str, name: impl Fn(usize) -> Strin
 
 async fn a_thousand_guesses(backend: Backend) {
     let service = behind_a_proxy(backend).await;
-    let client = reqwest::Client::new();
+    let client = crate::support::http();
     let looked_at = a_thousand(&service, "192.0.2.1", |_| "ada".into()).await;
     // Five are free, and those beyond wait 1, 2, 4 … seconds.
     assert!((1..=12).contains(&looked_at), "{looked_at} of a thousand guesses at one name were looked at");
@@ -77,7 +77,7 @@ async fn a_thousand_guesses_are_slowed_with_redis() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ones_own_account_does_not_wipe_out_the_guesses_at_others() {
     let service = behind_a_proxy(Backend::Sqlite).await;
-    let client = reqwest::Client::new();
+    let client = crate::support::http();
     let mut looked_at = 0;
     for number in 0..60 {
         if number % 10 == 9 {
@@ -92,7 +92,7 @@ async fn ones_own_account_does_not_wipe_out_the_guesses_at_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_old_password_is_guessed_no_faster_than_at_a_log_in() {
     let service = behind_a_proxy(Backend::Sqlite).await;
-    let client = reqwest::Client::new();
+    let client = crate::support::http();
     let made =
         client.post(service.url("/api/v1/tokens")).basic_auth("ada", Some(PASSWORD)).json(&serde_json::json!({"name": "x"}));
     let made: Value = made.send().await.expect("an answer").json().await.expect("JSON");
@@ -111,7 +111,7 @@ async fn the_old_password_is_guessed_no_faster_than_at_a_log_in() {
 async fn whoever_is_no_proxy_is_not_believed_about_its_address() {
     let service = start_with(Backend::Sqlite, |settings| settings.engine = Some("unix:///nonexistent/engine".into())).await;
     with_password(&service, "ada", "user").await;
-    let client = reqwest::Client::new();
+    let client = crate::support::http();
     let mut statuses = Vec::new();
     for number in 0..12 {
         statuses.push(attempt(&client, &service, &format!("192.0.2.{number}"), "ada", "a guess").await.0);
@@ -127,7 +127,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
 #[tokio::test(flavor = "multi_thread")]
 async fn alone_an_unknown_name_takes_as_long_as_a_wrong_password() {
     let service = behind_a_proxy(Backend::Sqlite).await;
-    let client = reqwest::Client::new();
+    let client = crate::support::http();
     let mut times = [Vec::new(), Vec::new(), Vec::new()];
     for number in 0..31 {
         for (kind, name) in ["ada", "nobody", "Not A Name"].into_iter().enumerate() {

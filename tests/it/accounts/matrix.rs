@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::people::{PASSWORD, log_in, nobody, past, person, queued, quiet, send, token, with_password, without};
 use crate::support::harbor::harbor;
 use crate::support::service::{Backend, Running, dockerfile};
-use crate::support::{published_image, unique};
+use crate::support::{published_image, seen, unique};
 
 /// What stands in a path's braces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -125,6 +125,22 @@ fn is_of_containers(rule: &Rule) -> bool {
     ["apps", "runs", "containers", "volumes", "networks", "images"].iter().any(|kind| rule.path.split('/').nth(3) == Some(*kind))
 }
 
+struct Answer {
+    status: u16,
+    /// What is said with a status from 400 on.
+    error: String,
+}
+
+impl Answer {
+    async fn of(request: RequestBuilder) -> Self {
+        let answer = request.send().await.expect("an answer");
+        let status = answer.status().as_u16();
+        // Any other may be a stream without an end.
+        let error = if status < 400 { String::new() } else { answer.text().await.expect("a body") };
+        Self { status, error }
+    }
+}
+
 /// Two accounts, with one object of each kind that belongs to the first.
 struct World<'a> {
     service: &'a Running,
@@ -188,15 +204,11 @@ impl<'a> World<'a> {
             Object::Container => {
                 let run = self.made("containers", sleeper(), "id").await;
                 let path = format!("/api/v1/containers/{run}");
-                let mut look = tokio::time::interval(std::time::Duration::from_millis(20));
-                for _ in 0..1500 {
-                    look.tick().await;
+                let running = seen("it runs", async || {
                     let (_, container) = send(self.service.request_as(&self.token, Method::GET, &path)).await;
-                    if container["state"] == "running" {
-                        return container["id"].as_str().expect("an id").to_owned();
-                    }
-                }
-                panic!("{path} never runs")
+                    (container["state"] == "running").then_some(container)
+                });
+                running.await["id"].as_str().expect("an id").to_owned()
             }
             Object::Volume => self.made("volumes", json!({"name": unique("vol")}), "name").await,
             Object::Network => self.made("networks", json!({"name": unique("net")}), "name").await,
@@ -251,15 +263,15 @@ impl<'a> World<'a> {
         }
     }
 
-    async fn status(&self, rule: &Rule, id: &str, token: Option<&str>) -> u16 {
-        self.request(rule, id, token).send().await.expect("an answer").status().as_u16()
+    async fn ask(&self, rule: &Rule, id: &str, token: Option<&str>) -> Answer {
+        Answer::of(self.request(rule, id, token)).await
     }
 
-    /// As [`Self::status`]; where names are of one account alone, that is named too.
-    async fn named_status(&self, rule: &Rule, id: &str, token: &str) -> u16 {
+    /// As [`Self::ask`]; where names are of one account alone, that is named too.
+    async fn ask_named(&self, rule: &Rule, id: &str, token: &str) -> Answer {
         let owner = [("owner", self.owner.as_str())];
         let named = if self.object == Object::Registry { &owner[..] } else { &[] };
-        self.request(rule, id, Some(token)).query(named).send().await.expect("an answer").status().as_u16()
+        Answer::of(self.request(rule, id, Some(token)).query(named)).await
     }
 
     /// An image is tagged and pushed, and a manifest is used, by its owner alone.
@@ -271,39 +283,39 @@ impl<'a> World<'a> {
     /// What came of each caller that is not as it must be.
     async fn wrong(&self, rule: &Rule) -> Vec<String> {
         let mut wrong = Vec::new();
-        let mut expect = |who: &str, want: &str, got: u16| {
+        let mut expect = |who: &str, want: &str, Answer { status, error }: Answer| {
             // 101: a WebSocket that opens.
-            let fits = if want == "2xx" { got == 101 || (200..300).contains(&got) } else { got.to_string() == want };
+            let fits = if want == "2xx" { status == 101 || (200..300).contains(&status) } else { status.to_string() == want };
             if !fits {
-                wrong.push(format!("{} {} as {who}: {got}, not {want}", rule.method, rule.path));
+                wrong.push(format!("{} {} as {who}: {status}, not {want}: {error}", rule.method, rule.path));
             }
         };
         let open = rule.need == Need::Nothing;
         let refused = if open { "2xx" } else { "401" };
-        expect("nobody", refused, self.status(rule, &self.id, None).await);
+        expect("nobody", refused, self.ask(rule, &self.id, None).await);
         let role = if rule.need == Need::Scope(Permission::Admin) { Role::Admin } else { Role::User };
         let expired = token(self.service, &self.owner, Permissions::of_role(role), past()).await;
-        expect("an expired token", refused, self.status(rule, &self.id, Some(&expired)).await);
-        expect("a token that is none", refused, self.status(rule, &self.id, Some("dw_0")).await);
+        expect("an expired token", refused, self.ask(rule, &self.id, Some(&expired)).await);
+        expect("a token that is none", refused, self.ask(rule, &self.id, Some("dw_0")).await);
         if let Need::Scope(scope) = rule.need {
             let less = token(self.service, &self.owner, without(role, scope), None).await;
-            expect("a token without the scope", "403", self.status(rule, &self.id, Some(&less)).await);
+            expect("a token without the scope", "403", self.ask(rule, &self.id, Some(&less)).await);
         }
         if let Need::Either(one, other) = rule.need {
             for scope in [one, other] {
                 let alone = token(self.service, &self.owner, [scope].into_iter().collect(), None).await;
-                expect("a token with one of the scopes", "2xx", self.status(rule, &self.id, Some(&alone)).await);
+                expect("a token with one of the scopes", "2xx", self.ask(rule, &self.id, Some(&alone)).await);
             }
             let neither = Permissions::of_role(role).iter().filter(|scope| ![one, other].contains(scope)).collect();
             let less = token(self.service, &self.owner, neither, None).await;
-            expect("a token with neither scope", "403", self.status(rule, &self.id, Some(&less)).await);
+            expect("a token with neither scope", "403", self.ask(rule, &self.id, Some(&less)).await);
         }
         let foreign = match (rule.need, self.object) {
             (Need::Scope(Permission::Admin), _) => "403",
             (_, Object::None) => "2xx",
             _ => "404",
         };
-        expect("another user", foreign, self.status(rule, &self.id, Some(&self.other)).await);
+        expect("another user", foreign, self.ask(rule, &self.id, Some(&self.other)).await);
         if foreign == "404" {
             let hidden = send(self.request(rule, &self.id, Some(&self.other))).await.1.to_string();
             let some = || uuid::Uuid::now_v7().to_string();
@@ -316,14 +328,14 @@ impl<'a> World<'a> {
             // As it is told of what is not there at all, but for the ids in it.
             assert_eq!(plain(&hidden, &self.id), plain(&none, &absent), "{} {}", rule.method, rule.path);
         }
-        expect("its owner", "2xx", self.status(rule, &self.id, Some(&self.token)).await);
+        expect("its owner", "2xx", self.ask(rule, &self.id, Some(&self.token)).await);
         let again = self.fresh().await;
-        expect("an admin", if self.admin_may(rule) { "2xx" } else { "404" }, self.named_status(rule, &again, &self.admin).await);
+        expect("an admin", if self.admin_may(rule) { "2xx" } else { "404" }, self.ask_named(rule, &again, &self.admin).await);
         if self.object == Object::Registry {
             let again = self.fresh().await;
-            expect("an admin that names nobody", "404", self.status(rule, &again, Some(&self.admin)).await);
-            expect("another user that names the owner", "404", self.named_status(rule, &again, &self.other).await);
-            expect("the owner that names itself", "2xx", self.named_status(rule, &again, &self.token).await);
+            expect("an admin that names nobody", "404", self.ask(rule, &again, Some(&self.admin)).await);
+            expect("another user that names the owner", "404", self.ask_named(rule, &again, &self.other).await);
+            expect("the owner that names itself", "2xx", self.ask_named(rule, &again, &self.token).await);
         }
         wrong
     }

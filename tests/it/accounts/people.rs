@@ -28,15 +28,7 @@ pub async fn quiet(backend: Backend) -> Running {
 /// An account without a password, made in the store itself; its name.
 pub async fn person(service: &Running, name: &str, role: Role) -> Owner {
     let owner: Owner = name.parse().expect("a valid name");
-    let user = User {
-        name: owner.clone(),
-        role,
-        disabled: false,
-        password: None,
-        epoch: 0,
-        quota: Quota::default(),
-        created_at: Timestamp::now(),
-    };
+    let user = User::new(owner.clone(), role, None, Quota::default());
     service.store.commit(&[Write::put(Kind::User, name, &owner, Expect::Anything, &user)]).await.expect("an account");
     owner
 }
@@ -74,7 +66,7 @@ pub async fn send(request: RequestBuilder) -> (StatusCode, Value) {
 
 /// A client that shows nothing of who it is.
 pub fn nobody(service: &Running, method: Method, path: &str) -> RequestBuilder {
-    reqwest::Client::new().request(method, service.url(path)).timeout(Duration::from_secs(60))
+    crate::support::http().request(method, service.url(path)).timeout(Duration::from_secs(60))
 }
 
 pub async fn try_log_in(service: &Running, name: &str, password: &str) -> Response {

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::people::{PASSWORD, log_in, nobody, quiet, send, try_log_in, with_password};
 use crate::support::service::{self, Backend, Running};
 use crate::support::unique;
+use crate::support::watch::seen_within;
 
 /// What a caller has in hand.
 enum Proof<'a> {
@@ -29,10 +30,8 @@ async fn me(service: &Running, proof: &Proof<'_>) -> u16 {
 /// Until it is refused there; how long that took.
 async fn refused_soon(service: &Running, proof: &Proof<'_>) -> Duration {
     let began = Instant::now();
-    while me(service, proof).await != 401 {
-        assert!(began.elapsed() < Duration::from_secs(3), "still let in elsewhere");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let refused = async || (me(service, proof).await == 401).then_some(());
+    seen_within(Duration::from_secs(3), "it is let in no more", refused).await;
     began.elapsed()
 }
 
@@ -137,7 +136,7 @@ async fn many_requests_at_once_with_the_right_password_are_let_in() {
     let name = unique("ci");
     with_password(&service, &name, "user").await;
     // One client: making forty takes so long that they would come one after the other.
-    let (client, url) = (reqwest::Client::new(), service.url("/api/v1/me"));
+    let (client, url) = (crate::support::http(), service.url("/api/v1/me"));
     let asked = (0..40).map(|_| client.get(&url).basic_auth(&name, Some(PASSWORD)).send());
     let answers = futures::future::join_all(asked).await;
     let statuses: Vec<u16> = answers.into_iter().map(|answer| answer.expect("an answer").status().as_u16()).collect();

@@ -14,6 +14,7 @@ use crate::engine;
 use crate::support::harbor::{Harbor, harbor, word};
 use crate::support::service::Backend;
 use crate::support::unique;
+use crate::support::watch::until;
 
 const MANY: usize = 1000;
 const PAGE: Duration = Duration::from_millis(100);
@@ -74,13 +75,7 @@ async fn alone_a_thousand_containers_are_listed_at_once() {
     let like: Object<Run> =
         harbor.store.object(&Scope::All, Kind::Run, word(&first["id"])).await.expect("the store").expect("a record");
     futures::stream::iter(1..MANY).for_each_concurrent(8, |_| make_one(&harbor, &like.body)).await;
-    let mut look = tokio::time::interval(Duration::from_millis(100));
-    for _ in 0..300 {
-        look.tick().await;
-        if pages(&harbor, &ada).await.0.len() == MANY {
-            break;
-        }
-    }
+    until("all are listed", async || pages(&harbor, &ada).await.0.len() == MANY).await;
     let mut slowest = Duration::MAX;
     for who in [&ada, &harbor.token, &ada] {
         let (all, took) = pages(&harbor, who).await;

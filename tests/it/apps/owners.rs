@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::harbor::{Harbor, harbor, web, word};
 use crate::support::service::{Backend, docker, id};
-use crate::support::unique;
+use crate::support::{self, unique};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn equal_names_of_two_owners_are_two_things() {
@@ -219,15 +219,12 @@ async fn containers_of_others_on_the_engine_are_seen_by_admins_and_touched_by_no
     ]);
     let chief = harbor.token.clone();
     let seen = async |name: &str| {
-        let mut look = tokio::time::interval(std::time::Duration::from_millis(50));
-        for _ in 0..200 {
-            look.tick().await;
-            let (status, told) = harbor.call(&chief, Method::GET, &format!("/api/v1/containers/{name}"), Value::Null).await;
-            if status == StatusCode::OK {
-                return told;
-            }
-        }
-        panic!("{name} is never seen")
+        let path = format!("/api/v1/containers/{name}");
+        support::seen(name, async || {
+            let (status, told) = harbor.call(&chief, Method::GET, &path, Value::Null).await;
+            (status == StatusCode::OK).then_some(told)
+        })
+        .await
     };
     let shown = seen(&foreign.0).await;
     assert_eq!(

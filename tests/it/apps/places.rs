@@ -61,8 +61,9 @@ async fn volumes_are_made_counted_and_taken_away() {
     assert!(listed["items"][0]["bytes"].as_u64().is_some_and(|bytes| bytes >= 100 * 1024), "{listed}");
 }
 
+/// Alone: while anybody makes a network, Engine 20.10 keeps none apart for a moment (`docs/security.md`).
 #[tokio::test(flavor = "multi_thread")]
-async fn apps_of_one_owner_reach_each_other_and_nobody_elses() {
+async fn alone_apps_of_one_owner_reach_each_other_and_nobody_elses() {
     let harbor = harbor(Backend::Sqlite).await;
     let (ada, bob) = (harbor.user("ada").await, harbor.user("bob").await);
     harbor.app(&ada, "web", web("hers")).await;

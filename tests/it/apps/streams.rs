@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::accounts::people::{nobody, token};
 use crate::support::harbor::{Harbor, harbor, word};
 use crate::support::service::{Backend, docker, dockerfile, id};
+use crate::support::watch::until;
 
 /// Reads on until `text` has come; all that was read.
 async fn read_until(stream: &mut Response, text: &str) -> String {
@@ -168,12 +169,5 @@ async fn one_account_follows_only_so_much_at_once() {
     // What is not followed is read all the same.
     harbor.run_log(&ada, &run).await;
     open.clear();
-    let mut look = tokio::time::interval(std::time::Duration::from_millis(50));
-    for _ in 0..200 {
-        look.tick().await;
-        if follow(&ada, &logs).await.status() == StatusCode::OK {
-            return;
-        }
-    }
-    panic!("what has ended still counts");
+    until("what has ended does not count", async || follow(&ada, &logs).await.status() == StatusCode::OK).await;
 }

@@ -7,8 +7,16 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use super::person::{Ended, Person};
+use crate::pipeline::on_both_stores;
 use crate::support::service::{self, Backend, Running, tag_digest, tar};
-use crate::support::{private_registry, registry, unique};
+use crate::support::{registry, unique};
+
+on_both_stores!(
+    a_folder_becomes_a_published_image_and_files_tell_of_it,
+    the_exit_code_says_whose_fault_it_is,
+    standard_input_is_a_dockerfile_or_an_archive,
+    events_are_lines_of_json_and_nothing_else,
+);
 
 /// A folder with these files.
 pub fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -32,15 +40,14 @@ pub fn ended(mut command: Command) -> Ended {
     Ended { out: text(output.stdout), err: text(output.stderr), code: output.status.code().expect("no signal") }
 }
 
-async fn admin() -> (Running, Person) {
-    let service = service::start(Backend::Sqlite).await;
+pub async fn admin(backend: Backend) -> (Running, Person) {
+    let service = service::start(backend).await;
     let admin = Person::of(&service, &service.token);
     (service, admin)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_folder_becomes_a_published_image_and_files_tell_of_it() {
-    let (_service, admin) = admin().await;
+async fn a_folder_becomes_a_published_image_and_files_tell_of_it(backend: Backend) {
+    let (_service, admin) = admin(backend).await;
     let dockerfile = "FROM busybox AS one\nARG A\nARG B\nCOPY . /app\n\
         RUN test \"$A$B\" = from-environment-said && test ! -e /app/left-out && test -x /app/run.sh && test -L /app/link && echo all-is-there\n\
         FROM one\nRUN false\n";
@@ -87,9 +94,8 @@ async fn a_folder_becomes_a_published_image_and_files_tell_of_it() {
     assert!(ended.err.contains("step_failed"), "{}", ended.err);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_exit_code_says_whose_fault_it_is() {
-    let (service, admin) = admin().await;
+async fn the_exit_code_says_whose_fault_it_is(backend: Backend) {
+    let (service, admin) = admin(backend).await;
     let from = |input: &str, line: &str| admin.say(input, line);
     let step = from("FROM busybox\n\nRUN echo gone-wrong; exit 7\n", "build - --no-push");
     assert!(step.code == 1 && step.err.contains("line 3 of the Dockerfile") && step.err.contains("gone-wrong"), "{}", step.err);
@@ -103,7 +109,7 @@ async fn the_exit_code_says_whose_fault_it_is() {
     let stranger = Person::of(&service, "dw_nobody");
     assert_eq!(stranger.say("FROM busybox\n", "build - --no-push").code, 1);
     let nowhere = Person::at("http://127.0.0.1:1", "token");
-    for line in ["build - --no-push", "cancel 01a1fcc6-00db-778f-aa50-18c1c74c2480"] {
+    for line in ["build - --no-push --patience 0s", "cancel 01a1fcc6-00db-778f-aa50-18c1c74c2480"] {
         assert_eq!(nowhere.say("FROM busybox\n", line).code, 3, "{line}");
     }
     let none = tempfile::tempdir().expect("a folder");
@@ -111,9 +117,8 @@ async fn the_exit_code_says_whose_fault_it_is() {
     assert!(ended.code == 1 && ended.err.contains("there is no Dockerfile"), "{}", ended.err);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn standard_input_is_a_dockerfile_or_an_archive() {
-    let (_service, admin) = admin().await;
+async fn standard_input_is_a_dockerfile_or_an_archive(backend: Backend) {
+    let (_service, admin) = admin(backend).await;
     let quiet = admin.say("FROM busybox\nRUN true\n", "build -q --no-push -").well();
     assert!(quiet.out.starts_with("sha256:") && quiet.out.trim_end().len() == 71 && quiet.err.is_empty(), "{}", quiet.err);
     let archive = tar(&[("other", "FROM busybox\nCOPY a /\nRUN grep -q in-tar /a\n"), ("a", "in-tar")]);
@@ -124,9 +129,8 @@ async fn standard_input_is_a_dockerfile_or_an_archive() {
     admin.say("FROM busybox\nCOPY a /\nRUN grep -q in-folder /a\n", &line).well();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn events_are_lines_of_json_and_nothing_else() {
-    let (_service, admin) = admin().await;
+async fn events_are_lines_of_json_and_nothing_else(backend: Backend) {
+    let (_service, admin) = admin(backend).await;
     let built = admin.say("FROM busybox\nRUN echo in-the-log\n", "build --json --no-push --no-cache -").well();
     let events: Vec<Value> = built.out.lines().map(|line| serde_json::from_str(line).expect("JSON alone")).collect();
     let names: Vec<&str> = events.iter().map(|event| event["event"].as_str().expect("a name")).collect();
@@ -135,52 +139,4 @@ async fn events_are_lines_of_json_and_nothing_else() {
     assert!(events.iter().any(|event| event["event"] == "log" && event["text"] == "in-the-log"), "{}", built.out);
     let seqs: Vec<u64> = events.iter().filter_map(|event| event["seq"].as_u64()).collect();
     assert!(seqs.is_sorted() && seqs.len() > 3, "{seqs:?}");
-}
-
-/// A Docker configuration whose helper notes who is asked for.
-fn helper(server: &str, user: &str, password: &str) -> tempfile::TempDir {
-    let at = folder(&[("config.json", r#"{"credsStore": "dockwright-cli", "auths": {}}"#)]);
-    let script = format!(
-        "#!/bin/sh\nread -r host || true\necho \"$host\" >>{0}/asked\n[ \"$host\" = {server} ] || {{ echo 'credentials not found in native keychain'; exit 1; }}\n\
-         printf '{{\"ServerURL\":\"%s\",\"Username\":\"%s\",\"Secret\":\"%s\"}}' \"$host\" '{user}' '{password}'\n",
-        text(at.path())
-    );
-    let program = at.path().join("docker-credential-dockwright-cli");
-    std::fs::write(&program, script).expect("written");
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("set");
-    at
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_callers_docker_login_is_used_for_the_images_host_alone() {
-    use base64::Engine as _;
-    let (_service, admin) = admin().await;
-    let (server, user, password) = private_registry();
-    let context = folder(&[("Dockerfile", "FROM busybox\nRUN true\n")]);
-    let auth = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
-    let file = folder(&[("config.json", &format!(r#"{{"auths": {{"{server}": {{"auth": "{auth}"}}}}}}"#))]);
-    let asked = helper(&server, &user, &password);
-    let path = format!("{}:{}", text(asked.path()), std::env::var("PATH").expect("a path"));
-    let mut told = String::new();
-    for config in [&file, &asked] {
-        let image = format!("{server}/{}:1", unique("login"));
-        let mut command = admin.command(&format!("build -t {image}"), &[text(context.path())]);
-        command.env("DOCKER_CONFIG", config.path()).env("PATH", &path);
-        let built = ended(command).well();
-        assert!(tag_digest(&image, Some((&user, &password))).await.is_some());
-        told += &format!("{}{}", built.out, built.err);
-    }
-    assert!(!told.contains(&password) && !told.contains(&auth), "{told}");
-    let hosts = std::fs::read_to_string(asked.path().join("asked")).expect("it was asked");
-    assert!(hosts.lines().all(|host| host.contains(&server)), "{hosts}");
-    // For another host nothing is asked for that one, and a helper that fails is told.
-    let mut command = admin.command(&format!("build -t {}/{}:1", registry(), unique("login")), &[text(context.path())]);
-    command.env("DOCKER_CONFIG", file.path());
-    ended(command).well();
-    let broken = folder(&[("config.json", r#"{"credsStore": "not-installed-anywhere"}"#)]);
-    let mut command = admin.command(&format!("build -t {server}/{}:1", unique("login")), &[text(context.path())]);
-    command.env("DOCKER_CONFIG", broken.path());
-    let refused = ended(command);
-    assert_eq!(refused.code, 1, "the registry refuses: {}", refused.err);
-    assert!(refused.err.contains("docker-credential-not-installed-anywhere"), "{}", refused.err);
 }

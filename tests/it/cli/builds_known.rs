@@ -5,14 +5,16 @@ use std::process::{Command, Stdio};
 
 use super::builds::{folder, text};
 use super::person::{Person, run};
+use crate::pipeline::on_both_stores;
 use crate::support::harbor::harbor;
 use crate::support::service::Backend;
 
+on_both_stores!(a_detached_build_is_seen_followed_cancelled_and_removed,);
+
 const NOBODY: &str = "01a1fcc6-00db-778f-aa50-18c1c74c2480";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_detached_build_is_seen_followed_cancelled_and_removed() {
-    let harbor = harbor(Backend::Sqlite).await;
+async fn a_detached_build_is_seen_followed_cancelled_and_removed(backend: Backend) {
+    let harbor = harbor(backend).await;
     let token = harbor.user("ada").await;
     let ada = Person::of(&harbor, &token);
     let context = folder(&[("Dockerfile", "FROM busybox\nRUN echo one\nRUN echo two; echo be''gun; sleep 600\n")]);

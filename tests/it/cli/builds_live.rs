@@ -5,18 +5,26 @@ use std::net::TcpListener;
 use super::builds::{folder, text};
 use super::person::Person;
 use super::pty::Pty;
+use crate::pipeline::on_both_stores;
 use crate::support::process::Process;
 use crate::support::service::{self, Backend};
+use crate::support::{redis_url, unique};
+
+on_both_stores!(
+    live_steps_fit_the_window_and_a_flood_does_not_reach_it,
+    control_c_cancels_the_build_at_the_service,
+    a_service_that_is_started_again_loses_no_build_and_no_line,
+);
 
 /// Only what is at a terminal for a moment: no run of these tests is seen by a person.
-fn at_terminal(person: &Person, line: &str, context: &str, columns: u16) -> Pty {
+pub fn at_terminal(person: &Person, line: &str, context: &str, columns: u16) -> Pty {
     let mut command = person.command(line, &[context]);
     command.env("TERM", "xterm").env_remove("NO_COLOR");
     Pty::start(&command, columns, 16)
 }
 
 /// The id that the command tells first.
-fn id_in(shown: &str) -> &str {
+pub fn id_in(shown: &str) -> &str {
     let at = shown.find("build 01").expect("an id") + "build ".len();
     &shown[at..at + 36]
 }
@@ -35,9 +43,8 @@ fn lines(shown: &str) -> Vec<String> {
     shown.split("\r\n").map(line).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn live_steps_fit_the_window_and_a_flood_does_not_reach_it() {
-    let service = service::start(Backend::Sqlite).await;
+async fn live_steps_fit_the_window_and_a_flood_does_not_reach_it(backend: Backend) {
+    let service = service::start(backend).await;
     let admin = Person::of(&service, &service.token);
     let flood = "i=0; while [ $i -lt 20000 ]; do echo line-$i-of-a-flood-that-is-wider-than-this-terminal-is; i=$((i+1)); done; \
         sleep 1; printf 'last \\033[2Jwords\\n'; exit 3";
@@ -57,9 +64,8 @@ async fn live_steps_fit_the_window_and_a_flood_does_not_reach_it() {
     assert!(!shown.contains("\u{1b}[2J"), "what a step writes moves nothing here");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn control_c_cancels_the_build_at_the_service() {
-    let service = service::start(Backend::Sqlite).await;
+async fn control_c_cancels_the_build_at_the_service(backend: Backend) {
+    let service = service::start(backend).await;
     let admin = Person::of(&service, &service.token);
     let context = folder(&[("Dockerfile", "FROM busybox\nRUN echo be''gun; sleep 600\n")]);
     let mut terminal = at_terminal(&admin, "build --no-push --no-cache", text(context.path()), 120);
@@ -73,17 +79,21 @@ async fn control_c_cancels_the_build_at_the_service() {
 }
 
 /// A service that can be stopped and started at the same address.
-fn serve(address: &str, data: &std::path::Path) -> Process {
-    let mut process = Process::start(&["serve", "--listen", address, "--lease", "2s"], data);
+fn serve(address: &str, data: &std::path::Path, store: &[&str]) -> Process {
+    let mut process = Process::start(&[&["serve", "--listen", address, "--lease", "2s"], store].concat(), data);
     process.address();
     process
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_is_started_again_loses_no_build_and_no_line() {
+async fn a_service_that_is_started_again_loses_no_build_and_no_line(backend: Backend) {
     let data = tempfile::tempdir().expect("a folder");
     let address = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").to_string();
-    let process = serve(&address, data.path());
+    let (url, prefix) = (redis_url(), unique("cli"));
+    let store = match backend {
+        Backend::Sqlite => Vec::new(),
+        Backend::Redis => vec!["--store", &url, "--store-prefix", &prefix],
+    };
+    let process = serve(&address, data.path(), &store);
     let token = std::fs::read_to_string(data.path().join("admin-token")).expect("a token");
     let admin = Person::at(&format!("http://{address}"), token.trim());
     let context = folder(&[("Dockerfile", "FROM busybox\nRUN echo first-be''gun; sleep 4; echo it-is-o''ver\n")]);
@@ -91,7 +101,7 @@ async fn a_service_that_is_started_again_loses_no_build_and_no_line() {
     terminal.until("first-begun");
     process.kill();
     terminal.until("the service does not answer");
-    let process = serve(&address, data.path());
+    let process = serve(&address, data.path(), &store);
     let (status, shown) = terminal.end();
     assert_eq!(status.code(), Some(0), "{shown}");
     assert!(shown.contains("it-is-over") && shown.contains("sha256:"), "{shown}");

@@ -11,6 +11,8 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
 
+use crate::support::watch;
+
 /// A terminal with one program at it. Dropping it ends the program.
 pub struct Pty {
     child: Child,
@@ -79,6 +81,11 @@ impl Pty {
         }
     }
 
+    /// What was waited for so far.
+    pub fn shown(&self) -> String {
+        String::from_utf8_lossy(&self.seen).into_owned()
+    }
+
     /// Forgets what was shown so far.
     pub fn clear(&mut self) {
         self.seen.clear();
@@ -87,6 +94,18 @@ impl Pty {
     pub fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
+    }
+
+    /// Waits until the program handles interrupts itself (`SigCgt` of proc(5)).
+    pub async fn watches_signals(&self) {
+        const INTERRUPT: u64 = 1 << 1;
+        let file = format!("/proc/{}/status", self.child.id());
+        let catches = || {
+            let status = std::fs::read_to_string(&file).unwrap_or_default();
+            let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).map(str::trim);
+            mask.and_then(|mask| u64::from_str_radix(mask, 16).ok()).is_some_and(|mask| mask & INTERRUPT != 0)
+        };
+        watch("it catches interrupts", catches).await;
     }
 
     /// Whether the program changed how the terminal treats keys.

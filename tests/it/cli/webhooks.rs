@@ -5,11 +5,13 @@ use serde_json::Value;
 use super::person::Person;
 use crate::hooks::idle;
 use crate::hooks::receiver::Receiver;
+use crate::pipeline::on_both_stores;
 use crate::support::service::Backend;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_from_its_making_to_its_removal() {
-    let service = idle(Backend::Sqlite).await;
+on_both_stores!(a_webhook_from_its_making_to_its_removal);
+
+async fn a_webhook_from_its_making_to_its_removal(backend: Backend) {
+    let service = idle(backend).await;
     let receiver = Receiver::willing().await;
     let person = Person::of(&service, &service.token);
     let made = person.run(&format!("webhook create {} --event build.failed --project shop", receiver.url())).well();

@@ -81,10 +81,16 @@ async fn a_fork_bomb_stays_in_its_bounds() {
 #[tokio::test]
 async fn who_needs_more_memory_than_it_may_have_is_killed() {
     let own = Own::new().await;
-    let mut request = own.request(&["sh", "-c", "tail /dev/zero"]);
-    request.memory_bytes = 16 << 20;
-    let id = own.start(request).await.expect("starts");
-    let ended = own.ended(&id).await;
-    assert!(ended.oom_killed, "{ended:?}");
-    assert_eq!(ended.exit_code, 137);
+    // Once in some dozens of times the engine (20.10) never hears from the kernel why it was killed.
+    for _ in 0..5 {
+        let mut request = own.request(&["sh", "-c", "tail /dev/zero"]);
+        request.memory_bytes = 16 << 20;
+        let id = own.start(request).await.expect("starts");
+        let ended = own.ended(&id).await;
+        assert_eq!(ended.exit_code, 137, "{ended:?}");
+        if ended.oom_killed {
+            return;
+        }
+    }
+    panic!("the engine never heard why");
 }

@@ -14,7 +14,7 @@ use dockwright::engine::{EngineError, Images};
 use futures::{StreamExt, TryStreamExt};
 
 use super::docker;
-use crate::support::unique;
+use crate::support::{seen, unique};
 
 pub struct Own {
     pub docker: Docker,
@@ -80,17 +80,7 @@ impl Own {
     }
 
     pub async fn until(&self, id: &str, holds: impl Fn(&ContainerDetails) -> bool) -> ContainerDetails {
-        let mut look = tokio::time::interval(Duration::from_millis(50));
-        let mut last = None;
-        for _ in 0..600 {
-            let details = self.details(id).await;
-            if holds(&details) {
-                return details;
-            }
-            last = Some(details);
-            look.tick().await;
-        }
-        panic!("never: {last:#?}");
+        seen("the container is as wanted", async || Some(self.details(id).await).filter(&holds)).await
     }
 
     /// Runs a script to its end; what it said.

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::own::Own;
 use super::{cli, eventually};
 use crate::support::gate::Gate;
-use crate::support::unique;
+use crate::support::{seen, unique};
 
 fn request(command: &[&str], tty: bool) -> ExecRequest {
     let command = command.iter().map(|part| (*part).to_owned()).collect();
@@ -32,14 +32,7 @@ async fn until(exec: &mut Exec, wanted: &str) -> String {
 }
 
 async fn code(docker: &Docker, exec: &str) -> i64 {
-    let mut look = tokio::time::interval(Duration::from_millis(20));
-    for _ in 0..500 {
-        if let Some(code) = docker.exit_code(exec).await.expect("answers") {
-            return code;
-        }
-        look.tick().await;
-    }
-    panic!("it goes on");
+    seen("it ends", async || docker.exit_code(exec).await.expect("answers")).await
 }
 
 /// How many processes of the container have this in their arguments.

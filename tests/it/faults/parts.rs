@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::support::engine::OwnEngine;
 use crate::support::redis::RedisServer;
 use crate::support::service::{self, Backend, Running, dockerfile, id};
-use crate::support::{unique, watch};
+use crate::support::{seen, unique, watch};
 
 async fn ready(service: &Running) -> (StatusCode, Value) {
     let answer = service.request(Method::GET, "/readyz").send().await.expect("an answer");
@@ -15,15 +15,8 @@ async fn ready(service: &Running) -> (StatusCode, Value) {
 
 /// Watches `/readyz` until it says this of a part; everything it then says.
 pub async fn until_ready(service: &Running, part: &str, ok: bool) -> (StatusCode, Value) {
-    let mut look = tokio::time::interval(std::time::Duration::from_millis(50));
-    for _ in 0..600 {
-        let (status, said) = ready(service).await;
-        if said["checks"][part]["ok"] == ok {
-            return (status, said);
-        }
-        look.tick().await;
-    }
-    panic!("{part} never became {ok}: {:?}", ready(service).await)
+    let what = format!("{part} becomes {ok}");
+    seen(&what, async || Some(ready(service).await).filter(|(_, said)| said["checks"][part]["ok"] == ok)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,6 +42,27 @@ async fn builds_wait_while_the_engine_is_away() {
         assert_eq!(service.delete(build).await.json::<Value>().await.expect("JSON")["record"], "removed");
     }
     assert_eq!(until_ready(&service, "engine", true).await.0, StatusCode::OK);
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_killed_in_a_step_keeps_nothing_of_the_build() {
+    let mut engine = OwnEngine::start().await;
+    let service = service::start_with(Backend::Sqlite, |s| s.engine = Some(engine.address())).await;
+    let mark = unique("mark");
+    // The limit asks for the classic builder, whose steps are containers of the engine's.
+    let step = format!("FROM busybox\nENV a=b\nRUN echo {mark} && sleep 600\n");
+    let form = dockerfile(&step).text("push", "false").text("network", "none").text("memory", "64m").text("no_cache", "true");
+    let build = service.submit(form).await;
+    service.logged(&build, &format!("{mark}\n")).await;
+    engine.kill();
+    service.until(&build, |now| now["state"] == "queued").await;
+    service.cancel(&build).await;
+    assert_eq!(service.ended(&build).await["state"], "cancelled");
+    engine.restart().await;
+    watch("no container is left", || engine.prints(&["ps", "--all", "--quiet"]).is_empty()).await;
+    let images = || engine.prints(&["images", "--all", "--format", "{{.Repository}}"]);
+    watch("no image is left", || images() == "busybox").await;
     service.stop().await;
 }
 

@@ -4,20 +4,26 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::pipeline::on_both_stores;
 use crate::support::client::Client;
 use crate::support::gate::{Behind, Gate};
 use crate::support::process::Process;
 use crate::support::service::{self, Backend, dockerfile, has_local_tag, id, tag_digest};
 use crate::support::{redis_url, registry, unique};
 
+on_both_stores!(
+    a_registry_that_is_down_ends_the_push_and_the_image_is_kept,
+    one_destination_that_fails_does_not_keep_the_others_from_being_published,
+    a_registry_that_hangs_is_given_up,
+);
+
 /// A port of this machine where nothing listens.
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_registry_that_is_down_ends_the_push_and_the_image_is_kept() {
-    let service = service::start(Backend::Sqlite).await;
+async fn a_registry_that_is_down_ends_the_push_and_the_image_is_kept(backend: Backend) {
+    let service = service::start(backend).await;
     let image = format!("127.0.0.1:{}/{}:1", free_port(), unique("down"));
     let build = service.submit(dockerfile("FROM busybox\nLABEL x=y\n").text("image", image)).await;
     let ended = service.ended(&build).await;
@@ -34,9 +40,8 @@ async fn a_registry_that_is_down_ends_the_push_and_the_image_is_kept() {
     assert!(!has_local_tag(&build));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn one_destination_that_fails_does_not_keep_the_others_from_being_published() {
-    let service = service::start(Backend::Sqlite).await;
+async fn one_destination_that_fails_does_not_keep_the_others_from_being_published(backend: Backend) {
+    let service = service::start(backend).await;
     let there = format!("{}/{}:1", registry(), unique("there"));
     let form = dockerfile("FROM busybox\n").text("image", format!("127.0.0.1:{}/x:1", free_port())).text("image", there.clone());
     let ended = service.ended(&service.submit(form).await).await;
@@ -46,11 +51,10 @@ async fn one_destination_that_fails_does_not_keep_the_others_from_being_publishe
     assert_eq!(ended["destinations"][1]["digest"].as_str(), tag_digest(&there, None).await.as_deref());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_registry_that_hangs_is_given_up() {
+async fn a_registry_that_hangs_is_given_up(backend: Backend) {
     // The kernel accepts for it, and nobody ever answers.
     let hangs = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let service = service::start_with(Backend::Sqlite, |s| s.push_stall = Some("1s".parse().expect("a span"))).await;
+    let service = service::start_with(backend, |s| s.push_stall = Some("1s".parse().expect("a span"))).await;
     let image = format!("{}/{}:1", hangs.local_addr().expect("an address"), unique("hangs"));
     let build = service.submit(dockerfile("FROM busybox\n").text("image", image)).await;
     let ended = service.ended(&build).await;

@@ -33,11 +33,23 @@ async fn own_image(engine: &Docker, build: &Value) -> Option<String> {
 }
 
 /// One of many builds of the same: one in four is pushed; it is deleted as soon as it has ended.
-async fn come_and_go(service: &Running, engine: &Docker, text: &str, builder: Builder, image: Option<String>) {
-    let form = match &image {
+///
+/// Those that are not pushed do the very same, and join each other; in a `project` of its own each makes the image.
+async fn come_and_go(
+    service: &Running,
+    engine: &Docker,
+    text: &str,
+    builder: Builder,
+    image: Option<String>,
+    project: Option<String>,
+) {
+    let mut form = match &image {
         Some(image) => form(text, builder).text("image", image.clone()),
         None => form(text, builder).text("push", "false"),
     };
+    if let Some(project) = project {
+        form = form.text("project", project);
+    }
     let build = service.submit(form).await;
     let ended = service.ended(&build).await;
     let log = service.log(&build).await;
@@ -57,7 +69,8 @@ async fn same_again_and_again(builder: Builder) {
     let engine = Docker::connect(None).expect("the usual socket");
     let builds = (0..times(40, 2000)).map(|n| {
         let image = (n % 4 == 0).then(|| format!("{image}:{n}"));
-        come_and_go(&service, &engine, &text, builder, image)
+        let project = (n % 3 != 0).then(|| format!("project-{n}"));
+        come_and_go(&service, &engine, &text, builder, image, project)
     });
     futures::stream::iter(builds).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
     assert_eq!(service.get("/api/v1/builds").await["items"], serde_json::json!([]));

@@ -3,7 +3,7 @@
 #![allow(clippy::print_stdout, reason = "a soak tells what it has done")]
 
 mod clock;
-mod disk;
+pub mod disk;
 mod engine;
 mod paused;
 mod poison;

@@ -15,7 +15,7 @@ async fn cut_off_at(backend: Backend, state: RunState) {
     let run = node.run(json!({"command": ["sleep", "300"]})).await;
     let mut moved = node.apps().store().wakes().subscribe(Topic::Run(run.id));
     while node.look(run.id).await.state != state && node.look(run.id).await.state != RunState::Running {
-        moved.sleep(Duration::from_secs(10)).await;
+        moved.woken(Duration::from_secs(10)).await;
     }
     node.cut_off().await;
     node.keep().await;

@@ -81,7 +81,7 @@ async fn held(node: &Node) -> (Gate, String, Run) {
     gate.reached().await;
     let mut moved = node.apps().store().wakes().subscribe(Topic::Run(run.id));
     while node.look(run.id).await.state != RunState::Pulling {
-        moved.sleep(std::time::Duration::from_secs(1)).await;
+        moved.woken(std::time::Duration::from_secs(1)).await;
     }
     (gate, image, run)
 }

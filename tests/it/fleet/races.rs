@@ -27,7 +27,7 @@ async fn begun(node: &Node, run: &Run, deed: Deed) -> tokio::task::JoinHandle<Re
     let (apps, id) = (node.apps().clone(), run.id.to_string());
     let task = tokio::spawn(async move { apps.act(&ada(), &id, &deed).await.map(drop) });
     while !node.look(run.id).await.stop_requested {
-        moved.sleep(Duration::from_secs(1)).await;
+        moved.woken(Duration::from_secs(1)).await;
     }
     task
 }

@@ -9,6 +9,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
 use super::{DOCKERFILE, from, left, refused, service_with};
+use crate::pipeline::on_both_stores;
 use crate::support::git::{GitHost, Repository};
 use crate::support::service::Backend;
 use crate::support::watch;
@@ -38,10 +39,16 @@ fn noise(bytes: usize) -> Vec<u8> {
     (0..bytes.div_ceil(8)).flat_map(|_| next()).take(bytes).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn bombs_stop_early() {
+on_both_stores!(
+    bombs_stop_early,
+    a_quota_bounds_what_is_fetched,
+    a_server_that_hangs_is_given_up_and_others_do_not_wait_for_it,
+    a_client_that_goes_away_ends_the_fetch,
+);
+
+async fn bombs_stop_early(backend: Backend) {
     let host = GitHost::start().await;
-    let service = service_with(Backend::Sqlite, |settings| {
+    let service = service_with(backend, |settings| {
         settings.max_upload = Some("2m".parse().expect("bytes"));
         settings.max_context = Some("4m".parse().expect("bytes"));
         settings.max_entries = Some(50);
@@ -79,10 +86,9 @@ async fn bombs_stop_early() {
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_quota_bounds_what_is_fetched() {
+async fn a_quota_bounds_what_is_fetched(backend: Backend) {
     let host = GitHost::start().await;
-    let service = service_with(Backend::Sqlite, |_| {}).await;
+    let service = service_with(backend, |_| {}).await;
     let repository = host.repository("app");
     repository.commit_with(|work| {
         std::fs::write(work.join("Dockerfile"), DOCKERFILE).expect("written");
@@ -108,10 +114,9 @@ async fn silent() -> (TcpListener, String) {
     (listener, url)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_hangs_is_given_up_and_others_do_not_wait_for_it() {
+async fn a_server_that_hangs_is_given_up_and_others_do_not_wait_for_it(backend: Backend) {
     let (listener, url) = silent().await;
-    let service = service_with(Backend::Sqlite, |settings| {
+    let service = service_with(backend, |settings| {
         settings.git_timeout = Some("3s".parse().expect("a span"));
         settings.max_fetches = Some(2);
     })
@@ -129,16 +134,15 @@ async fn a_server_that_hangs_is_given_up_and_others_do_not_wait_for_it() {
     service.submit_as(&token, from(&repository.url)).await;
     let answer = hung.await.expect("no panic").expect("an answer");
     let problem: serde_json::Value = answer.json().await.expect("JSON");
-    assert_eq!((&problem["status"], &problem["code"]), (&400.into(), &"git_timeout".into()), "{problem}");
+    assert_eq!((&problem["status"], &problem["code"]), (&504.into(), &"git_timeout".into()), "{problem}");
     let mut asked = Vec::new();
     connection.read_to_end(&mut asked).await.expect("the other end is gone");
     assert!(left(&service).iter().all(|path| path.contains("contexts")), "{:?}", left(&service));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_goes_away_ends_the_fetch() {
+async fn a_client_that_goes_away_ends_the_fetch(backend: Backend) {
     let (listener, url) = silent().await;
-    let service = service_with(Backend::Sqlite, |_| {}).await;
+    let service = service_with(backend, |_| {}).await;
     let asked = tokio::spawn(service.request(Method::POST, "/api/v1/builds").multipart(from(&url)).send());
     let (mut connection, _) = listener.accept().await.expect("a connection");
     assert_eq!(left(&service).len(), 1, "the folder that it works in");

@@ -27,7 +27,7 @@ impl Api {
         path: &str,
         body: impl FnOnce(reqwest::RequestBuilder) -> reqwest::RequestBuilder,
     ) -> Value {
-        let request = reqwest::Client::new().request(method, format!("http://{}{path}", self.base)).bearer_auth(&self.token);
+        let request = crate::support::http().request(method, format!("http://{}{path}", self.base)).bearer_auth(&self.token);
         let answer = body(request).send().await.expect("an answer");
         let text = answer.text().await.expect("text");
         serde_json::from_str(&text).unwrap_or(Value::String(text))

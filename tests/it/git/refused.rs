@@ -3,13 +3,20 @@
 use std::os::unix::fs::symlink;
 
 use super::{DOCKERFILE, from, refused, service};
+use crate::pipeline::on_both_stores;
 use crate::support::git::{GitHost, Manners};
 use crate::support::process::Process;
 use crate::support::service::{self as plain, Backend, context, tar};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn whatever_is_no_address_of_a_repository() {
-    let (host, service) = (GitHost::start().await, service(Backend::Sqlite).await);
+on_both_stores!(
+    whatever_is_no_address_of_a_repository,
+    nobody_is_followed_inside,
+    what_is_not_there,
+    hosts_of_this_machines_surroundings,
+);
+
+async fn whatever_is_no_address_of_a_repository(backend: Backend) {
+    let (host, service) = (GitHost::start().await, service(backend).await);
     let url = host.repository("app").url;
     let marker = service.config.data_dir.join("pwned");
     let touch = format!("touch {}", marker.display());
@@ -58,28 +65,26 @@ async fn whatever_is_no_address_of_a_repository() {
     assert_eq!(problem["errors"].as_array().map(Vec::len), Some(2), "{problem}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn hosts_of_this_machines_surroundings() {
+async fn hosts_of_this_machines_surroundings(backend: Backend) {
     let host = GitHost::start().await;
     let port = host.address.port();
-    let service = plain::start(Backend::Sqlite).await;
+    let service = plain::start(backend).await;
     for name in ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254", "10.0.0.1", "0.0.0.0"] {
         for scheme in ["https", "http"] {
             refused(&service, from(&format!("{scheme}://{name}:{port}/app.git")), 400, "git_host_refused").await;
         }
     }
     refused(&service, from("http://1.1.1.1/app.git"), 400, "git_host_refused").await;
-    refused(&service, from("https://nowhere.invalid/app.git"), 400, "git_unreachable").await;
+    refused(&service, from("https://nowhere.invalid/app.git"), 502, "git_unreachable").await;
     assert_eq!(host.requests(), [] as [String; 0]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nobody_is_followed_inside() {
+async fn nobody_is_followed_inside(backend: Backend) {
     // Not where the operator lets requests go.
     let inside = GitHost::start_on("127.0.0.2:0", Manners::default()).await;
     let target = inside.repository("secret");
     target.commit(&[("Dockerfile", DOCKERFILE)]);
-    let service = service(Backend::Sqlite).await;
+    let service = service(backend).await;
     let manners = Manners { redirect: Some(format!("http://{}", inside.address)), ..Manners::default() };
     let sender = GitHost::start_on("127.0.0.1:0", manners).await;
     refused(&service, from(&sender.url("secret")), 400, "git_redirect").await;
@@ -88,7 +93,9 @@ async fn nobody_is_followed_inside() {
         (target.url.as_str(), "git_host_refused"),
         ("file:///etc", "git_url"),
         ("/etc", "git_url"),
-        ("git@h.example:x", "git_url"),
+        ("git@127.0.0.2:x", "git_host_refused"),
+        ("ssh://git@127.0.0.2/x", "git_host_refused"),
+        ("git@h.example:22/../x", "git_url"),
         ("../../../../../x", "git_url"),
         ("..//x@127.0.0.2/x", "git_unsafe"),
         ("ext::sh -c id", "git_url"),
@@ -115,9 +122,8 @@ async fn nobody_is_followed_inside() {
     assert_eq!(inside.requests(), [] as [String; 0], "nobody came here");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_there() {
-    let (host, service) = (GitHost::start().await, service(Backend::Sqlite).await);
+async fn what_is_not_there(backend: Backend) {
+    let (host, service) = (GitHost::start().await, service(backend).await);
     let repository = host.repository("app");
     refused(&service, from(&repository.url), 400, "git_ref_missing").await;
     repository.commit_with(|work| {
@@ -138,7 +144,7 @@ async fn what_is_not_there() {
     refused(&service, at("#main:a"), 400, "dockerfile_missing").await;
     refused(&service, from(&host.url("other")), 400, "git_not_found").await;
     let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
-    refused(&service, from(&format!("http://{closed}/x.git")), 400, "git_unreachable").await;
+    refused(&service, from(&format!("http://{closed}/x.git")), 502, "git_unreachable").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,7 +154,7 @@ async fn a_machine_without_git_says_what_to_install() {
     let mut process = Process::start_with(&args, data.path(), &[("PATH", "/nonexistent")]);
     let address = process.address();
     let token = std::fs::read_to_string(data.path().join("admin-token")).expect("a token");
-    let request = reqwest::Client::new().post(format!("http://{address}/api/v1/builds")).bearer_auth(token.trim());
+    let request = crate::support::http().post(format!("http://{address}/api/v1/builds")).bearer_auth(token.trim());
     let answer = request.multipart(from("http://127.0.0.1:9/x.git")).send().await.expect("an answer");
     assert_eq!((answer.status().as_u16(), answer.headers().contains_key("retry-after")), (503, true));
     let problem: serde_json::Value = answer.json().await.expect("JSON");

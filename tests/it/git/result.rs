@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{DOCKERFILE, service};
+use super::service;
 use crate::support::git::GitHost;
-use crate::support::service::{self as plain, Backend, context, docker, id, tag_digest};
+use crate::support::service::{Backend, docker, id, tag_digest};
 use crate::support::{registry, unique};
 
 async fn tells_its_origin(backend: Backend) {
@@ -60,23 +60,4 @@ async fn an_image_tells_its_origin_with_the_embedded_store() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_tells_its_origin_with_redis() {
     tells_its_origin(Backend::Redis).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn surprising_paths_are_told_in_the_record_and_at_the_head_of_the_log() {
-    let service = plain::start(Backend::Sqlite).await;
-    let library = "x".repeat(3 << 19);
-    let files =
-        [("Dockerfile", DOCKERFILE), ("web/node_modules/a/x.js", &*library), (".git/config", "x"), (".dockerignore", "**\n")];
-    let build = service.submit(context(plain::tar(&files)).text("push", "false")).await;
-    let warning = &build["warnings"][0];
-    let paths = json!([{"path": "web/node_modules", "bytes": 3 << 19}, {"path": ".git", "bytes": 1}]);
-    assert_eq!((&warning["code"], &warning["paths"]), (&"unwanted_paths".into(), &paths), "{build}");
-    let ended = service.ended(&build).await;
-    assert_eq!((&ended["state"], &ended["warnings"]), (&"built".into(), &build["warnings"]), "{ended}");
-    let log = service.log(&build).await;
-    let head: Vec<&str> = log.lines().take(3).collect();
-    assert!(head[0].contains("unwanted_paths") && head[0].contains(warning["message"].as_str().expect("text")), "{log}");
-    assert!(head[1].ends_with("1.5 MiB  web/node_modules") && head[2].ends_with("0.0 MiB  .git"), "{log}");
-    service.delete(&ended).await;
 }

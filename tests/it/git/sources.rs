@@ -6,6 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use serde_json::{Value, json};
 
 use super::{DOCKERFILE, from, refused, service};
+use crate::pipeline::on_both_stores;
 use crate::support::git::{GitHost, Manners};
 use crate::support::service::{Backend, Running, id};
 
@@ -30,9 +31,15 @@ fn paths(service: &Running, build: &Value) -> Vec<String> {
     kept(service, build).into_keys().collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_branch_a_tag_a_commit_and_a_folder() {
-    let (host, service) = (GitHost::start().await, service(Backend::Sqlite).await);
+on_both_stores!(
+    a_branch_a_tag_a_commit_and_a_folder,
+    modes_links_and_times_are_those_of_the_commit,
+    submodules_come_along,
+    an_old_server_gives_commits_that_have_a_name,
+);
+
+async fn a_branch_a_tag_a_commit_and_a_folder(backend: Backend) {
+    let (host, service) = (GitHost::start().await, service(backend).await);
     let repository = host.repository("team/app");
     let first = repository.commit(&[("Dockerfile", DOCKERFILE), ("version", "1"), ("api/Dockerfile", "FROM busybox\n")]);
     repository.git(&["tag", "-a", "v1", "-m", "one"]);
@@ -67,9 +74,8 @@ async fn a_branch_a_tag_a_commit_and_a_folder() {
     assert_eq!(service.text(&format!("/api/v1/builds/{}/dockerfile", id(&replaced))).await, "FROM scratch\nCOPY version /\n");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn modes_links_and_times_are_those_of_the_commit() {
-    let (host, service) = (GitHost::start().await, service(Backend::Sqlite).await);
+async fn modes_links_and_times_are_those_of_the_commit(backend: Backend) {
+    let (host, service) = (GitHost::start().await, service(backend).await);
     let repository = host.repository("modes");
     repository.commit_with(|work| {
         std::fs::write(work.join("Dockerfile"), DOCKERFILE).expect("written");
@@ -93,9 +99,8 @@ async fn modes_links_and_times_are_those_of_the_commit() {
     assert_eq!(again["context"]["sha256"], build["context"]["sha256"], "the same commit is the same context");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn submodules_come_along() {
-    let (host, service) = (GitHost::start().await, service(Backend::Sqlite).await);
+async fn submodules_come_along(backend: Backend) {
+    let (host, service) = (GitHost::start().await, service(backend).await);
     let [inner, lib, app] = ["deep/inner", "lib", "team/app"].map(|name| host.repository(name));
     let inner_commit = inner.commit(&[("inner.txt", "inner")]);
     lib.commit(&[("lib.txt", "lib"), (".gitmodules", "[submodule \"i\"]\n\tpath = third party/i\n\turl = ../deep/inner.git\n")]);
@@ -126,10 +131,9 @@ async fn submodules_come_along() {
     assert_eq!(kept(&service, &build)["lib/third party/i/inner.txt"].1, "inner", "also below a folder");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_old_server_gives_commits_that_have_a_name() {
+async fn an_old_server_gives_commits_that_have_a_name(backend: Backend) {
     let manners = Manners { old: true, ..Manners::default() };
-    let (host, service) = (GitHost::start_on("127.0.0.1:0", manners).await, service(Backend::Sqlite).await);
+    let (host, service) = (GitHost::start_on("127.0.0.1:0", manners).await, service(backend).await);
     let repository = host.repository("old");
     let first = repository.commit(&[("Dockerfile", DOCKERFILE), ("version", "1")]);
     repository.commit(&[("Dockerfile", DOCKERFILE), ("version", "2")]);

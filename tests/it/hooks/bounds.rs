@@ -1,22 +1,24 @@
 //! Where webhooks do not go, and how many there are.
 
-use std::sync::Arc;
-
-use dockwright::domain::{BuildId, BuildRecord, Scope};
-use dockwright::egress::Egress;
-use dockwright::hooks::{Dispatcher, HookSettings};
-use dockwright::store::{Guard, StoreError};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 use super::receiver::{Receiver, answer};
 use super::{deliveries, idle, make, path, stopped};
-use crate::accounts::people::{queued, quiet, send};
+use crate::accounts::people::{queued, send};
+use crate::pipeline::on_both_stores;
 use crate::support::service::{Backend, start_on, start_with};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn addresses_of_this_machines_surroundings_are_refused_unless_they_are_allowed() {
-    let service = start_with(Backend::Sqlite, |settings| settings.engine = Some("unix:///nonexistent/engine".into())).await;
+on_both_stores!(
+    addresses_of_this_machines_surroundings_are_refused_unless_they_are_allowed,
+    an_address_is_looked_at_again_at_each_delivery,
+    a_redirect_is_not_followed,
+    an_owner_has_so_many_webhooks_and_no_more,
+    owners_whose_receivers_hang_hold_up_no_others,
+);
+
+async fn addresses_of_this_machines_surroundings_are_refused_unless_they_are_allowed(backend: Backend) {
+    let service = start_with(backend, |settings| settings.engine = Some("unix:///nonexistent/engine".into())).await;
     let refused = async |url: &str| {
         let make = service.request(Method::POST, "/api/v1/webhooks").json(&json!({"url": url}));
         let (status, told) = send(make).await;
@@ -33,18 +35,20 @@ async fn addresses_of_this_machines_surroundings_are_refused_unless_they_are_all
     {
         refused(url).await;
     }
-    let open = idle(Backend::Sqlite).await;
+    let open = idle(backend).await;
     make(&open, &open.token, json!({"url": receiver.url()})).await;
-    let form = json!({"url": "x", "events": ["build.begun"], "image": "A B", "secret": "short"});
+    let form = json!({"url": "x", "events": ["build.begun"], "project": "x".repeat(201), "image": "A B", "secret": "short"});
     let (status, told) = send(open.request(Method::POST, "/api/v1/webhooks").json(&form)).await;
     let fields: Vec<_> = told["errors"].as_array().expect("faults").iter().map(|fault| fault["field"].clone()).collect();
-    assert_eq!((status, fields), (StatusCode::BAD_REQUEST, ["url", "events", "image", "secret"].map(Into::into).to_vec()));
+    assert_eq!(
+        (status, fields),
+        (StatusCode::BAD_REQUEST, ["url", "events", "project", "image", "secret"].map(Into::into).to_vec())
+    );
 }
 
 /// What was allowed when it was saved is looked at again when something is to be delivered.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_address_is_looked_at_again_at_each_delivery() {
-    let service = idle(Backend::Sqlite).await;
+async fn an_address_is_looked_at_again_at_each_delivery(backend: Backend) {
+    let service = idle(backend).await;
     let receiver = Receiver::willing().await;
     let webhook = make(&service, &service.token, json!({"url": receiver.url()})).await;
     let (_folder, mut config) = stopped(service).await;
@@ -58,9 +62,8 @@ async fn an_address_is_looked_at_again_at_each_delivery() {
     assert_eq!(receiver.heard().len(), 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_redirect_is_not_followed() {
-    let service = idle(Backend::Sqlite).await;
+async fn a_redirect_is_not_followed(backend: Backend) {
+    let service = idle(backend).await;
     let inside = Receiver::willing().await;
     let location = inside.url();
     let receiver =
@@ -73,48 +76,36 @@ async fn a_redirect_is_not_followed() {
     assert_eq!((receiver.heard().len(), inside.heard().len()), (1, 0));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_owner_has_so_many_webhooks_and_no_more() {
-    for backend in [Backend::Sqlite, Backend::Redis] {
-        let service = idle(backend).await;
-        let (ada, bob) = (service.user("ada").await, service.user("bob").await);
-        let form = json!({"url": "http://127.0.0.1:1/", "enabled": false});
-        let all = (0..25).map(|_| send(service.request_as(&ada, Method::POST, "/api/v1/webhooks").json(&form)));
-        let made = futures::future::join_all(all).await.iter().filter(|(status, _)| *status == StatusCode::CREATED).count();
-        assert_eq!(made, 20, "also of many at once");
-        let (status, told) = send(service.request_as(&ada, Method::POST, "/api/v1/webhooks").json(&form)).await;
-        assert_eq!((status, &told["code"]), (StatusCode::TOO_MANY_REQUESTS, &"quota_exceeded".into()), "{told}");
-        make(&service, &bob, form).await;
-    }
+async fn an_owner_has_so_many_webhooks_and_no_more(backend: Backend) {
+    let service = idle(backend).await;
+    let (ada, bob) = (service.user("ada").await, service.user("bob").await);
+    let form = json!({"url": "http://127.0.0.1:1/", "enabled": false});
+    let all = (0..25).map(|_| send(service.request_as(&ada, Method::POST, "/api/v1/webhooks").json(&form)));
+    let made = futures::future::join_all(all).await.iter().filter(|(status, _)| *status == StatusCode::CREATED).count();
+    assert_eq!(made, 20, "also of many at once");
+    let (status, told) = send(service.request_as(&ada, Method::POST, "/api/v1/webhooks").json(&form)).await;
+    assert_eq!((status, &told["code"]), (StatusCode::TOO_MANY_REQUESTS, &"quota_exceeded".into()), "{told}");
+    make(&service, &bob, form).await;
 }
 
-/// By the record's own word, as it is shown.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_superseded_build_is_told_as_such() {
-    let service = quiet(Backend::Sqlite).await;
+/// Twelve owners with four deliveries each that nobody answers would take every place that there is.
+async fn owners_whose_receivers_hang_hold_up_no_others(backend: Backend) {
+    let service = idle(backend).await;
+    let silent = Receiver::start(|_, _| None).await;
+    for n in 0..12 {
+        let owner = service.user(&format!("silent-{n}")).await;
+        let webhook = make(&service, &owner, json!({"url": silent.url()})).await;
+        for _ in 0..4 {
+            send(service.request_as(&owner, Method::POST, &format!("{}/test", path(&webhook)))).await;
+        }
+    }
+    silent.hears(32).await;
     let receiver = Receiver::willing().await;
-    let data = service.config.data_dir.clone();
-    let build: BuildId = queued(&service, &service.token).await.parse().expect("an id");
-    let (_folder, mut config) = stopped(service).await;
-    config.allow_egress = vec!["127.0.0.1".parse().expect("an address")];
-    let service = start_on(config.clone()).await;
-    make(&service, &service.token, json!({"url": receiver.url(), "events": ["build.superseded"]})).await;
-    let other = queued(&service, &service.token).await;
-    stopped(service).await;
-
-    let store = dockwright::wiring::open_store(&config).await.expect("opens");
-    let rule = |record: &mut BuildRecord, now, _| record.cancelled(&[], now).map_err(|e| StoreError::Refused(e.to_string()));
-    store.update(build, &Guard::Scope(Scope::All), rule).await.expect("ends");
-    let vault = Arc::new(dockwright::vault::Vault::from_file(&data.join("key")).expect("a key"));
-    let settings =
-        HookSettings { first_retry: std::time::Duration::from_secs(5), disable_after: std::time::Duration::from_secs(60) };
-    let render = Arc::new(move |record: &BuildRecord| {
-        let mut shown = dockwright::http::build_json(record);
-        shown["superseded_by"] = other.clone().into();
-        shown
-    });
-    let dispatcher = Dispatcher::new(store, vault, Egress::new(config.allow_egress.clone()), render, settings);
-    dispatcher.deliver_once(&tokio_util::sync::CancellationToken::new()).await.expect("delivers");
-    let heard = receiver.hears(1).await;
-    assert_eq!((heard[0].event(), heard[0].json()["build"]["id"].as_str()), ("build.superseded", Some(&*build.to_string())));
+    let ada = service.user("ada").await;
+    let webhook = make(&service, &ada, json!({"url": receiver.url()})).await;
+    let asked = std::time::Instant::now();
+    send(service.request_as(&ada, Method::POST, &format!("{}/test", path(&webhook)))).await;
+    receiver.hears(1).await;
+    // A try takes ten seconds before it is given up.
+    assert!(asked.elapsed() < std::time::Duration::from_secs(6), "{:?}", asked.elapsed());
 }

@@ -8,9 +8,13 @@ use serde_json::{Value, json};
 use super::receiver::{Receiver, answer};
 use super::{idle, make, stopped};
 use crate::accounts::people::queued;
+use crate::pipeline::on_both_stores;
 use crate::support::client::Client;
 use crate::support::process::Process;
 use crate::support::service::{Backend, dockerfile, start_on};
+use crate::support::{redis_url, unique};
+
+on_both_stores!(a_killed_process_tells_again_under_the_same_id,);
 
 /// The process is gone between the end of a build and its first delivery.
 async fn told_at_the_next_start(backend: Backend) {
@@ -49,19 +53,23 @@ async fn what_ended_while_nobody_could_tell_is_told_at_the_next_start_with_redis
 }
 
 /// SIGKILL while a receiver has the request and has not answered: it is told again, under the same id.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_killed_process_tells_again_under_the_same_id() {
+async fn a_killed_process_tells_again_under_the_same_id(backend: Backend) {
     let data = tempfile::tempdir().expect("a folder");
     let receiver = Receiver::start(|number, _| (number > 1).then(|| answer("200 OK", ""))).await;
+    let store = match backend {
+        Backend::Sqlite => Vec::new(),
+        Backend::Redis => vec![("DOCKWRIGHT_STORE", redis_url()), ("DOCKWRIGHT_STORE_PREFIX", unique("kills"))],
+    };
+    let store: Vec<(&str, &str)> = store.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let serve = || {
         let args = ["serve", "--listen", "127.0.0.1:0", "--engine", "unix:///nonexistent/engine", "--allow-egress", "127.0.0.1"];
-        Process::start(&args, data.path())
+        Process::start_with(&args, data.path(), &store)
     };
     let mut process = serve();
     let address = process.address();
     let client = Client::new(&address, data.path());
     let token = std::fs::read_to_string(data.path().join("admin-token")).expect("a token");
-    let made = reqwest::Client::new()
+    let made = crate::support::http()
         .request(Method::POST, format!("http://{address}/api/v1/webhooks"))
         .bearer_auth(token.trim())
         .json(&json!({"url": receiver.url()}));

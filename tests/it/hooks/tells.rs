@@ -1,13 +1,23 @@
 //! What is told, when, and again.
 
+use std::time::Duration;
+
+use dockwright::domain::{NodeId, WorkerId};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 use super::receiver::{Receiver, answer};
 use super::{deliveries, idle, make, open, path};
 use crate::accounts::people::{queued, send};
+use crate::pipeline::on_both_stores;
 use crate::support::service::{Backend, dockerfile, id, start_with};
 use crate::support::{registry, unique};
+
+on_both_stores!(
+    what_was_told_is_told_again_and_says_so,
+    a_webhook_that_fails_for_too_long_is_disabled_and_says_why,
+    a_live_build_that_is_deleted_is_told_though_its_worker_does_not_stop,
+);
 
 async fn fails_three_times(backend: Backend) {
     let service = start_with(backend, open).await;
@@ -111,9 +121,8 @@ async fn each_webhook_gets_its_own_with_redis() {
     each_gets_its_own(Backend::Redis).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_told_is_told_again_and_says_so() {
-    let service = idle(Backend::Sqlite).await;
+async fn what_was_told_is_told_again_and_says_so(backend: Backend) {
+    let service = idle(backend).await;
     let receiver = Receiver::willing().await;
     let webhook = make(&service, &service.token, json!({"url": receiver.url(), "secret": "0123456789abcdef"})).await;
     assert!(webhook["secret"].is_null(), "{webhook}");
@@ -140,9 +149,8 @@ async fn what_was_told_is_told_again_and_says_so() {
     assert_eq!((gone, again(first.delivery()).await.0), (StatusCode::NO_CONTENT, StatusCode::NOT_FOUND));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_that_fails_for_too_long_is_disabled_and_says_why() {
-    let service = start_with(Backend::Sqlite, |settings| {
+async fn a_webhook_that_fails_for_too_long_is_disabled_and_says_why(backend: Backend) {
+    let service = start_with(backend, |settings| {
         settings.engine = Some("unix:///nonexistent/engine".into());
         open(settings);
         settings.webhook_disable_after = Some("150ms".parse().expect("a span"));
@@ -170,4 +178,17 @@ async fn a_webhook_that_fails_for_too_long_is_disabled_and_says_why() {
         enabled["enabled"] == true && enabled["disabled_reason"].is_null() && enabled["failing_since"].is_null(),
         "{enabled}"
     );
+}
+
+async fn a_live_build_that_is_deleted_is_told_though_its_worker_does_not_stop(backend: Backend) {
+    let service = idle(backend).await;
+    let receiver = Receiver::willing().await;
+    make(&service, &service.token, json!({"url": receiver.url()})).await;
+    let build = queued(&service, &service.token).await;
+    let (worker, node) = (WorkerId::unique(), NodeId::new("nowhere"));
+    let claim = service.store.claim(&worker, &node, Duration::from_secs(60)).await.expect("answers").expect("one waits");
+    assert_eq!(claim.stored.record.id.to_string(), build);
+    assert_eq!(service.delete(&json!({"id": build})).await.status(), StatusCode::OK);
+    let heard = receiver.hears(1).await.remove(0);
+    assert_eq!((heard.event(), &heard.json()["build"]["id"]), ("build.cancelled", &build.into()));
 }

@@ -1,6 +1,9 @@
 //! What becomes of a build beside its steps: destinations, repetition, the order of tags, and the queue.
 
 mod destinations;
+mod echoes;
+mod fetched;
+mod lost_turns;
 mod moving;
 mod retry;
 mod same;

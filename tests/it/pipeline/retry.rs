@@ -11,9 +11,11 @@ use crate::support::{private_registry, registry, unique};
 
 on_both_stores!(
     only_what_is_missing_is_pushed_again,
+    a_retry_is_as_old_as_its_build_unless_it_is_forced,
     what_is_gone_is_built_again_also_when_the_first_build_is_deleted,
     a_retry_is_refused_while_the_build_goes_on_and_repeats_by_its_key,
     quotas_hold_for_retries,
+    with_its_secrets_sent_again_a_build_is_made_again_and_without_only_pushed,
 );
 
 fn retry(service: &Running, build: &str) -> RequestBuilder {
@@ -63,15 +65,59 @@ async fn only_what_is_missing_is_pushed_again(backend: Backend) {
     assert_eq!(tag_digest(&open, None).await, there[0], "{third}");
 }
 
+async fn a_retry_is_as_old_as_its_build_unless_it_is_forced(backend: Backend) {
+    let service = service::start(backend).await;
+    let (private, user, password) = private_registry();
+    keep_registry(&service, "private", (&private, &user, "wrong-at-first")).await;
+    let path = unique("age");
+    let (open, closed) = (format!("{}/{path}:latest", registry()), format!("{private}/{path}:latest"));
+    let submit = async |name: &str| {
+        let form = dockerfile(&format!("FROM busybox\nLABEL a={path}-{name}\n")).text("image", open.clone());
+        service.ended(&service.submit(form.text("image", closed.clone()).text("registry", "private")).await).await
+    };
+    let login = Some((user.as_str(), password.as_str()));
+    let named = async |build: &Value| {
+        let digests = [tag_digest(&open, None).await, tag_digest(&closed, login).await];
+        digests.iter().all(|digest| digest.is_some() && digest.as_deref() == build["destinations"][0]["digest"].as_str())
+    };
+    let older = submit("older").await;
+    assert_eq!((&older["state"], &older["destinations"][0]["state"]), (&"failed".into(), &"pushed".into()), "{older}");
+    keep_registry(&service, "private", (&private, &user, &password)).await;
+    let younger = submit("younger").await;
+    assert_eq!(younger["state"], "published", "{younger}");
+
+    // Neither what was pushed nor what is missing goes back, also when it has to be built again.
+    for image in ["kept", "gone"] {
+        if image == "gone" {
+            docker(&["rmi", &format!("dockwright.local/build:{}", id(&older))]);
+        }
+        let again = service.ended(&retried(retry(&service, id(&older))).await).await;
+        assert_eq!((&again["state"], &again["superseded_by"]), (&"cancelled".into(), &younger["id"]), "{image}: {again}");
+        assert_eq!(again["message"], format!("Superseded by build {}", id(&younger)));
+        assert!(named(&younger).await, "{image}: {again}");
+        assert!(service.log(&again).await.contains("force=true"), "it says how to go back");
+    }
+    let forced = Form::new().text("force", "true");
+    let forced = service.ended(&retried(retry(&service, id(&older)).multipart(forced)).await).await;
+    assert_eq!(forced["state"], "published", "{forced}");
+    assert!(named(&forced).await && !named(&younger).await, "{forced}");
+    // It is a young build from now on.
+    let again = service.ended(&retried(retry(&service, id(&younger))).await).await;
+    assert_eq!((&again["state"], &again["superseded_by"]), (&"cancelled".into(), &forced["id"]), "{again}");
+    let back = service.ended(&retried(retry(&service, id(&younger)).json(&json!({"force": true}))).await).await;
+    assert_eq!(back["state"], "published", "{back}");
+    assert!(named(&back).await && named(&younger).await, "{back}");
+}
+
 async fn what_is_gone_is_built_again_also_when_the_first_build_is_deleted(backend: Backend) {
     let service = service::start(backend).await;
     let (private, user, password) = private_registry();
     let path = unique("gone");
     let image = format!("{private}/{path}:1");
     let files = tar(&[("Dockerfile", "FROM busybox\nCOPY mark /mark\n"), ("mark", &path)]);
-    let form = context(files).text("image", image.clone()).text("username", user.clone()).text("password", password.clone());
+    let form = context(files).text("image", image.clone()).text("username", user.clone()).text("password", "wrong");
     let first = service.ended(&service.submit(form).await).await;
-    assert_eq!(first["state"], "published", "{first}");
+    assert_eq!(first["state"], "failed", "no registry has it: {first}");
 
     let (status, problem) = send(retry(&service, id(&first))).await;
     assert_eq!((status, &problem["code"]), (StatusCode::BAD_REQUEST, &"credentials_needed".into()), "{problem}");
@@ -115,6 +161,7 @@ async fn a_retry_is_refused_while_the_build_goes_on_and_repeats_by_its_key(backe
         (json!({"registry": "none"}), "registry_unknown"),
         (json!({"username": "u"}), "credentials_incomplete"),
         (json!({"image": "x"}), "invalid_json"),
+        (json!({"force": "x"}), "invalid_json"),
     ] {
         let (status, problem) = send(retry(&service, &build).json(&form)).await;
         assert_eq!((status, &problem["code"]), (StatusCode::BAD_REQUEST, &code.into()), "{problem}");
@@ -135,4 +182,53 @@ async fn quotas_hold_for_retries(backend: Backend) {
     assert_eq!(retried(retry(&service, &build)).await["owner"], "ada");
     let (status, problem) = send(retry(&service, &build)).await;
     assert_eq!((status, &problem["code"]), (StatusCode::TOO_MANY_REQUESTS, &"quota_exceeded".into()), "{problem}");
+}
+
+/// A build with two secrets that a registry has refused, and whose image is gone from the engine, if `gone`.
+async fn refused_with_secrets(service: &Running, private: &str, gone: bool) -> Value {
+    let path = unique("secrets");
+    let text = format!("FROM busybox\nRUN --mount=type=secret,id=a,required=true test -s /run/secrets/a && echo {path} >/x\n");
+    let form = dockerfile(&text).text("image", format!("{private}/{path}:1")).text("registry", "private");
+    let build = service.submit(form.text("secret.a", "one-secret").text("secret.b", "other-secret")).await;
+    let ended = service.ended(&build).await;
+    assert_eq!((&ended["state"], &ended["error"]["kind"]), (&"failed".into(), &"auth".into()), "{ended}");
+    if gone {
+        docker(&["rmi", &format!("dockwright.local/build:{}", id(&ended))]);
+    }
+    ended
+}
+
+async fn with_its_secrets_sent_again_a_build_is_made_again_and_without_only_pushed(backend: Backend) {
+    let service = service::start(backend).await;
+    let (private, user, password) = private_registry();
+    keep_registry(&service, "private", (&private, &user, "wrong-at-first")).await;
+    let (kept, gone) =
+        (refused_with_secrets(&service, &private, false).await, refused_with_secrets(&service, &private, true).await);
+    keep_registry(&service, "private", (&private, &user, &password)).await;
+
+    let pushed = service.ended(&retried(retry(&service, id(&kept))).await).await;
+    let log = service.log(&pushed).await;
+    assert_eq!((&pushed["state"], &pushed["image_id"]), (&"published".into(), &kept["image_id"]), "{pushed}\n{log}");
+    assert!(log.contains("only what is missing is pushed") && !log.contains("RUN --mount"), "{log}");
+
+    let without = service.ended(&retried(retry(&service, id(&gone))).await).await;
+    assert_eq!((&without["state"], &without["error"]["code"]), (&"failed".into(), &"cannot_build_again".into()), "{without}");
+    for (form, code, field) in [
+        (Form::new().text("secret.a", "one-secret"), "secret_missing", "secret.b"),
+        (Form::new().text("secret.a", "1").text("secret.b", "2").text("secret.c", "3"), "secret_unknown", "secret.c"),
+        (Form::new().text("secret.a", "1").text("secret.b", "2").text("ssh.default", "no key"), "invalid_secret", "ssh.default"),
+    ] {
+        let (status, problem) = send(retry(&service, id(&gone)).multipart(form)).await;
+        assert_eq!((status, &problem["code"]), (StatusCode::BAD_REQUEST, &code.into()), "{problem}");
+        let fields: Vec<&Value> = problem["errors"].as_array().expect("errors").iter().map(|one| &one["field"]).collect();
+        assert_eq!(fields, [field], "{problem}");
+    }
+    let all = Form::new().text("secret.b", "other-secret").text("secret.a", "one-secret");
+    let again = service.ended(&retried(retry(&service, id(&gone)).multipart(all)).await).await;
+    let log = service.log(&again).await;
+    assert_eq!((&again["state"], &again["options"]["secrets"]), (&"published".into(), &json!(["a", "b"])), "{again}\n{log}");
+    assert!(log.contains("RUN --mount"), "it was built again: {log}");
+    for build in [&kept, &gone, &pushed, &without, &again] {
+        service.delete(build).await;
+    }
 }

@@ -4,11 +4,12 @@ use std::sync::{Arc, Mutex};
 
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use dockwright::domain::{Credentials, ErrorKind, ImageRef};
-use dockwright::registry::RemoteDelete;
+use dockwright::egress::Egress;
+use dockwright::registry::{RegistryClient, RemoteDelete};
 use secrecy::SecretString;
 
 use super::proxy::{Act, Proxy};
-use super::{built, client, image, login, publish};
+use super::{TIMEOUTS, built, client, image, login, publish};
 use crate::engine::build_dockerfile;
 use crate::support::{private_registry, registry, unique};
 
@@ -53,6 +54,28 @@ async fn credentials_of_another_host_are_not_sent() {
     let error = client().may_push(&image(&proxy.host), Some(&other)).await.expect_err("is refused").error;
     assert_eq!(error.code, "registry_auth");
     assert_eq!(seen.lock().expect("no panic").len(), 1, "there was nothing to ask again with");
+}
+
+#[tokio::test]
+async fn registries_are_only_where_the_operator_says() {
+    let (proxy, seen) = challenger("Basic realm=\"x\"").await;
+    let (_, port) = proxy.host.split_once(':').expect("a port");
+    let by_name = image(&format!("localhost:{port}"));
+    let refused = async |egress: Egress, to: &ImageRef| {
+        RegistryClient::new(TIMEOUTS, egress).may_push(to, None).await.expect_err("refused").error
+    };
+    let elsewhere = || Egress::new(vec!["10.0.0.0/8".parse().expect("a network")]);
+    for to in [&image(&proxy.host), &by_name] {
+        let error = refused(elsewhere(), to).await;
+        assert_eq!((error.code, error.kind, error.transient), ("registry_host_refused", ErrorKind::User, false), "{error:?}");
+    }
+    assert!(seen.lock().expect("no panic").is_empty(), "nothing was asked");
+    let named = Egress::new(vec!["localhost".parse().expect("a host")]);
+    assert_eq!(refused(named, &by_name).await.code, "registry_auth", "it was asked");
+    assert_eq!(refused(Egress::near(), &image("169.254.169.254")).await.code, "registry_host_refused");
+    // A token server is held to it as well.
+    let (proxy, _) = challenger(r#"Bearer realm="http://169.254.169.254/token",service="x""#).await;
+    assert_eq!(refused(Egress::near(), &image(&proxy.host)).await.code, "registry_host_refused");
 }
 
 #[tokio::test]

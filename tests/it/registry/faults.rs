@@ -10,9 +10,9 @@ use dockwright::engine::Images;
 use dockwright::registry::{Publisher, Settled};
 use tokio::sync::mpsc;
 
-use super::proxy::{Act, Proxy};
+use super::proxy::{Act, Proxy, first};
 use super::{POLICY, built, client, image, local, publish, publisher};
-use crate::engine::{docker, eventually};
+use crate::engine::docker;
 use crate::support::registry;
 
 #[tokio::test]
@@ -48,7 +48,7 @@ async fn a_registry_that_never_answers_ends_in_a_timeout() {
     let to = image(&hung.host);
     let error = publish(&done.image().id, &to, None).await.0.expect_err("nothing comes");
     assert_eq!((error.code, error.transient), ("registry_timeout", true), "{error:?}");
-    assert!(hung.manifests.load(Ordering::SeqCst) >= POLICY.attempts, "it was tried again");
+    assert!(*hung.manifests.borrow() >= POLICY.attempts, "it was tried again");
     assert_eq!(local(&to).await, None);
     done.clean_up().await;
 }
@@ -127,17 +127,11 @@ async fn cancelled(proxy: &Proxy, id: &Digest, to: &ImageRef) -> (Settled, Durat
     let publisher = publisher();
     let (lines, mut told) = mpsc::channel(64);
     let mut push = Box::pin(publisher.publish(id, to, None, &lines));
-    let reached = async {
-        while proxy.delayed.load(Ordering::SeqCst) == 0 {
-            tokio::select! {
-                _ = told.recv() => {}
-                () = tokio::time::sleep(Duration::from_millis(5)) => {}
-            }
-        }
-    };
+    let read = async { while told.recv().await.is_some() {} };
     tokio::select! {
         result = &mut push => panic!("{result:?}"),
-        () = reached => {}
+        () = read => panic!("it has nothing more to say"),
+        () = first(&proxy.delayed) => {}
     }
     assert_eq!(local(to).await.as_ref(), Some(id), "the name is borrowed while it is pushed");
     let cancelled = Instant::now();
@@ -160,9 +154,10 @@ async fn a_cancelled_push_moves_no_tag_and_leaves_no_name() {
     assert_eq!(settled, Settled::NotPushed);
     assert!(took < Duration::from_secs(1), "{took:?}");
     // The engine does not hang up on the request that is under way, but must not go on after it.
-    eventually(10, "the slow request is over", || proxy.over.load(Ordering::SeqCst) > 0).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(proxy.manifests.load(Ordering::SeqCst), 0);
+    first(&proxy.over).await;
+    // Another push, which begins now, goes its whole way: the cancelled one had less left.
+    publish(&done.image().id, &image(&registry()), None).await.0.expect("published");
+    assert_eq!(*proxy.manifests.borrow(), 0);
     assert_eq!(client().manifest(&to, None).await.expect("answers"), None);
     done.clean_up().await;
 }
@@ -193,9 +188,7 @@ async fn a_name_that_a_killed_process_left_borrowed_is_found_and_given_back() {
         let publisher = Publisher::new(Arc::new(docker()), client(), POLICY, "tests");
         publisher.publish(&killed_id, &killed_to, None, &lines).await
     });
-    while proxy.manifests.load(Ordering::SeqCst) == 0 {
-        tokio::task::yield_now().await;
-    }
+    first(&proxy.manifests).await;
     killed.shutdown_background();
     assert_eq!(local(&to).await.as_ref(), Some(&id));
     let publisher = publisher();

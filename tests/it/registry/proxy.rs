@@ -1,13 +1,13 @@
 //! A proxy before the real registry, which can be made to fail as registries do.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use tokio::sync::watch;
 
 /// What the proxy does with one request.
 pub enum Act {
@@ -28,14 +28,17 @@ impl Act {
 /// Decides by method, path and headers.
 type Rule = dyn Fn(&Method, &str, &HeaderMap) -> Act + Send + Sync;
 
+/// How many there have been so far; whoever waits for one is told.
+pub type Count = watch::Sender<usize>;
+
 pub struct Proxy {
     pub host: String,
     /// Manifests that came in whole.
-    pub manifests: Arc<AtomicUsize>,
+    pub manifests: Count,
     /// Requests that came in whole and were then delayed.
-    pub delayed: Arc<AtomicUsize>,
+    pub delayed: Count,
     /// Delayed requests that have been dealt with, or whose client went away.
-    pub over: Arc<AtomicUsize>,
+    pub over: Count,
     server: tokio::task::JoinHandle<()>,
 }
 
@@ -45,11 +48,22 @@ impl Drop for Proxy {
     }
 }
 
-struct Over(Arc<AtomicUsize>);
+fn count(one: &Count) {
+    one.send_modify(|number| *number += 1);
+}
+
+/// Waits until there has been one.
+pub async fn first(counted: &Count) {
+    let mut seen = counted.subscribe();
+    let came = tokio::time::timeout(Duration::from_secs(60), seen.wait_for(|number| *number > 0)).await;
+    came.expect("one comes").expect("the proxy stands");
+}
+
+struct Over(Count);
 
 impl Drop for Over {
     fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
+        count(&self.0);
     }
 }
 
@@ -61,20 +75,18 @@ impl Proxy {
     pub async fn by_headers(registry: &str, rule: impl Fn(&Method, &str, &HeaderMap) -> Act + Send + Sync + 'static) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let host = listener.local_addr().expect("it is bound").to_string();
-        let (manifests, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let delayed = Arc::new(AtomicUsize::new(0));
-        let waiting = Arc::clone(&delayed);
+        let (manifests, delayed, over) = (Count::default(), Count::default(), Count::default());
         let (rule, target): (Arc<Rule>, _) = (Arc::new(rule), registry.to_owned());
-        let (count, ended) = (Arc::clone(&manifests), Arc::clone(&over));
+        let counts = (manifests.clone(), delayed.clone(), over.clone());
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().expect("builds");
         let app = axum::Router::new().fallback(move |request: Request| {
             let (rule, target, client) = (Arc::clone(&rule), target.clone(), client.clone());
-            let (count, ended, waiting) = (Arc::clone(&count), Arc::clone(&ended), Arc::clone(&waiting));
+            let (named, waiting, ended) = counts.clone();
             async move {
                 let act = rule(request.method(), request.uri().path(), request.headers());
                 let request = whole(request).await;
                 if request.method() == Method::PUT && request.uri().path().contains("/manifests/") {
-                    count.fetch_add(1, Ordering::SeqCst);
+                    count(&named);
                 }
                 match act {
                     Act::Pass => forward(&client, &target, request).await,
@@ -82,7 +94,7 @@ impl Proxy {
                     Act::Hang => std::future::pending().await,
                     Act::Delay(time) => {
                         let _over = Over(ended);
-                        waiting.fetch_add(1, Ordering::SeqCst);
+                        count(&waiting);
                         tokio::time::sleep(time).await;
                         forward(&client, &target, request).await
                     }

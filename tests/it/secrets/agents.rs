@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 
 use super::built;
+use crate::pipeline::on_both_stores;
 use crate::support::service::{self, Backend, context};
 use crate::support::unique;
 
@@ -144,9 +145,10 @@ fn with_openssh(dockerfile: &str) -> Vec<u8> {
     tar.into_inner().expect("a tar in memory")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_step_lists_and_signs_with_the_keys_of_its_own_build() {
-    let service = service::start(Backend::Sqlite).await;
+on_both_stores!(a_step_lists_and_signs_with_the_keys_of_its_own_build,);
+
+async fn a_step_lists_and_signs_with_the_keys_of_its_own_build(backend: Backend) {
+    let service = service::start(backend).await;
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path();
     let keys = [key(folder, "ed25519", "256", ""), key(folder, "rsa", "2048", ""), key(folder, "ecdsa", "521", "")];

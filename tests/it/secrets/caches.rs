@@ -1,12 +1,14 @@
 //! Cache mounts and `cache_from`.
 
+use reqwest::Method;
 use reqwest::multipart::Form;
 use serde_json::Value;
 
 use super::{built, file_in};
 use crate::credentials::login;
+use crate::pipeline::on_both_stores;
 use crate::support::service::{self, Backend, Running, docker, dockerfile, id};
-use crate::support::{private_registry, unique};
+use crate::support::{private_registry, seen, unique};
 
 /// In one step: an id, the same as if it led elsewhere, and none, which is the target.
 const MOUNTS: &str = "--mount=type=cache,id=shared,target=/a --mount=type=cache,id=../shared,target=/b,sharing=locked \
@@ -28,9 +30,14 @@ async fn visit(service: &Running, token: &str, name: &str, form: impl Fn(Form) -
     seen("a")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn cache_mounts_are_of_one_owner_and_project() {
-    let service = service::start(Backend::Sqlite).await;
+on_both_stores!(
+    cache_mounts_are_of_one_owner_and_project,
+    a_later_account_of_the_same_name_inherits_no_cache,
+    layers_of_an_image_at_a_registry_are_a_cache_for_whoever_may_read_it,
+);
+
+async fn cache_mounts_are_of_one_owner_and_project(backend: Backend) {
+    let service = service::start(backend).await;
     let (ada, bob) = (service.user("ada").await, service.user("bob").await);
     let project = |name: &'static str| move |form: Form| form.text("project", name);
     let cold = |form: Form| form.text("project", "one").text("cold", "true");
@@ -51,15 +58,34 @@ async fn cache_mounts_are_of_one_owner_and_project() {
         assert_eq!(visit(&service, &ada, name, |form| form.text("image", image)).await, seen, "{image}");
     }
     // Another service, with the same names, on the same engine.
-    let other = service::start(Backend::Sqlite).await;
+    let other = service::start(backend).await;
     let token = other.user("ada").await;
     assert_eq!(visit(&other, &token, "elsewhere", project("one")).await, "");
 }
 
+/// Makes way for another account of this name.
+pub(super) async fn remove_account(service: &Running, name: &str) {
+    let removed = service.request(Method::DELETE, &format!("/api/v1/users/{name}?objects=delete")).send().await;
+    assert!(removed.expect("an answer").status().is_success(), "{name}");
+}
+
+async fn a_later_account_of_the_same_name_inherits_no_cache(backend: Backend) {
+    let service = service::start(backend).await;
+    let project = |form: Form| form.text("project", "one");
+    let first = service.user("ada").await;
+    assert_eq!(visit(&service, &first, "first", project).await, "");
+    assert_eq!(visit(&service, &first, "again", project).await, "first");
+    remove_account(&service, "ada").await;
+    let second = service.user("ada").await;
+    assert_eq!(visit(&service, &second, "another", project).await, "");
+    assert_eq!(visit(&service, &second, "hers", project).await, "another");
+}
+
 /// Takes out of the engine's cache what steps with this mark have made.
-fn prune(mark: &str) {
-    let listed = docker(&["system", "df", "-v", "--format", "{{json .BuildCache}}"]);
-    let listed: Vec<Value> = serde_json::from_str(&listed).expect("a list");
+async fn prune(mark: &str) {
+    // The engine makes one such list at a time, and refuses a second.
+    let list = async || serde_json::from_str(&docker(&["system", "df", "-v", "--format", "{{json .BuildCache}}"])).ok();
+    let listed: Vec<Value> = seen("the engine lists its cache", list).await;
     let ours: Vec<&str> = listed
         .iter()
         .filter(|one| one["Description"].as_str().is_some_and(|text| text.contains(mark)))
@@ -71,9 +97,8 @@ fn prune(mark: &str) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn layers_of_an_image_at_a_registry_are_a_cache_for_whoever_may_read_it() {
-    let service = service::start(Backend::Sqlite).await;
+async fn layers_of_an_image_at_a_registry_are_a_cache_for_whoever_may_read_it(backend: Backend) {
+    let service = service::start(backend).await;
     let (ada, bob) = (service.user("ada").await, service.user("bob").await);
     let (host, user, password) = private_registry();
     let image = format!("{host}/{}:1", unique("inline"));
@@ -84,18 +109,18 @@ async fn layers_of_an_image_at_a_registry_are_a_cache_for_whoever_may_read_it() 
     assert_eq!((&first["state"], &first["options"]["inline_cache"]), (&"published".into(), &true.into()), "{first}");
     let made = file_in(&first, "/made");
     service.delete(&first).await;
-    prune(&mark);
+    prune(&mark).await;
     // Whoever may not read it gets nothing of it, and the build goes on.
     let his = built(&service, &bob, dockerfile(&text).text("cache_from", image.clone())).await;
     let log = service.log(&his).await;
     assert!(log.contains(&format!("{image} is not used as a cache: ")) && log.contains(&host), "{log}");
     assert_ne!(file_in(&his, "/made"), made);
     service.delete(&his).await;
-    prune(&mark);
+    prune(&mark).await;
     let cold = built(&service, &ada, upload().text("cache_from", image.clone()).text("cold", "true")).await;
     assert_ne!(file_in(&cold, "/made"), made, "no cache of any kind");
     service.delete(&cold).await;
-    prune(&mark);
+    prune(&mark).await;
     let hers = built(&service, &ada, upload().text("cache_from", image.clone())).await;
     let log = service.log(&hers).await;
     assert!(log.contains("CACHED"), "{}: {log}", id(&hers));

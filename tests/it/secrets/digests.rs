@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::credentials::login;
+use crate::pipeline::on_both_stores;
 use crate::support::service::{self, Backend, Running, dockerfile, id, tar};
 use crate::support::{private_registry, unique};
 
@@ -17,10 +18,11 @@ async fn of(service: &Running, token: &str, text: &str, credentials: Option<(&st
     ended
 }
 
+on_both_stores!(a_private_image_is_not_given_for_its_digest);
+
 /// Whoever knows a digest has not got the image: not by its own name, and not by one of a registry that says it had it.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_private_image_is_not_given_for_its_digest() {
-    let service = service::start(Backend::Sqlite).await;
+async fn a_private_image_is_not_given_for_its_digest(backend: Backend) {
+    let service = service::start(backend).await;
     let (ada, bob) = (service.user("ada").await, service.user("bob").await);
     let (host, user, password) = private_registry();
     let image = format!("{host}/{}", unique("private"));

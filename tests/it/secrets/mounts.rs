@@ -7,14 +7,24 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::caches::remove_account;
 use super::{built, file_in, secret};
+use crate::pipeline::on_both_stores;
 use crate::support::service::{self, Backend, Running, context, dockerfile, tar};
 use crate::support::unique;
 
 /// BuildKit's own limit.
 const LARGEST: usize = 500 * 1024;
 
-async fn reach_their_steps(backend: Backend) {
+on_both_stores!(
+    secrets_reach_their_steps,
+    secrets_are_found_in_long_lines,
+    what_is_wrong_with_secrets_is_told_before_anything_is_queued,
+    another_secret_is_another_request,
+    what_a_secret_has_opened_is_its_owners_alone,
+);
+
+async fn secrets_reach_their_steps(backend: Backend) {
     let service = service::start(backend).await;
     let (token, multi) = (unique("Token"), format!("first={}\n\nsecond-line-{0}\n", unique("Multi")));
     let large: Vec<u8> = (0..LARGEST).map(|at| (at * 7 % 251) as u8).collect();
@@ -41,14 +51,34 @@ async fn reach_their_steps(backend: Backend) {
     service.delete(&build).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn secrets_reach_their_steps_with_the_embedded_store() {
-    reach_their_steps(Backend::Sqlite).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn secrets_reach_their_steps_with_redis() {
-    reach_their_steps(Backend::Redis).await;
+/// As base64 wraps it, longer than a line of a log, across the cut of one, and with colours inside.
+async fn secrets_are_found_in_long_lines(backend: Backend) {
+    let service = service::start(backend).await;
+    let large: String =
+        (0..640).map(|n| hex::encode(Sha256::digest(unique(&n.to_string())))).collect::<String>()[..20 * 1024].into();
+    let token = &large[..100];
+    let text = format!(
+        "FROM busybox\n\
+         RUN --mount=type=secret,id=large cat /run/secrets/large && echo && base64 </run/secrets/large && echo end:large\n\
+         RUN --mount=type=secret,id=token base64 </run/secrets/token && base64 -w 64 </run/secrets/token && echo end:base64\n\
+         RUN --mount=type=secret,id=token head -c 16380 /dev/zero | tr '\\0' x && cat /run/secrets/token && echo :behind\n\
+         RUN --mount=type=secret,id=token head -c 50 /run/secrets/token && printf '\\033[K\\033[31m' && \
+         tail -c +51 /run/secrets/token && echo && echo end:{}\n",
+        unique("own")
+    );
+    let form = secret(secret(dockerfile(&text), "large", large.clone()), "token", token.to_owned());
+    let build = built(&service, &service.token, form).await;
+    let log = service.log(&build).await;
+    assert!(["end:large", "end:base64", "[redacted]:behind", "end:own"].iter().all(|end| log.contains(end)), "{log}");
+    let plain = log.replace("\u{1b}[31m", "");
+    let shown = [STANDARD.encode(&large), STANDARD.encode(token), large];
+    for form in &shown {
+        for piece in form.as_bytes().chunks(16).filter(|piece| piece.len() == 16) {
+            let piece = std::str::from_utf8(piece).expect("ASCII");
+            assert!(!plain.contains(piece), "{piece}: {log}");
+        }
+    }
+    service.delete(&build).await;
 }
 
 /// Status, code and fields of a refusal. No value of a secret is in it.
@@ -63,9 +93,8 @@ async fn refused(service: &Running, form: Form) -> (u16, String, Vec<String>) {
     (status, told["code"].as_str().expect("a code").to_owned(), fields)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_with_secrets_is_told_before_anything_is_queued() {
-    let service = service::start(Backend::Sqlite).await;
+async fn what_is_wrong_with_secrets_is_told_before_anything_is_queued(backend: Backend) {
+    let service = service::start(backend).await;
     let plain = || dockerfile("FROM busybox\n").text("push", "false");
     let one = |form: Form, id: &str| secret(form, id, "canary");
     let many = (0..33).fold(plain(), |form, n| one(form, &n.to_string()));
@@ -103,9 +132,8 @@ async fn what_is_wrong_with_secrets_is_told_before_anything_is_queued() {
     assert_eq!(refused(&service, form).await.2, ["secret.npm"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn another_secret_is_another_request() {
-    let service = service::start_with(Backend::Sqlite, |settings| {
+async fn another_secret_is_another_request(backend: Backend) {
+    let service = service::start_with(backend, |settings| {
         settings.engine = Some("unix:///nonexistent/engine".into());
     })
     .await;
@@ -122,9 +150,8 @@ async fn another_secret_is_another_request() {
 
 /// BuildKit takes a step for done when the same step was done before, whatever its secret was: between owners that would hand over
 /// what somebody else's secret has opened.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_secret_has_opened_is_its_owners_alone() {
-    let service = service::start(Backend::Sqlite).await;
+async fn what_a_secret_has_opened_is_its_owners_alone(backend: Backend) {
+    let service = service::start(backend).await;
     let (ada, bob) = (service.user("ada").await, service.user("bob").await);
     let text = format!(
         "FROM busybox\nRUN --mount=type=secret,id=t (cat /run/secrets/t || echo none) >/opened && echo {}\n",
@@ -138,7 +165,11 @@ async fn what_a_secret_has_opened_is_its_owners_alone() {
     let opened: Vec<String> = [&hers, &his, &nobodys, &again].iter().map(|build| file_in(build, "/opened")).collect();
     assert_eq!(opened, ["opened by ada", "opened by bob", "none", "opened by ada"]);
     assert!(service.log(&again).await.contains("CACHED"), "her own is not done again");
-    for build in [hers, his, nobodys, again] {
+    // Another account of her name has nothing of hers.
+    remove_account(&service, "ada").await;
+    let later = built(&service, &service.user("ada").await, own("opened by another ada")).await;
+    assert_eq!(file_in(&later, "/opened"), "opened by another ada");
+    for build in [his, nobodys, later] {
         service.delete(&build).await;
     }
 }

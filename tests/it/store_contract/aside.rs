@@ -57,6 +57,7 @@ async fn workers_are_seen_while_they_say_so(store: &Store) {
         slots: 2,
         running: 1,
         engine_ready: true,
+        clearing: true,
         disk_full: false,
         engine: "26.1.5".into(),
         seen_at: Timestamp::from_millis(0),
@@ -91,19 +92,19 @@ async fn what_moves_wakes_its_readers(store: &Store) {
     let soon = Duration::from_secs(10);
 
     store.submit(&new).await.expect("accepted");
-    tokio::time::timeout(soon, queue.sleep(LONG)).await.expect("a build was queued");
-    tokio::time::timeout(soon, build.sleep(LONG)).await.expect("its first event");
+    tokio::time::timeout(soon, queue.woken(LONG)).await.expect("a build was queued");
+    tokio::time::timeout(soon, build.woken(LONG)).await.expect("its first event");
     let claim = claim(store).await.expect("waits");
-    tokio::time::timeout(soon, queue.sleep(LONG)).await.expect("positions have changed");
-    tokio::time::timeout(soon, build.sleep(LONG)).await.expect("it was claimed");
+    tokio::time::timeout(soon, queue.woken(LONG)).await.expect("positions have changed");
+    tokio::time::timeout(soon, build.woken(LONG)).await.expect("it was claimed");
     store.append_log(id, claim.fence, 1, &lines(&["x"])).await.expect("its own build");
-    tokio::time::timeout(soon, build.sleep(LONG)).await.expect("a line came");
+    tokio::time::timeout(soon, build.woken(LONG)).await.expect("a line came");
     let removal = store.delete(&Scope::All, id).await.expect("answers").expect("exists").removal.expect("a node had it");
-    tokio::time::timeout(soon, removals.sleep(LONG)).await.expect("a removal was asked for");
-    tokio::time::timeout(soon, build.sleep(LONG)).await.expect("it was deleted");
+    tokio::time::timeout(soon, removals.woken(LONG)).await.expect("a removal was asked for");
+    tokio::time::timeout(soon, build.woken(LONG)).await.expect("it was deleted");
     store.removal_done(&removal, ImageRemoval::Removed).await.expect("done");
-    tokio::time::timeout(soon, build.sleep(LONG)).await.expect("the outcome is there");
+    tokio::time::timeout(soon, build.woken(LONG)).await.expect("the outcome is there");
     store.lock("tag", "a", LONG).await.expect("answers");
     store.unlock("tag", "a").await.expect("given back");
-    tokio::time::timeout(soon, locks.sleep(LONG)).await.expect("the lock is free");
+    tokio::time::timeout(soon, locks.woken(LONG)).await.expect("the lock is free");
 }

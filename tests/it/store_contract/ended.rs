@@ -1,8 +1,16 @@
 //! What is to be told of the ends of builds.
 
-use dockwright::domain::{BuildError, BuildId, BuildRecord, BuildState, ErrorKind, Lapse, Scope, StageName};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dockwright::domain::{
+    BuildError, BuildId, BuildRecord, BuildState, ErrorKind, IllegalTransition, Lapse, Scope, StageName, Timestamp,
+};
+use dockwright::egress::Egress;
+use dockwright::hooks::{Dispatcher, HookSettings};
 use dockwright::store::objects::{Expect, Kind, Write};
 use dockwright::store::{Guard, Store, StoreError};
+use dockwright::vault::Vault;
 
 use super::behind_both;
 use super::fixture::*;
@@ -12,6 +20,8 @@ behind_both!(
     an_owner_without_webhooks_leaves_no_notes,
     what_is_deleted_is_told_as_it_was,
     a_lease_that_runs_out_ends_builds_too,
+    no_end_leaves_sealed_credentials,
+    an_end_that_cannot_be_read_waits_for_a_version_that_can,
 );
 
 async fn hook(store: &Store, name: &str) {
@@ -93,4 +103,62 @@ async fn a_lease_that_runs_out_ends_builds_too(bench: &mut Bench) {
     let reaped = reap_some(bench.store()).await;
     assert_eq!(reaped[0].lapse, Lapse::Cancelled);
     assert_eq!(ended(bench.store()).await, [(id, BuildState::Cancelled)]);
+}
+
+async fn no_end_leaves_sealed_credentials(bench: &mut Bench) {
+    let store = bench.store();
+    let end = async |rule: fn(&mut BuildRecord, Timestamp) -> Result<(), IllegalTransition>| {
+        let claim = claimed(store).await;
+        let id = claim.stored.record.id;
+        assert!(bench.has_sealed(id), "while it is live");
+        let rule = move |record: &mut BuildRecord, now, _| rule(record, now).map_err(|e| StoreError::Refused(e.to_string()));
+        store.update(id, &Guard::Lease(claim.fence), rule).await.expect("its own build");
+        id
+    };
+    let failed = end(|record, now| {
+        let (kind, code, message) = (ErrorKind::User, "x".to_owned(), "x".to_owned());
+        record.failed(BuildError { stage: StageName::Build, kind, code, message, dockerfile_line: None }, now)
+    });
+    let ended = [failed.await, end(|record, now| record.cancelled(&[], now)).await, end(|r, now| r.superseded(None, now)).await];
+    let (stopped, replaced) = (submit(store, "ada").await, submit(store, "ada").await);
+    cancel(store, stopped).await.expect("cancelled");
+    let younger = build("ada").record;
+    store.supersede_older(&younger, u64::MAX).await.expect("ended");
+    assert_eq!(get(store, replaced).await.record.superseded_by, Some(younger.id));
+    let published = claimed(store).await;
+    publish(store, &published).await;
+    for id in ended.into_iter().chain([stopped, replaced, published.stored.record.id]) {
+        assert!(get(store, id).await.record.state.is_terminal() && !bench.has_sealed(id), "{id}");
+    }
+}
+
+/// One pass of a process that tells webhooks.
+async fn deliver(store: &Store) {
+    let settings = HookSettings { first_retry: Duration::from_secs(5), disable_after: Duration::from_secs(60) };
+    let vault = Arc::new(Vault::new([7; 32]));
+    let dispatcher = Dispatcher::new(store.clone(), vault, Egress::default(), Arc::new(dockwright::http::build_json), settings);
+    let stop = tokio_util::sync::CancellationToken::new();
+    dispatcher.deliver_once(&stop).await.expect("passes");
+    // Its end gives the lock back.
+    stop.cancel();
+    dispatcher.run(stop).await;
+}
+
+async fn an_end_that_cannot_be_read_waits_for_a_version_that_can(bench: &mut Bench) {
+    let store = bench.store();
+    hook(store, "ada").await;
+    let (bad, good) = (submit(store, "ada").await, submit(store, "ada").await);
+    for id in [bad, good] {
+        cancel(store, id).await.expect("cancelled");
+    }
+    // Nobody is to be told any more, but that is known only of a record that can be read.
+    store.commit(&[Write::remove(Kind::Webhook, "hook-of-ada", Expect::Anything)]).await.expect("removed");
+    let record = bench.raw_record(bad);
+    bench.set(bad, "record", "rec", Some("{}"));
+    deliver(store).await;
+    let left = |ended: Vec<dockwright::store::Ended>| ended.into_iter().map(|end| end.build).collect::<Vec<_>>();
+    assert_eq!(left(store.ended(10).await.expect("answers")), [bad]);
+    bench.set(bad, "record", "rec", Some(&record));
+    deliver(bench.store()).await;
+    assert_eq!(left(bench.store().ended(10).await.expect("answers")), []);
 }

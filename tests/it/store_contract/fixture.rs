@@ -1,7 +1,6 @@
 //! What the store's tests begin with.
 
-use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dockwright::domain::{
     BuildId, BuildRecord, BuildSpec, ContextInfo, ContextKind, Digest, LogLine, LogStream, NodeId, Owner, Priority, Scope,
@@ -72,6 +71,22 @@ impl Bench {
                     .arg(value)
                     .query(&mut connection)
                     .expect("writes");
+            }
+        }
+    }
+
+    /// Whether sealed credentials of a build are stored.
+    pub fn has_sealed(&self, id: BuildId) -> bool {
+        match &self.behind {
+            Behind::File(dir) => {
+                let file = rusqlite::Connection::open(dir.path().join("db")).expect("opens beside it");
+                let sql = "SELECT count(*) FROM sealed WHERE num = (SELECT num FROM build WHERE id = ?1)";
+                file.query_row(sql, [id.to_string()], |row| row.get::<_, i64>(0)).expect("a number") > 0
+            }
+            Behind::Redis(prefix) => {
+                let client = redis::Client::open(support::redis_url()).expect("a URL");
+                let mut connection = client.get_connection().expect("Redis answers");
+                redis::cmd("EXISTS").arg(format!("{prefix}:x:{id}")).query(&mut connection).expect("answers")
             }
         }
     }
@@ -259,18 +274,4 @@ pub async fn reap_some(store: &Store) -> Vec<Reaped> {
     .await
 }
 
-/// Looks again and again until there is something to see.
-pub async fn eventually<T, F, Fut>(what: &str, look: F) -> T
-where
-    F: Fn() -> Fut,
-    Fut: Future<Output = Option<T>>,
-{
-    let began = Instant::now();
-    loop {
-        if let Some(seen) = look().await {
-            return seen;
-        }
-        assert!(began.elapsed() < Duration::from_secs(20), "never seen: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
+pub use crate::support::seen as eventually;

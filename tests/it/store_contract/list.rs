@@ -16,7 +16,7 @@ on_both!(
 );
 
 fn query(scope: Scope) -> ListQuery {
-    ListQuery { scope, owner: None, state: None, image: None, before: None, limit: 50 }
+    ListQuery { limit: 50, ..ListQuery::of(scope) }
 }
 
 async fn ids(store: &Store, query: &ListQuery) -> Vec<BuildId> {

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dockwright::domain::{BuildId, BuildRecord, BuildState, Fence, Lapse, Scope, WorkerId};
-use dockwright::store::{Guard, QueueStats, Renewal, Store, StoreError, Topic};
+use dockwright::store::{Guard, QueueStats, Renewal, Store, StoreError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use super::fixture::*;
 use crate::support;
@@ -24,6 +25,8 @@ struct Plan {
     left: AtomicUsize,
     /// Whether the connection then falls silent, rather than break.
     silent: AtomicBool,
+    /// Whether the store listens to wake-ups, as far as Redis has told it.
+    listens: watch::Sender<bool>,
 }
 
 impl Proxy {
@@ -51,6 +54,9 @@ impl Proxy {
     }
 }
 
+/// How the answer to a subscription begins.
+const SUBSCRIBED: &[u8] = b"$9\r\nsubscribe\r\n";
+
 async fn relay(client: TcpStream, upstream: String, plan: Arc<Plan>) {
     let server = TcpStream::connect(upstream).await.expect("Redis answers");
     let (mut from_client, mut to_client) = client.into_split();
@@ -70,6 +76,9 @@ async fn relay(client: TcpStream, upstream: String, plan: Arc<Plan>) {
             }
             if to_client.write_all(answer).await.is_err() {
                 return;
+            }
+            if answer.windows(SUBSCRIBED.len()).any(|part| part == SUBSCRIBED) {
+                plan.listens.send_replace(true);
             }
         }
     };
@@ -94,9 +103,12 @@ impl Behind {
         let proxy = Proxy::start().await;
         let prefix = support::unique("lost");
         let store = redis_at(&format!("redis://{}/", proxy.address), &prefix);
-        let mut waker = store.wakes().subscribe(Topic::Locks);
-        // Everybody is woken when the connection for wake-ups is there.
-        tokio::time::timeout(LONG, waker.sleep(LONG)).await.expect("connects");
+        // The proxy watches, not a waker: everybody is woken at the connection, which may be there before a waker is.
+        let mut listens = proxy.plan.listens.subscribe();
+        tokio::time::timeout(Duration::from_secs(20), listens.wait_for(|listens| *listens))
+            .await
+            .expect("connects")
+            .expect("relays");
         store.ping().await.expect("answers");
         Self { proxy, prefix, store }
     }

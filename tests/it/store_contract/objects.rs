@@ -138,8 +138,8 @@ async fn a_run_wakes_its_readers(store: &Store) {
     let (mut one, mut any) = (store.wakes().subscribe(Topic::Run(id)), store.wakes().subscribe(Topic::Runs));
     let mut all = store.wakes().moved();
     store.commit(&[put(Kind::Run, &id.to_string(), "ada", Expect::Absent, "x")]).await.expect("made");
-    tokio::time::timeout(Duration::from_secs(10), one.sleep(LONG)).await.expect("woken");
-    tokio::time::timeout(Duration::from_secs(10), any.sleep(LONG)).await.expect("woken");
+    tokio::time::timeout(Duration::from_secs(10), one.woken(LONG)).await.expect("woken");
+    tokio::time::timeout(Duration::from_secs(10), any.woken(LONG)).await.expect("woken");
     let moved = tokio::time::timeout(Duration::from_secs(10), all.recv()).await.expect("told");
     assert_eq!(moved.expect("not behind"), Moved::Run(id));
 }
@@ -152,7 +152,7 @@ async fn accounts_wake_their_readers(store: &Store) {
     store.commit(&[put(Kind::Token, "x", "ada", Expect::Absent, "1")]).await.expect("made");
     assert!(store.wakes().account_changes() > quiet, "at once in the process that changes it");
     assert!(quiet >= before);
-    tokio::time::timeout(Duration::from_secs(10), waker.sleep(LONG)).await.expect("woken");
+    tokio::time::timeout(Duration::from_secs(10), waker.woken(LONG)).await.expect("woken");
 }
 
 async fn hits_are_counted_in_a_window(store: &Store) {
@@ -220,7 +220,7 @@ async fn an_ended_build_changes_hands(store: &Store) {
     assert_eq!(store.get(&own("ada"), id).await.expect("answers"), None);
     let list = |name: &str, image: bool| {
         let image = image.then(|| ImageFilter { repository: "127.0.0.1:5000/team/app".into(), tag: None });
-        let query = ListQuery { scope: own(name), owner: None, state: None, image, before: None, limit: 10 };
+        let query = ListQuery { image, ..ListQuery::of(own(name)) };
         async move { store.list(&query).await.expect("answers").items.len() }
     };
     assert_eq!((list("bob", false).await, list("bob", true).await), (1, 1));

@@ -77,7 +77,7 @@ async fn wake_ups_come_from_other_processes_also_after_an_outage() {
                 there.lock("tag", "a", LONG).await.expect("answers");
                 there.unlock("tag", "a").await.expect("answers");
                 let began = Instant::now();
-                waker.sleep(Duration::from_millis(200)).await;
+                waker.woken(Duration::from_millis(200)).await;
                 if began.elapsed() < Duration::from_millis(150) {
                     return;
                 }
@@ -88,7 +88,7 @@ async fn wake_ups_come_from_other_processes_also_after_an_outage() {
         let mut sleeper = here.wakes().subscribe(Topic::Queue);
         server.kill();
         server.restart().await;
-        tokio::time::timeout(soon, sleeper.sleep(LONG)).await.expect("woken after the reconnect");
+        tokio::time::timeout(soon, sleeper.woken(LONG)).await.expect("woken after the reconnect");
         answers_again(&there).await;
     }
 }

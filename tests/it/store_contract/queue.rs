@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dockwright::domain::{AttemptStart, BuildRecord, BuildState, Fence, Lapse, MAX_CRASHES, WorkerId};
-use dockwright::store::{Guard, Renewal, Store, StoreError};
+use dockwright::domain::{AttemptStart, BuildRecord, BuildState, Fence, Lapse, MAX_CRASHES, NodeId, Timestamp, WorkerId};
+use dockwright::store::{Guard, Renewal, Store, StoreError, WorkerInfo};
 
 use super::fixture::*;
 use super::on_both;
@@ -23,6 +23,7 @@ on_both!(
     a_cancel_beside_a_claim_leaves_nobody_unaware,
     a_deletion_beside_a_claim_leaves_no_lease,
     a_push_goes_on_where_its_image_is,
+    what_is_bound_to_a_node_waits_for_it_while_it_lives,
 );
 
 async fn a_claim_starts_an_attempt(store: &Store) {
@@ -176,4 +177,38 @@ async fn a_push_goes_on_where_its_image_is(store: &Store) {
     requeue(store, &first).await.expect("its own build");
     let second = claim(store).await.expect("waits");
     assert_eq!((second.start, second.stored.record.state), (AttemptStart::Push, BuildState::Pushing));
+}
+
+async fn what_is_bound_to_a_node_waits_for_it_while_it_lives(store: &Store) {
+    let bound = || async {
+        let mut new = build("ada");
+        new.record.bound_to = Some(node());
+        store.submit(&new).await.expect("accepted").record.id
+    };
+    let sign = WorkerInfo {
+        worker: WorkerId::unique(),
+        node: node(),
+        slots: 1,
+        running: 0,
+        engine_ready: true,
+        disk_full: false,
+        clearing: false,
+        engine: "26.1.5".into(),
+        seen_at: Timestamp::from_millis(0),
+    };
+    store.put_worker(&sign).await.expect("kept");
+    let elsewhere = || async {
+        let claim = store.claim(&WorkerId::unique(), &NodeId::new("node-2"), LONG).await.expect("answers");
+        claim.map(|claim| claim.stored.record.id)
+    };
+    let (first, second) = (bound().await, bound().await);
+    let (free, other) = (submit(store, "ada").await, submit(store, "bob").await);
+    let there = HashSet::from([elsewhere().await, elsewhere().await]);
+    assert_eq!(there, HashSet::from([Some(free), Some(other)]), "the others, of their owner and of the next, are not held up");
+    assert_eq!(elsewhere().await, None);
+    assert_eq!((store.stats().await.expect("answers").queued, store.position(first).await.expect("answers")), (2, Some(0)));
+    assert_eq!(claim(store).await.expect("its own node's").stored.record.id, first);
+    store.remove_worker(&sign.worker).await.expect("removed");
+    assert_eq!(elsewhere().await, Some(second), "its node is away: it is begun, to tell so");
+    assert_eq!(store.stats().await.expect("answers").queued, 0);
 }

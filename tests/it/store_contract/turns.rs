@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use dockwright::domain::{BuildId, BuildRecord};
-use dockwright::store::Store;
+use dockwright::domain::{BuildId, BuildRecord, Quota};
+use dockwright::store::{NewBuild, Store};
 
 use super::fixture::*;
 use super::on_both;
@@ -16,6 +16,7 @@ on_both!(
     a_build_that_comes_back_is_first_of_its_owner,
     positions_foretell_the_claims,
     positions_are_of_queued_builds,
+    who_may_have_no_more_in_hands_goes_before_nobody,
 );
 
 async fn claim_id(store: &Store) -> BuildId {
@@ -129,4 +130,28 @@ async fn positions_are_of_queued_builds(store: &Store) {
     assert_eq!(store.position(id).await.expect("answers"), None);
     let unknown: BuildRecord = build("ada").record;
     assert_eq!(store.position(unknown.id).await.expect("answers"), None);
+}
+
+async fn who_may_have_no_more_in_hands_goes_before_nobody(store: &Store) {
+    let quota = Quota { builds_running: Some(1), ..Quota::default() };
+    for _ in 0..3 {
+        store.submit(&NewBuild { quota, ..build("ada") }).await.expect("accepted");
+    }
+    let of_ada = claim(store).await.expect("waits");
+    let mut of_bob = Vec::new();
+    for _ in 0..3 {
+        of_bob.push(submit(store, "bob").await);
+    }
+    let places = async || store.positions(&of_bob).await.expect("answers");
+    assert_eq!(places().await, [Some(0), Some(1), Some(2)]);
+    // One of ada's is done: one more of hers may go in between, and no two.
+    publish(store, &of_ada).await;
+    assert_eq!(places().await, [Some(0), Some(2), Some(3)]);
+    store.set_cap(&owner("ada"), Some(0)).await.expect("changed");
+    assert_eq!(places().await, [Some(0), Some(1), Some(2)]);
+    for id in of_bob {
+        assert_eq!(claim_id(store).await, id);
+    }
+    store.set_cap(&owner("ada"), None).await.expect("changed");
+    assert_eq!(claim_owner(store).await, "ada");
 }

@@ -48,7 +48,7 @@ async fn lists_go_on_past_it(bench: &mut Bench) {
         ids.insert(0, submit(store, "ada").await);
     }
     bench.set(ids[1], "record", "rec", Some(FOREIGN));
-    let mut query = ListQuery { scope: own("ada"), owner: None, state: None, image: None, before: None, limit: 2 };
+    let mut query = ListQuery { limit: 2, ..ListQuery::of(own("ada")) };
     let mut seen = Vec::new();
     loop {
         let page = store.list(&query).await.expect("answers");

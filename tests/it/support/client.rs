@@ -18,7 +18,7 @@ pub struct Client {
 impl Client {
     pub fn new(address: &str, data_dir: &Path) -> Self {
         let token = std::fs::read_to_string(data_dir.join("admin-token")).expect("a token").trim().to_owned();
-        Self { base: format!("http://{address}/api/v1/builds"), token, http: reqwest::Client::new() }
+        Self { base: format!("http://{address}/api/v1/builds"), token, http: crate::support::http() }
     }
 
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {

@@ -78,6 +78,14 @@ impl OwnEngine {
         assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
     }
 
+    /// SIGKILL: what it was doing is left as it is.
+    pub fn kill(&mut self) {
+        self.signal("-KILL");
+        let _ = self.child.take().expect("it runs").wait();
+        // Its containerd is killed with it. Until somebody asks how that one ended, the next dockerd takes it to be running.
+        let _ = std::fs::remove_file(self.dir.path().join("exec/containerd/containerd.pid"));
+    }
+
     /// Where it keeps its containers and volumes.
     pub fn data(&self) -> PathBuf {
         self.dir.path().join("data")

@@ -1,7 +1,8 @@
-//! A proxy in front of the engine or a registry that holds a request where a test wants it, and lets it go when told.
+//! A proxy in front of the engine or a registry that holds a request, or what answers it, where a test wants it, and lets it go when told.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ struct Shared {
     pass: usize,
     held: watch::Sender<usize>,
     open: watch::Sender<bool>,
+    muted: watch::Sender<bool>,
     requests: Mutex<Vec<String>>,
 }
 
@@ -42,6 +44,7 @@ impl Gate {
             pass,
             held: watch::Sender::new(0),
             open: watch::Sender::new(false),
+            muted: watch::Sender::new(false),
             requests: Mutex::default(),
         });
         let task = tokio::spawn(serve(listener, behind, Arc::clone(&shared)));
@@ -60,8 +63,14 @@ impl Gate {
         tokio::time::timeout(Duration::from_secs(30), reached).await.expect("a request comes").expect("the gate stands");
     }
 
+    /// Keeps back what is answered from now on to the requests that it stands before.
+    pub fn mute(&self) {
+        self.shared.muted.send_replace(true);
+    }
+
     /// Lets go what is held, and holds nothing any more.
     pub fn open(&self) {
+        self.shared.muted.send_replace(false);
         self.shared.open.send_replace(true);
     }
 
@@ -95,18 +104,26 @@ async fn connect<S: AsyncRead + AsyncWrite>(client: TcpStream, server: std::io::
     let Ok(server) = server else { return };
     let (mut from_server, to_server) = tokio::io::split(server);
     let (from_client, mut to_client) = client.into_split();
+    let gated = AtomicBool::new(false);
     let answers = async {
-        let _ = tokio::io::copy(&mut from_server, &mut to_client).await;
+        let mut muted = shared.muted.subscribe();
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
+            let is_let_go = !gated.load(Ordering::SeqCst) || muted.wait_for(|muted| !muted).await.is_ok();
+            if !is_let_go || to_client.write_all(&buffer[..read]).await.is_err() {
+                break;
+            }
+        }
         let _ = to_client.shutdown().await;
     };
     // Whichever side hangs up, the other is told: what was held for a client that has gone is never sent.
     tokio::select! {
         () = answers => {}
-        () = pump(from_client, to_server, shared) => {}
+        () = pump(from_client, to_server, shared, &gated) => {}
     }
 }
 
-async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, shared: &Shared) {
+async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, shared: &Shared, gated: &AtomicBool) {
     let mut open = shared.open.subscribe();
     let mut buffer = vec![0; 64 * 1024];
     let mut passes = None;
@@ -118,6 +135,7 @@ async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin,
         shared.note(chunk);
         if passes.is_none() && head(chunk).is_some_and(|line| line.contains(shared.needle)) {
             passes = Some(shared.pass);
+            gated.store(true, Ordering::SeqCst);
         }
         let now = passes.map_or(read, |left| left.min(read));
         if to.write_all(&chunk[..now]).await.is_err() {

@@ -11,7 +11,12 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{Response, StatusCode};
 use base64::Engine as _;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// How a server behaves.
 #[derive(Clone, Default)]
@@ -22,6 +27,10 @@ pub struct Manners {
     pub old: bool,
     /// Sends everybody to the same path below this.
     pub redirect: Option<String>,
+    /// Answers so many requests with 503 before it works.
+    pub failing: usize,
+    /// Files with its certificate and its key, both in PEM; without them it speaks in the clear.
+    pub tls: Option<(PathBuf, PathBuf)>,
 }
 
 /// Repositories, and the server that gives them away. Both go when it is dropped.
@@ -55,10 +64,13 @@ impl GitHost {
         let root = tempfile::tempdir().expect("a folder");
         let seen = Seen { root: root.path().to_owned(), manners, requests: Mutex::default(), commands: Mutex::default() };
         let seen = Arc::new(seen);
-        let listener = tokio::net::TcpListener::bind(address).await.expect("a port");
+        let listener = TcpListener::bind(address).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let app = Router::new().fallback(answer).with_state(Arc::clone(&seen));
-        let server = tokio::spawn(async move { axum::serve(listener, app).await.expect("serves") });
+        let server = match seen.manners.tls.as_ref().map(tls) {
+            None => tokio::spawn(async move { axum::serve(listener, app).await.expect("serves") }),
+            Some(tls) => tokio::spawn(async move { axum::serve(Encrypted { listener, tls }, app).await.expect("serves") }),
+        };
         Self { address, root, seen, server }
     }
 
@@ -70,7 +82,8 @@ impl GitHost {
     }
 
     pub fn url(&self, name: &str) -> String {
-        format!("http://{}/{name}.git", self.address)
+        let scheme = if self.seen.manners.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}/{name}.git", self.address)
     }
 
     /// What was asked so far: `GET /app.git/info/refs?service=git-upload-pack`, and what was shown with it.
@@ -82,6 +95,37 @@ impl GitHost {
     pub fn commands(&self) -> Vec<u8> {
         self.seen.commands.lock().expect("not poisoned").clone()
     }
+}
+
+/// Whoever does not come as far as a request is no connection.
+struct Encrypted {
+    listener: TcpListener,
+    tls: TlsAcceptor,
+}
+
+impl axum::serve::Listener for Encrypted {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (connection, address) = self.listener.accept().await.expect("a connection");
+            if let Ok(connection) = self.tls.accept(connection).await {
+                return (connection, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
+
+fn tls((cert, key): &(PathBuf, PathBuf)) -> TlsAcceptor {
+    let chain = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect).expect("certificates");
+    let key = PrivateKeyDer::from_pem_file(key).expect("a key");
+    let config = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).expect("a pair");
+    Arc::new(config).into()
 }
 
 /// A repository of a [`GitHost`]; each commit is made in a working tree of its own and pushed.
@@ -150,11 +194,18 @@ async fn answer(State(seen): State<Arc<Seen>>, request: Request) -> Response<Bod
     let (head, body) = request.into_parts();
     let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let shown = header("authorization");
-    seen.requests.lock().expect("not poisoned").push(format!("{} {} {shown}", head.method, head.uri));
+    let number = {
+        let mut requests = seen.requests.lock().expect("not poisoned");
+        requests.push(format!("{} {} {shown}", head.method, head.uri));
+        requests.len()
+    };
     seen.commands.lock().expect("not poisoned").extend(command_lines());
     let empty = |status: StatusCode, name: &'static str, value: &str| {
         Response::builder().status(status).header(name, value).body(Body::empty()).expect("an answer")
     };
+    if number <= seen.manners.failing {
+        return empty(StatusCode::SERVICE_UNAVAILABLE, "retry-after", "1");
+    }
     if let Some(to) = &seen.manners.redirect {
         return empty(StatusCode::FOUND, "location", &format!("{to}{}", head.uri));
     }

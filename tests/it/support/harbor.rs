@@ -9,7 +9,9 @@ use dockwright::wiring::Service;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use super::seen;
 use super::service::{Backend, Running, id, start_with};
+use super::watch::until;
 
 /// Dropping it takes away all that it has made at the engine.
 pub struct Harbor {
@@ -68,14 +70,9 @@ pub async fn harbor_with(backend: Backend, change: impl FnOnce(&mut Settings)) -
 impl Harbor {
     /// Waits until the engine's containers are known.
     pub async fn sees_the_engine(&self) {
-        let mut look = tokio::time::interval(Duration::from_millis(20));
-        for _ in 0..1500 {
-            look.tick().await;
-            if self.call(&self.token, Method::GET, "/api/v1/containers?limit=1", Value::Null).await.0 == StatusCode::OK {
-                return;
-            }
-        }
-        panic!("the engine's containers are never known");
+        let path = "/api/v1/containers?limit=1";
+        let known = async || self.call(&self.token, Method::GET, path, Value::Null).await.0 == StatusCode::OK;
+        until("the engine's containers are known", known).await;
     }
 
     /// Status and answer; null sends no body.
@@ -199,13 +196,7 @@ pub fn web(text: &str) -> Value {
 
 /// What a web server answers, when it does.
 pub async fn fetched(url: &str) -> String {
-    let client = reqwest::Client::new();
-    let mut look = tokio::time::interval(Duration::from_millis(20));
-    for _ in 0..500 {
-        look.tick().await;
-        if let Ok(answer) = client.get(url).timeout(Duration::from_secs(2)).send().await {
-            return answer.text().await.expect("text");
-        }
-    }
-    panic!("{url} never answers")
+    let client = crate::support::http();
+    let answer = seen(url, async || client.get(url).timeout(Duration::from_secs(2)).send().await.ok()).await;
+    answer.text().await.expect("text")
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::harbor::{Swept, word};
 use super::process::Process;
+use super::seen;
 use super::service::{Backend, docker, id, settings};
 
 /// Dropping it kills the process and takes away all that it has made at the machine's engine.
@@ -78,7 +79,7 @@ impl Installed {
 
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let url = format!("{}{path}", self.base);
-        reqwest::Client::new().request(method, url).bearer_auth(&self.token).timeout(Duration::from_secs(120))
+        crate::support::http().request(method, url).bearer_auth(&self.token).timeout(Duration::from_secs(120))
     }
 
     pub async fn read(&self, path: &str) -> Value {
@@ -89,16 +90,11 @@ impl Installed {
 
     /// Looks until it is answered like this.
     pub async fn until(&self, path: &str, wanted: impl Fn(StatusCode, &Value) -> bool) -> Value {
-        let mut look = tokio::time::interval(Duration::from_millis(50));
-        let mut last = (StatusCode::OK, Value::Null);
-        for _ in 0..1200 {
-            look.tick().await;
-            last = self.call(Method::GET, path, Value::Null).await;
-            if wanted(last.0, &last.1) {
-                return last.1;
-            }
-        }
-        panic!("{path} never became so: {last:?}")
+        seen(path, async || {
+            let (status, told) = self.call(Method::GET, path, Value::Null).await;
+            wanted(status, &told).then_some(told)
+        })
+        .await
     }
 
     /// Runs a container once, of busybox and without a network if nothing else is said; the run.

@@ -11,8 +11,21 @@ pub mod installed;
 pub mod process;
 pub mod redis;
 pub mod service;
+pub mod watch;
 
 use std::net::TcpStream;
+use std::sync::LazyLock;
+
+pub use watch::{seen, watch};
+
+/// A client for this machine's plain HTTP, which reads no certificates. Each request has a connection of its own.
+pub fn http() -> reqwest::Client {
+    static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| {
+        let client = reqwest::Client::builder().tls_certs_only([]).pool_max_idle_per_host(0);
+        client.build().expect("builds")
+    });
+    HTTP.clone()
+}
 
 fn var(name: &str, default: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| default.to_owned())
@@ -49,18 +62,6 @@ pub fn redis_url() -> String {
 /// A name that no other test uses, fit for a repository, an owner or a key prefix.
 pub fn unique(prefix: &str) -> String {
     format!("{prefix}-{}", uuid::Uuid::new_v4().simple())
-}
-
-/// Watches for a condition that has no event to wait on.
-pub async fn watch(what: &str, mut holds: impl FnMut() -> bool) {
-    let mut look = tokio::time::interval(std::time::Duration::from_millis(20));
-    for _ in 0..1500 {
-        if holds() {
-            return;
-        }
-        look.tick().await;
-    }
-    panic!("never: {what}");
 }
 
 /// An image of its own at the registry, and no longer on the engine.

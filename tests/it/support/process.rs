@@ -58,6 +58,12 @@ impl Process {
         panic!("the process never said {text:?}: {:#?}", self.seen)
     }
 
+    /// Whoever reads its log goes away.
+    pub fn unread(&mut self) {
+        let (_, none) = mpsc::channel();
+        self.lines = none;
+    }
+
     /// The address it serves on.
     pub fn address(&mut self) -> String {
         let line = self.wait_for("serving on");

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Listens on 127.0.0.1; killed when dropped.
 pub struct RedisServer {
@@ -44,11 +44,7 @@ impl RedisServer {
             .spawn()
             .expect("redis-server starts");
         self.child = Some(child);
-        let began = Instant::now();
-        while !self.answers() {
-            assert!(began.elapsed() < Duration::from_secs(20), "redis-server does not answer on port {}", self.port);
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        super::watch(&format!("redis-server answers on port {}", self.port), || self.answers()).await;
     }
 
     /// SIGKILL.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dockwright::auth::{NewToken, issue_token};
 use dockwright::config::{Config, Settings};
-use dockwright::domain::{Owner, Permissions, Quota, Role, Timestamp, User};
+use dockwright::domain::{Owner, Permissions, Quota, Role, User};
 use dockwright::store::Store;
 use dockwright::store::objects::{Expect, Kind, Write};
 use dockwright::wiring::Service;
@@ -72,6 +72,8 @@ pub async fn start_with(backend: Backend, change: impl FnOnce(&mut Settings)) ->
 
 /// Starts on settings and a folder that the caller keeps.
 pub async fn start_on(config: Config) -> Running {
+    let file = dockwright::wiring::database(&config);
+    super::watch("the store is free", || !dockwright::store::sqlite::in_use(&file)).await;
     let service = Service::open(config.clone()).await.expect("the service opens");
     let (store, installation) = (service.store().clone(), service.installation().to_owned());
     let token = std::fs::read_to_string(config.data_dir.join("admin-token")).expect("the admin's token").trim().to_owned();
@@ -106,7 +108,7 @@ impl Running {
     }
 
     pub fn request_as(&self, token: &str, method: Method, path: &str) -> RequestBuilder {
-        reqwest::Client::new().request(method, self.url(path)).bearer_auth(token).timeout(Duration::from_secs(120))
+        crate::support::http().request(method, self.url(path)).bearer_auth(token).timeout(Duration::from_secs(120))
     }
 
     pub async fn get(&self, path: &str) -> Value {
@@ -168,14 +170,8 @@ impl Running {
 
     /// Waits until no build is queued or running.
     pub async fn idle(&self) {
-        let mut look = tokio::time::interval(Duration::from_millis(50));
-        for _ in 0..1200 {
-            look.tick().await;
-            if self.get("/api/v1/system").await["queue"] == serde_json::json!({"queued": 0, "running": 0}) {
-                return;
-            }
-        }
-        panic!("something is stuck: {}", self.get("/api/v1/system").await)
+        let nothing = serde_json::json!({"queued": 0, "running": 0});
+        super::watch::until("nothing is queued or running", async || self.get("/api/v1/system").await["queue"] == nothing).await;
     }
 
     pub async fn log(&self, build: &Value) -> String {
@@ -207,15 +203,7 @@ impl Running {
     /// A token of another account, which is made on the way.
     pub async fn user(&self, name: &str) -> String {
         let owner: Owner = name.parse().expect("a valid name");
-        let user = User {
-            name: owner.clone(),
-            role: Role::User,
-            disabled: false,
-            password: None,
-            epoch: 0,
-            quota: Quota::default(),
-            created_at: Timestamp::now(),
-        };
+        let user = User::new(owner.clone(), Role::User, None, Quota::default());
         self.store.commit(&[Write::put(Kind::User, name, &owner, Expect::Anything, &user)]).await.expect("an account");
         self.token_of(name).await
     }
@@ -259,7 +247,7 @@ pub fn tar(files: &[(&str, &str)]) -> Vec<u8> {
 pub async fn tag_digest(image: &str, login: Option<(&str, &str)>) -> Option<String> {
     let (host, rest) = image.split_once('/').expect("a host");
     let (path, tag) = rest.rsplit_once(':').expect("a tag");
-    let mut asked = reqwest::Client::new()
+    let mut asked = crate::support::http()
         .head(format!("http://{host}/v2/{path}/manifests/{tag}"))
         .header("accept", "application/vnd.docker.distribution.manifest.v2+json");
     if let Some((user, password)) = login {

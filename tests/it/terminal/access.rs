@@ -5,11 +5,11 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::socket::{open, open_as, try_as};
-use super::{IDLE, ada_with, within};
+use super::{IDLE, ada_with};
 use crate::accounts::people::{log_in, send, token, with_password, without};
 use crate::support::container::Container;
 use crate::support::service::docker;
-use crate::support::{unique, watch};
+use crate::support::{seen, unique, watch};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminal_is_its_owners_and_the_admins() {
@@ -47,17 +47,11 @@ async fn the_engines_other_containers_are_nobodys() {
     let (service, _container, ada) = ada_with("60s").await;
     let name = unique("foreign");
     docker(&["run", "-d", "--network", "none", "--name", &name, "busybox", "sleep", "1000"]);
-    let mut look = tokio::time::interval(std::time::Duration::from_millis(50));
-    let seen = within(20, "the admin sees it", async {
-        loop {
-            look.tick().await;
-            let refused = try_as(&service, &service.token, &format!("{name}/exec")).await.err().expect("refused");
-            if refused.0 != 404 {
-                return refused;
-            }
-        }
+    let looked = seen("the admin sees it", async || {
+        let refused = try_as(&service, &service.token, &format!("{name}/exec")).await.err().expect("refused");
+        (refused.0 != 404).then_some(refused)
     });
-    let (status, told) = seen.await;
+    let (status, told) = looked.await;
     let hers = try_as(&service, &ada, &format!("{name}/exec")).await.err().map(|refused| refused.0);
     docker(&["rm", "-f", &name]);
     assert_eq!((status, &told["code"], hers), (403, &json!("not_ours"), Some(404)));
@@ -115,15 +109,9 @@ async fn a_container_that_does_not_run_has_no_terminal() {
     docker(&["kill", &container.id]);
     let (_, code, _) = open.end().await;
     assert!(matches!(code, 1000 | 1011), "a terminal ends with its container: {code}");
-    let mut look = tokio::time::interval(std::time::Duration::from_millis(50));
-    let refused = within(20, "its end is seen", async {
-        loop {
-            look.tick().await;
-            match try_as(&service, &ada, &format!("{}/exec?cmd=true", container.name)).await {
-                Err(refused) if refused.1["code"] == "not_running" => return refused,
-                _ => {}
-            }
-        }
+    let refused = seen("its end is seen", async || {
+        let refused = try_as(&service, &ada, &format!("{}/exec?cmd=true", container.name)).await.err();
+        refused.filter(|(_, told)| told["code"] == "not_running")
     });
     let (status, told) = refused.await;
     assert!(status == 409 && told["detail"].as_str().is_some_and(|why| why.contains("not run")), "{told}");

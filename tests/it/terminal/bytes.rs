@@ -73,10 +73,12 @@ async fn control_c_interrupts() {
 async fn without_a_terminal_both_outputs_are_told_apart_and_the_input_ends() {
     let (service, container, ada) = ada_with("60s").await;
     // Nothing is written just before the end: a busy engine gives up what it has not passed on two seconds after that.
-    let text = "echo err >&2; tty; cat; exit 3";
+    // The engine passes two outputs on beside each other, so that what comes first of them is known only when the other one waits.
+    let text = "echo err >&2; read go; tty; cat; exit 3";
     let mut pipes = open_as(&service, &ada, &format!("{}/exec?tty=false&{}", container.name, script(text))).await;
     assert_eq!(pipes.said().await, json!({"stream": "stderr"}));
     pipes.until("err\n").await;
+    pipes.send(b"go\n").await;
     pipes.until("not a tty\n").await;
     assert_eq!(pipes.said().await, json!({"stream": "stdout"}));
     pipes.send(b"\x01\x00in\n").await;

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::ada_with;
 use super::socket::{open_as, try_as};
-use crate::support::{unique, watch};
+use crate::support::{seen, unique, watch};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_comes_back_finds_the_process_and_its_screen() {
@@ -100,16 +100,7 @@ async fn an_account_has_a_number_of_terminals_and_gets_back_those_it_left() {
     assert_eq!((status, &told["code"]), (429, &json!("too_many_terminals")));
     open_as(&service, &bob, &format!("{}/exec?cmd=cat", bobs.name)).await.leave().await;
     open.pop().expect("one of them").leave().await;
-    let mut look = tokio::time::interval(std::time::Duration::from_millis(100));
-    let again = super::within(20, "there is room again", async {
-        loop {
-            look.tick().await;
-            if let Ok(terminal) = try_as(&service, &ada, &path).await {
-                return terminal;
-            }
-        }
-    });
-    again.await.leave().await;
+    seen("there is room again", async || try_as(&service, &ada, &path).await.ok()).await.leave().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

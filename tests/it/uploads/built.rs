@@ -3,8 +3,11 @@ use serde_json::{Value, json};
 
 use super::pieces::{blobs, declared, file, give, given, lines, manifest, of, submit, sum};
 use crate::context::make::zstd;
+use crate::pipeline::on_both_stores;
 use crate::support::service::{Backend, context, start, tar};
 use crate::support::unique;
+
+on_both_stores!(what_is_wrong_with_a_build_of_a_manifest_is_told_as_of_an_archive);
 
 const RUN: &str = "RUN cd /x && test -x run && test ! -e left-out && test \"$(readlink link)\" = run && test -d empty \
                    && test \"$(cat name)\" = NAME && test ! -s nothing\n";
@@ -75,9 +78,8 @@ async fn a_context_in_pieces_is_built_on_redis() {
     a_context_in_pieces_is_built(Backend::Redis).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_with_a_build_of_a_manifest_is_told_as_of_an_archive() {
-    let service = crate::accounts::people::quiet(Backend::Sqlite).await;
+async fn what_is_wrong_with_a_build_of_a_manifest_is_told_as_of_an_archive(backend: Backend) {
+    let service = crate::accounts::people::quiet(backend).await;
     let token = &service.token;
     let code = |told: &(StatusCode, Value)| (told.0.as_u16(), told.1["code"].as_str().unwrap_or_default().to_owned());
     let (good, bad): (&[u8], &[u8]) = (b"FROM busybox\n", b"FRUM busybox\n");

@@ -33,12 +33,12 @@ pub async fn received(storage: &ContextStorage, bytes: &[u8]) -> Received {
     incoming.finish().await.expect("whole")
 }
 
-async fn declare(storage: &ContextStorage, owner: &Owner, text: &str) -> Manifest {
+pub async fn declare(storage: &ContextStorage, owner: &Owner, text: &str) -> Manifest {
     let received = received(storage, text.as_bytes()).await;
     storage.blobs().declare(owner, received, Coding::Identity, ArchiveLimits::default()).await.expect("passes")
 }
 
-async fn give(storage: &ContextStorage, owner: &Owner, manifest: &Manifest, tar: Vec<u8>) {
+pub async fn give(storage: &ContextStorage, owner: &Owner, manifest: &Manifest, tar: Vec<u8>) {
     let intake = storage.blobs().receive(owner, manifest.id, Coding::Identity, 1 << 30).await.expect("begins");
     let (mut intake, _) = intake.expect("the manifest is there");
     intake.write(tar.into()).await.expect("taken");
@@ -61,7 +61,7 @@ pub async fn files_of(source: Source) -> Vec<String> {
     names
 }
 
-fn there(root: &Path, owner: &Owner) -> Vec<String> {
+pub fn there(root: &Path, owner: &Owner) -> Vec<String> {
     let entries = std::fs::read_dir(root.join("blobs").join(owner.as_str())).expect("a folder");
     let mut names: Vec<String> = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("text")).collect();
     names.sort();

@@ -5,15 +5,21 @@ use serde_json::{Value, json};
 
 use super::pieces::{blobs, declare, declared, entry, file, give, lines, manifest, submit, sum};
 use crate::accounts::people::quiet;
+use crate::pipeline::on_both_stores;
 use crate::support::service::{Backend, start_with};
+
+on_both_stores!(
+    hostile_manifests_are_refused_by_name,
+    manifests_over_a_limit_are_413_and_a_full_disk_is_507,
+    blobs_that_lie_are_refused_and_never_seen,
+);
 
 fn told((status, problem): (StatusCode, Value)) -> (u16, String) {
     (status.as_u16(), problem["code"].as_str().unwrap_or_default().to_owned())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn hostile_manifests_are_refused_by_name() {
-    let service = quiet(Backend::Sqlite).await;
+async fn hostile_manifests_are_refused_by_name(backend: Backend) {
+    let service = quiet(backend).await;
     let link = json!({"path": "l", "type": "symlink", "target": "/etc"});
     let with = |key: &str, value: Value| {
         let mut line = file("a", b"abc");
@@ -55,9 +61,8 @@ async fn hostile_manifests_are_refused_by_name() {
     assert_eq!(coded.send().await.expect("an answer").status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn manifests_over_a_limit_are_413_and_a_full_disk_is_507() {
-    let service = start_with(Backend::Sqlite, |settings| {
+async fn manifests_over_a_limit_are_413_and_a_full_disk_is_507(backend: Backend) {
+    let service = start_with(backend, |settings| {
         settings.engine = Some("unix:///nonexistent/engine".into());
         settings.max_entries = Some(10);
         settings.max_context = Some("1m".parse().expect("an amount"));
@@ -74,13 +79,12 @@ async fn manifests_over_a_limit_are_413_and_a_full_disk_is_507() {
     let answer = packed.send().await.expect("an answer");
     assert!([400, 413].contains(&answer.status().as_u16()), "{}", answer.text().await.expect("text"));
 
-    let full = start_with(Backend::Sqlite, |settings| settings.min_free_disk = Some("1000t".parse().expect("an amount"))).await;
+    let full = start_with(backend, |settings| settings.min_free_disk = Some("1000t".parse().expect("an amount"))).await;
     assert_eq!(told(declare(&full, &full.token, manifest(&[("a", b"x")])).await).0, 507);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn blobs_that_lie_are_refused_and_never_seen() {
-    let service = quiet(Backend::Sqlite).await;
+async fn blobs_that_lie_are_refused_and_never_seen(backend: Backend) {
+    let service = quiet(backend).await;
     let token = &service.token;
     let dockerfile: &[u8] = b"FROM busybox\n";
     let (good, large): (&[u8], Vec<u8>) = (b"good", vec![7; 3 << 20]);

@@ -7,8 +7,11 @@ use serde_json::Value;
 
 use super::pieces::{entry, manifest, of, sum};
 use crate::context::make::zstd;
+use crate::pipeline::on_both_stores;
 use crate::support::service::{Backend, Running, start};
 use crate::support::unique;
+
+on_both_stores!(alone_a_second_upload_of_500_mb_moves_less_than_1_mb_and_starts_at_once);
 
 const FILES: usize = 20_000;
 const FILE_BYTES: usize = 25_000;
@@ -39,9 +42,8 @@ async fn sent(service: &Running, path: &str, body: Vec<u8>) -> (Value, usize) {
 }
 
 /// Twenty thousand files of 500 MB together; then the same with one of them changed.
-#[tokio::test(flavor = "multi_thread")]
-async fn alone_a_second_upload_of_500_mb_moves_less_than_1_mb_and_starts_at_once() {
-    let service = start(Backend::Sqlite).await;
+async fn alone_a_second_upload_of_500_mb_moves_less_than_1_mb_and_starts_at_once(backend: Backend) {
+    let service = start(backend).await;
     let mark = unique("mark");
     let names: Vec<String> = (0..FILES).map(|n| format!("src/module-{}/file-{n}.txt", n % 100)).collect();
     let mut files: Vec<Vec<u8>> = (0..FILES as u64).map(noise).collect();

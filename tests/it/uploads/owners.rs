@@ -1,12 +1,16 @@
 //! Nobody gets at another's blobs, and everybody's are counted.
 
+use futures::StreamExt;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::pieces::{blobs, declare, declared, give, given, manifest, of, submit, sum};
+use super::pieces::{blobs, declare, declared, entry, give, given, manifest, of, submit, sum};
 use crate::accounts::people::{quiet, send};
+use crate::pipeline::on_both_stores;
 use crate::support::service::{Backend, Running};
 use crate::support::unique;
+
+on_both_stores!(a_removed_account_leaves_its_builds_whole_and_nothing_else);
 
 async fn with_quota(service: &Running, name: &str, bytes: usize) -> String {
     let account = json!({"name": name, "quota": {"stored_bytes": bytes}});
@@ -105,10 +109,61 @@ async fn blobs_are_counted_once_and_make_way_on_redis() {
     blobs_are_counted_once_and_make_way(Backend::Redis).await;
 }
 
-/// With the engine: what an heir gets can be built.
+fn build_of(bytes: usize) -> reqwest::multipart::Form {
+    let mut file = b"FROM busybox\n".to_vec();
+    file.extend(vec![b'#'; bytes]);
+    reqwest::multipart::Form::new().part("file", reqwest::multipart::Part::bytes(file)).text("push", "false")
+}
+
+async fn what_is_on_its_way_is_counted_once(backend: Backend) {
+    let service = quiet(backend).await;
+    let name = unique("ada");
+    let token = with_quota(&service, &name, 100_000).await;
+    let (dockerfile, half, other): (&[u8], _, _) = (b"FROM busybox\n", vec![1; 30_000], vec![2; 30_000]);
+    let one = declared(&service, &token, manifest(&[("Dockerfile", dockerfile), ("a", &half), ("b", &other)])).await;
+    let path = format!("/api/v1/contexts/{}/blobs", one["id"].as_str().expect("an id"));
+
+    // A request that does not go on, as over a connection that is dead already.
+    let begun =
+        futures::stream::iter([Ok::<_, std::io::Error>(bytes::Bytes::from(entry(&sum(&half), &half)[..20_000].to_vec()))]);
+    let body = reqwest::Body::wrap_stream(begun.chain(futures::stream::pending()));
+    let stalled = tokio::spawn(service.request_as(&token, Method::POST, &path).body(body).send());
+    // Reserved: what is left of the quota is too little for another 60 kB.
+    let large = || service.request_as(&token, Method::POST, "/api/v1/builds").multipart(build_of(60_000));
+    let mut refused = send(large()).await;
+    while refused.0 == StatusCode::ACCEPTED {
+        let id = refused.1["id"].as_str().expect("an id").to_owned();
+        assert!(send(service.request_as(&token, Method::DELETE, &format!("/api/v1/builds/{id}"))).await.0.is_success());
+        refused = send(large()).await;
+    }
+    assert_eq!(refused.0, StatusCode::PAYLOAD_TOO_LARGE, "{}", refused.1);
+    let small = send(service.request_as(&token, Method::POST, "/api/v1/builds").multipart(build_of(10_000))).await;
+    assert_eq!(small.0, StatusCode::ACCEPTED, "there is room beside the upload: {}", small.1);
+
+    // Again, in two halves at once.
+    let halves =
+        tokio::join!(give(&service, &token, &one, blobs(&[dockerfile, &half])), give(&service, &token, &one, blobs(&[&other])));
+    assert_eq!((halves.0.0, halves.1.0), (StatusCode::OK, StatusCode::OK), "{} {}", halves.0.1, halves.1.1);
+    let (status, build) = submit(&service, &token, &one).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "all of it is here, and nothing more is coming: {build}");
+    let used = stored(&service, &token).await;
+    assert!((70_000..75_000).contains(&used), "{used}");
+    stalled.abort();
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_removed_account_leaves_its_builds_whole_and_nothing_else() {
-    let service = quiet(Backend::Sqlite).await;
+async fn what_is_on_its_way_is_counted_once_on_sqlite() {
+    what_is_on_its_way_is_counted_once(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_on_its_way_is_counted_once_on_redis() {
+    what_is_on_its_way_is_counted_once(Backend::Redis).await;
+}
+
+/// With the engine: what an heir gets can be built.
+async fn a_removed_account_leaves_its_builds_whole_and_nothing_else(backend: Backend) {
+    let service = quiet(backend).await;
     let (name, heir) = (unique("ada"), unique("heir"));
     let (ada, heirs) = (service.user(&name).await, service.user(&heir).await);
     let (dockerfile, extra): (&[u8], &[u8]) = (b"FROM busybox\n", b"of no build");

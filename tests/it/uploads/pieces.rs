@@ -45,6 +45,13 @@ pub async fn declare(service: &Running, token: &str, manifest: impl Into<String>
     send(request.body(manifest.into())).await
 }
 
+/// What has changed since the manifest `base`, in zstd as a client of many files sends it.
+pub async fn change(service: &Running, token: &str, base: &Value, changes: &str) -> (StatusCode, Value) {
+    let path = format!("/api/v1/contexts?base={}", base["id"].as_str().expect("an id"));
+    let request = service.request_as(token, Method::POST, &path).header("content-encoding", "zstd");
+    send(request.body(crate::context::make::zstd(changes.as_bytes()))).await
+}
+
 /// A manifest that must be taken.
 pub async fn declared(service: &Running, token: &str, manifest: impl Into<String>) -> Value {
     let (status, told) = declare(service, token, manifest).await;

@@ -11,10 +11,10 @@ use crate::support::service::{context, dockerfile, tar};
 use crate::support::{unique, watch};
 
 /// A small file system in memory; unmounted when dropped.
-struct SmallDisk(tempfile::TempDir);
+pub struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    fn mount(size: &str) -> Self {
+    pub fn mount(size: &str) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let mounted =
             Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(dir.path()).status();
@@ -22,12 +22,12 @@ impl SmallDisk {
         Self(dir)
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.0.path()
     }
 
     /// Takes all the room but `left` bytes.
-    fn fill(&self, left: u64) -> Filler {
+    pub fn fill(&self, left: u64) -> Filler {
         let stat = rustix::fs::statvfs(self.path()).expect("a file system");
         let size = (stat.f_bavail * stat.f_frsize).saturating_sub(left);
         let path = self.path().join("filler");
@@ -52,7 +52,7 @@ impl Drop for SmallDisk {
 }
 
 /// The room comes back when it is dropped.
-struct Filler(PathBuf);
+pub struct Filler(PathBuf);
 
 impl Drop for Filler {
     fn drop(&mut self) {

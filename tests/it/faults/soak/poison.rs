@@ -1,10 +1,15 @@
 //! Builds that kill whatever builds them.
 
+use std::time::Duration;
+
 use super::times;
 use crate::support::cluster::Cluster;
 use crate::support::service::{docker, dockerfile};
 use crate::support::unique;
+use crate::support::watch::seen_within;
 
+/// How long all of them may take, in a soak too.
+const LONGEST: Duration = Duration::from_secs(3600);
 /// Two at once, so that every killer has a neighbour in its process.
 const ARGUMENTS: [&str; 4] = ["--lease", "1s", "--workers", "2"];
 
@@ -25,7 +30,7 @@ async fn alone_killers_end_poisoned_and_their_neighbours_unharmed() {
     // No build can kill a process that does not run it; here the test does it for the killers, as soon as one is being built.
     let mut worker = cluster.start("worker", &ARGUMENTS);
     let mut kills = std::collections::HashSet::new();
-    loop {
+    seen_within(LONGEST, "every build has ended", async || {
         let building = client.list("state=building&limit=200").await;
         // A build whose worker is dead stays in the list until its lease is over: each of its tries kills once.
         let tries = building.iter().filter(|build| deadly.iter().any(|killer| build["id"] == killer.as_str()));
@@ -33,14 +38,12 @@ async fn alone_killers_end_poisoned_and_their_neighbours_unharmed() {
         if news.into_iter().filter(|one| kills.insert(one.clone())).count() > 0 {
             std::mem::replace(&mut worker, cluster.start("worker", &ARGUMENTS)).kill();
         }
-        if building.is_empty() && client.list("state=queued&limit=1").await.is_empty() {
-            // One may have gone from the one list to the other between the two looks.
-            if client.outside("/api/v1/system").await.1["queue"] == serde_json::json!({"queued": 0, "running": 0}) {
-                break;
-            }
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+        // One may have gone from the one list to the other between the two looks.
+        let none = building.is_empty() && client.list("state=queued&limit=1").await.is_empty();
+        let over = none && client.outside("/api/v1/system").await.1["queue"] == serde_json::json!({"queued": 0, "running": 0});
+        over.then_some(())
+    })
+    .await;
     println!("{} kills for {killers} killers among {others} others", kills.len());
     for id in &deadly {
         let ended = client.ended(id).await;

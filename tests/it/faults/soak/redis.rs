@@ -11,7 +11,9 @@ use crate::support::service::{self, Backend, Running, docker, dockerfile, id};
 /// Submits one after the other until told to stop; what was accepted. Anything but that must be a 503 that says when to come back.
 async fn submit_all_along(service: &Running, stop: &tokio_util::sync::CancellationToken) -> Vec<Value> {
     let mut accepted = Vec::new();
+    let mut pace = tokio::time::interval(Duration::from_millis(60));
     while !stop.is_cancelled() {
+        pace.tick().await;
         let answer = service.post(dockerfile("FROM busybox\n").text("push", "false")).await;
         let (status, again) = (answer.status(), answer.headers().contains_key("retry-after"));
         let said: Value = answer.json().await.expect("JSON");
@@ -20,7 +22,6 @@ async fn submit_all_along(service: &Running, stop: &tokio_util::sync::Cancellati
         } else {
             assert_eq!((status.as_u16(), again), (503, true), "{said}");
         }
-        tokio::time::sleep(Duration::from_millis(60)).await;
     }
     accepted
 }
