@@ -25,7 +25,7 @@ use crate::accounts::people::{quiet, send};
 use crate::pipeline::on_both_stores;
 use crate::support::engine::OwnEngine;
 use crate::support::service::{Backend, Running, dockerfile, has_local_tag, id, start_with};
-use crate::support::{private_registry, registry, unique};
+use crate::support::{own, private_registry, registry, unique};
 
 on_both_stores!(
     an_image_that_was_published_goes_from_the_engine_when_its_owner_does_not_keep_it,
@@ -332,7 +332,7 @@ async fn a_queued_retry_keeps_its_image(backend: Backend) {
     let form = images.iter().fold(form, |form, image| form.text("image", image.clone()));
     let first = service.ended(&service.submit(form).await).await;
     assert_eq!((&first["state"], has_local_tag(&first)), (&"failed".into(), true), "{first}");
-    let blocker = service.submit(dockerfile("FROM busybox\nRUN echo on && sleep 600\n").text("push", "false")).await;
+    let blocker = service.submit(dockerfile(&own("RUN echo on && sleep 600\n")).text("push", "false")).await;
     service.logged(&blocker, "sleep 600").await;
     let retry = service.request(Method::POST, &format!("/api/v1/builds/{}/retry", id(&first)));
     let (status, again) = send(retry).await;

@@ -7,6 +7,7 @@ use super::builds::{folder, text};
 use super::person::{Person, run};
 use crate::pipeline::on_both_stores;
 use crate::support::harbor::harbor;
+use crate::support::own;
 use crate::support::service::Backend;
 
 on_both_stores!(a_detached_build_is_seen_followed_cancelled_and_removed,);
@@ -17,7 +18,7 @@ async fn a_detached_build_is_seen_followed_cancelled_and_removed(backend: Backen
     let harbor = harbor(backend).await;
     let token = harbor.user("ada").await;
     let ada = Person::of(&harbor, &token);
-    let context = folder(&[("Dockerfile", "FROM busybox\nRUN echo one\nRUN echo two; echo be''gun; sleep 600\n")]);
+    let context = folder(&[("Dockerfile", &own("RUN echo one\nRUN echo two; echo be''gun; sleep 600\n"))]);
     let started = ada.with("build --detach --no-push --no-cache --project site", text(context.path())).well();
     let id = started.out.trim_end();
     assert!(uuid::Uuid::try_parse(id).is_ok(), "the id alone: {}", started.out);

@@ -8,7 +8,7 @@ use super::pty::Pty;
 use crate::pipeline::on_both_stores;
 use crate::support::process::Process;
 use crate::support::service::{self, Backend};
-use crate::support::{redis_url, unique};
+use crate::support::{own, redis_url, unique};
 
 on_both_stores!(
     live_steps_fit_the_window_and_a_flood_does_not_reach_it,
@@ -67,7 +67,7 @@ async fn live_steps_fit_the_window_and_a_flood_does_not_reach_it(backend: Backen
 async fn control_c_cancels_the_build_at_the_service(backend: Backend) {
     let service = service::start(backend).await;
     let admin = Person::of(&service, &service.token);
-    let context = folder(&[("Dockerfile", "FROM busybox\nRUN echo be''gun; sleep 600\n")]);
+    let context = folder(&[("Dockerfile", &own("RUN echo be''gun; sleep 600\n"))]);
     let mut terminal = at_terminal(&admin, "build --no-push --no-cache", text(context.path()), 120);
     terminal.until("# begun");
     terminal.send("\u{3}");
@@ -96,7 +96,7 @@ async fn a_service_that_is_started_again_loses_no_build_and_no_line(backend: Bac
     let process = serve(&address, data.path(), &store);
     let token = std::fs::read_to_string(data.path().join("admin-token")).expect("a token");
     let admin = Person::at(&format!("http://{address}"), token.trim());
-    let context = folder(&[("Dockerfile", "FROM busybox\nRUN echo first-be''gun; sleep 4; echo it-is-o''ver\n")]);
+    let context = folder(&[("Dockerfile", &own("RUN echo first-be''gun; sleep 4; echo it-is-o''ver\n"))]);
     let mut terminal = at_terminal(&admin, "build --no-push --no-cache --progress plain", text(context.path()), 120);
     terminal.until("first-begun");
     process.kill();

@@ -18,7 +18,7 @@ use super::builds::{ended, folder, text};
 use super::person::{Ended, dockwright};
 use crate::pipeline::on_both_stores;
 use crate::support::service::{self, Backend, Running, tag_digest};
-use crate::support::{registry, unique};
+use crate::support::{own, registry, unique};
 
 on_both_stores!(
     every_pipelines_text_publishes,
@@ -173,7 +173,7 @@ async fn a_job_without_the_client_tries_again(backend: Backend) {
 async fn a_job_that_is_cancelled_cancels_its_build(backend: Backend) {
     let service = service::start(backend).await;
     let image = format!("{}/{}", registry(), unique("ci"));
-    let at = folder(&[("Dockerfile", "FROM busybox\nRUN echo it-runs && sleep 600\n")]);
+    let at = folder(&[("Dockerfile", &own("RUN echo it-runs && sleep 600\n"))]);
     let mut job = script(&service, at.path(), ("sh", &curl()), &[("IMAGE", &image), ("TAG", "1")]);
     let mut job = job.stdin(Stdio::null()).spawn().expect("the shell runs");
     let build = loop {

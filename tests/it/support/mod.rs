@@ -64,6 +64,11 @@ pub fn unique(prefix: &str) -> String {
     format!("{prefix}-{}", uuid::Uuid::new_v4().simple())
 }
 
+/// A Dockerfile whose steps no other build shares: what the engine runs once for two builds it tells the second one in part.
+pub fn own(steps: &str) -> String {
+    format!("FROM busybox\nENV own={}\n{steps}", unique("step"))
+}
+
 /// An image of its own at the registry, and no longer on the engine.
 pub fn published_image(name: &str) -> String {
     let image = format!("{}/{}:1", registry(), unique(name));

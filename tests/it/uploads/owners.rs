@@ -1,8 +1,9 @@
 //! Nobody gets at another's blobs, and everybody's are counted.
 
-use futures::StreamExt;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::pieces::{blobs, declare, declared, entry, give, given, manifest, of, submit, sum};
 use crate::accounts::people::{quiet, send};
@@ -124,18 +125,17 @@ async fn what_is_on_its_way_is_counted_once(backend: Backend) {
     let path = format!("/api/v1/contexts/{}/blobs", one["id"].as_str().expect("an id"));
 
     // A request that does not go on, as over a connection that is dead already.
-    let begun =
-        futures::stream::iter([Ok::<_, std::io::Error>(bytes::Bytes::from(entry(&sum(&half), &half)[..20_000].to_vec()))]);
-    let body = reqwest::Body::wrap_stream(begun.chain(futures::stream::pending()));
-    let stalled = tokio::spawn(service.request_as(&token, Method::POST, &path).body(body).send());
-    // Reserved: what is left of the quota is too little for another 60 kB.
-    let large = || service.request_as(&token, Method::POST, "/api/v1/builds").multipart(build_of(60_000));
-    let mut refused = send(large()).await;
-    while refused.0 == StatusCode::ACCEPTED {
-        let id = refused.1["id"].as_str().expect("an id").to_owned();
-        assert!(send(service.request_as(&token, Method::DELETE, &format!("/api/v1/builds/{id}"))).await.0.is_success());
-        refused = send(large()).await;
-    }
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-length: 62000\r\nexpect: 100-continue\r\n\r\n"
+    );
+    let mut stalled = TcpStream::connect(service.address).await.expect("connected");
+    stalled.write_all(head.as_bytes()).await.expect("sent");
+    let mut wanted = [0; 25];
+    stalled.read_exact(&mut wanted).await.expect("an answer");
+    assert_eq!(wanted.as_slice(), b"HTTP/1.1 100 Continue\r\n\r\n", "taken, and so its bytes are reserved");
+    stalled.write_all(&entry(&sum(&half), &half)[..20_000]).await.expect("sent");
+    // What is left of the quota is too little for another 60 kB.
+    let refused = send(service.request_as(&token, Method::POST, "/api/v1/builds").multipart(build_of(60_000))).await;
     assert_eq!(refused.0, StatusCode::PAYLOAD_TOO_LARGE, "{}", refused.1);
     let small = send(service.request_as(&token, Method::POST, "/api/v1/builds").multipart(build_of(10_000))).await;
     assert_eq!(small.0, StatusCode::ACCEPTED, "there is room beside the upload: {}", small.1);
@@ -148,7 +148,7 @@ async fn what_is_on_its_way_is_counted_once(backend: Backend) {
     assert_eq!(status, StatusCode::ACCEPTED, "all of it is here, and nothing more is coming: {build}");
     let used = stored(&service, &token).await;
     assert!((70_000..75_000).contains(&used), "{used}");
-    stalled.abort();
+    drop(stalled);
 }
 
 #[tokio::test(flavor = "multi_thread")]
