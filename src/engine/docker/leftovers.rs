@@ -160,6 +160,11 @@ async fn remove_each(docker: &Docker, due: Vec<Leftover>) {
     let mut left = Vec::new();
     // The newest first: an image is kept by a container of it, and by another one on top.
     for leftover in due.into_iter().rev() {
+        // What could not be removed may hold the older ones: they would lose their name, and stay.
+        if !left.is_empty() {
+            left.push(leftover);
+            continue;
+        }
         let (removed, name) = match &leftover.what {
             What::Container(id) => (remove_container(docker, id, leftover.since).await, id),
             What::Image(image) => (remove_image(docker, image, leftover.since).await, image),

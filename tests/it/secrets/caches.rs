@@ -31,12 +31,13 @@ async fn visit(service: &Running, token: &str, name: &str, form: impl Fn(Form) -
 }
 
 on_both_stores!(
-    cache_mounts_are_of_one_owner_and_project,
-    a_later_account_of_the_same_name_inherits_no_cache,
+    alone_cache_mounts_are_of_one_owner_and_project,
+    alone_a_later_account_of_the_same_name_inherits_no_cache,
     layers_of_an_image_at_a_registry_are_a_cache_for_whoever_may_read_it,
 );
 
-async fn cache_mounts_are_of_one_owner_and_project(backend: Backend) {
+/// Alone: whoever asks the engine for its disk use takes a mount away for a moment, and the step gets a new one.
+async fn alone_cache_mounts_are_of_one_owner_and_project(backend: Backend) {
     let service = service::start(backend).await;
     let (ada, bob) = (service.user("ada").await, service.user("bob").await);
     let project = |name: &'static str| move |form: Form| form.text("project", name);
@@ -69,7 +70,8 @@ pub(super) async fn remove_account(service: &Running, name: &str) {
     assert!(removed.expect("an answer").status().is_success(), "{name}");
 }
 
-async fn a_later_account_of_the_same_name_inherits_no_cache(backend: Backend) {
+/// Alone for the same reason.
+async fn alone_a_later_account_of_the_same_name_inherits_no_cache(backend: Backend) {
     let service = service::start(backend).await;
     let project = |form: Form| form.text("project", "one");
     let first = service.user("ada").await;
