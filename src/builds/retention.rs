@@ -189,14 +189,17 @@ impl Builds {
     /// caller's token is not for are left, and those whose images are in use.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a state that is not terminal; [`Error::NotFound`] for an owner that the caller may not see.
+    /// [`Error::Invalid`] for a state that is not terminal; [`Error::NotFound`] for an owner that there is not, or that the
+    /// caller may not see.
     pub async fn delete_many(&self, caller: &Principal, which: Selection) -> Result<ManyDeleted> {
         let Selection { owner, state, older_than, project, image } = which;
         if !state.is_terminal() {
             let told = "must be one in which builds have ended: published, built, failed, cancelled";
             return Err(Error::invalid("invalid_query", "state", told));
         }
-        if !caller.scope().covers(&owner) {
+        let is_known =
+            async || Ok::<_, Error>(self.store.object::<User>(&Scope::All, Kind::User, owner.as_str()).await?.is_some());
+        if !caller.scope().covers(&owner) || owner != caller.owner && !is_known().await? {
             return Err(Error::NotFound("account"));
         }
         let now = Timestamp::now();

@@ -295,5 +295,9 @@ async fn close(mut sink: SplitSink<WebSocket, Message>, mut stream: SplitStream<
     let frame = CloseFrame { code: end.code, reason: Utf8Bytes::from_static(end.why) };
     if sink.send(Message::Close(Some(frame))).await.is_ok() {
         while let Some(Ok(_)) = stream.next().await {}
+        // Of what is too large nothing can be read any more, so nobody knows when the client has its end: it gets all of the time.
+        if end.code == code::TOO_LARGE {
+            std::future::pending().await
+        }
     }
 }

@@ -191,6 +191,7 @@ async fn many_are_deleted(backend: Backend) {
     // An admin's own, unless it names somebody.
     assert_eq!(delete(&service.token, "?state=cancelled&older_than=0s").await.1["deleted"], 0);
     assert_eq!(delete(&service.token, "?state=cancelled&older_than=0s&owner=bob").await.1["deleted"], 1);
+    assert_eq!(delete(&service.token, "?state=cancelled&older_than=0s&owner=bobs").await.0, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -53,8 +53,7 @@ async fn every_byte_passes_and_a_large_paste_is_whole() {
         terminal.send(part).await;
     }
     assert_eq!(terminal.take(crab.len()).await, crab);
-    terminal.send(vec![0; (2 << 20) + 1]).await;
-    assert_eq!(terminal.end().await.1, 1009, "more is no paste");
+    assert_eq!(terminal.refused(vec![0; (2 << 20) + 1]).await, 1009, "more is no paste");
 }
 
 #[tokio::test(flavor = "multi_thread")]

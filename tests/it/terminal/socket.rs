@@ -129,6 +129,27 @@ impl Terminal {
         (self.said.pop_back(), code, why)
     }
 
+    /// Sends what is refused while it is still on its way, and listens meanwhile, as a browser does; with what code it was closed.
+    pub async fn refused(self, bytes: Vec<u8>) -> u16 {
+        let (mut sink, mut stream) = self.socket.split();
+        let sending = async {
+            let _ = sink.send(Message::Binary(bytes.into())).await;
+            std::future::pending().await
+        };
+        let closed = async {
+            loop {
+                match stream.next().await.expect("a word before the end").expect("an end in order") {
+                    Message::Close(frame) => return frame.expect("a code").code.into(),
+                    _ => {}
+                }
+            }
+        };
+        tokio::select! {
+            code = within(20, "the end", closed) => code,
+            () = sending => unreachable!("it never ends"),
+        }
+    }
+
     /// Goes away without a word.
     pub fn break_off(self) {
         drop(self.socket);
