@@ -297,7 +297,7 @@ async fn close(mut sink: SplitSink<WebSocket, Message>, mut stream: SplitStream<
         while let Some(Ok(_)) = stream.next().await {}
         // Of what is too large nothing can be read any more, so nobody knows when the client has its end: it gets all of the time.
         if end.code == code::TOO_LARGE {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

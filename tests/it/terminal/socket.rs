@@ -134,13 +134,13 @@ impl Terminal {
         let (mut sink, mut stream) = self.socket.split();
         let sending = async {
             let _ = sink.send(Message::Binary(bytes.into())).await;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let closed = async {
             loop {
-                match stream.next().await.expect("a word before the end").expect("an end in order") {
-                    Message::Close(frame) => return frame.expect("a code").code.into(),
-                    _ => {}
+                let message = stream.next().await.expect("a word before the end").expect("an end in order");
+                if let Message::Close(frame) = message {
+                    return frame.expect("a code").code.into();
                 }
             }
         };
