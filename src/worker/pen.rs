@@ -5,7 +5,10 @@ use std::time::Duration;
 use super::pipeline::{Failure, internal};
 use super::redact::Redactor;
 use crate::domain::{BuildId, BuildRecord, Fence, IllegalTransition, StageName, Timestamp};
-use crate::store::{Claim, Guard, Store, StoreError};
+use crate::store::{Claim, Guard, Renewal, Store, StoreError};
+
+/// How soon a store that is away is asked again.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Writes under one claim's fence. What engines and registries are quoted with is cleaned of the build's secrets on the way: some of
 /// them say back what they were sent.
@@ -25,6 +28,17 @@ impl Pen {
     /// What it leaves out.
     pub const fn redactor(&self) -> &Redactor {
         &self.redactor
+    }
+
+    /// Whether the claim is still this worker's; if so, it is for another lease. While the store is away, it is asked again.
+    pub async fn holds(&self, lease: Duration) -> bool {
+        loop {
+            match self.store.renew(self.id, self.fence, lease).await {
+                Ok(renewal) => return renewal != Renewal::Lost,
+                Err(error) => tracing::debug!(build = %self.id, %error, "whose the build is cannot be asked"),
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// Changes the record. While the store is away, it is tried again.

@@ -44,7 +44,8 @@ pub(super) async fn settle(job: Job, ended: Result<Result<Success, Failure>, Sto
         Ok(Err(_)) | Err(Stop::HandBack) => record.image_id.is_some(),
         Err(Stop::Cancelled | Stop::Lost) => false,
     };
-    if !keeps_image && !matches!(ended, Err(Stop::Lost)) {
+    // Whoever slept through the lease may find the work failed before the loss: by now the image may be another worker's.
+    if !keeps_image && !matches!(ended, Err(Stop::Lost)) && pen.holds(parts.settings.lease).await {
         forget_image(&parts, id).await;
     }
     let settled = match ended {

@@ -6,7 +6,7 @@ use super::own::Own;
 use crate::support::unique;
 
 #[tokio::test]
-async fn members_meet_by_alias_and_strangers_do_not() {
+async fn alone_members_meet_by_alias_and_strangers_do_not() {
     let (own, other) = (Own::new().await, Own::new().await);
     let (name, foreign) = (unique("n"), unique("n"));
     for _ in 0..2 {
